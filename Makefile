@@ -1,0 +1,62 @@
+# Everything below works from a fresh clone with Python 3.11+ and make.
+# `make demo` and `make test` are the two to start with.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SAM_VENV := .sam-venv
+SAM := $(SAM_VENV)/bin/sam
+LOCAL_READY := $(VENV)/.local-ready
+DEV_READY := $(VENV)/.dev-ready
+SOURCES := layers functions local tests
+AUDIT_ARGUMENTS ?=
+
+.PHONY: demo audit test check format build validate lock clean
+
+demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
+	$(BIN)/python -m local demo
+
+audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGUMENTS="--url https://… --username …"
+	$(BIN)/python -m local audit $(AUDIT_ARGUMENTS)
+
+test: $(DEV_READY)  ## every test that can run on this machine
+	$(BIN)/python -m pytest
+
+check: $(DEV_READY) $(SAM)  ## the gate: exactly what CI runs
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/cfn-lint
+	$(MAKE) validate build
+	$(BIN)/python -m pytest
+
+format: $(DEV_READY)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+validate: $(SAM)
+	$(SAM) validate --lint
+
+build: $(SAM)
+	$(SAM) build
+
+# Development environments. The stamp files make a changed lock file rebuild them.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(LOCAL_READY): requirements/local.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/local.txt
+	touch $@
+
+$(DEV_READY): requirements/dev.txt $(LOCAL_READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+$(SAM): requirements/sam.txt
+	$(PYTHON) -m venv $(SAM_VENV)
+	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sam.txt
+	touch $@
+
+clean:
+	rm -rf out .aws-sam $(VENV) $(SAM_VENV)
