@@ -1,0 +1,36 @@
+"""The scheduled audit in one invocation: event -> audit() -> run record."""
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from dtr_audit import metrics
+from dtr_audit.audit import audit
+from dtr_audit.clients import AwsClients
+from dtr_audit.request import AuditRequest
+from dtr_audit.settings import Settings
+
+logger = Logger(service="dtr-signature-audit")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Make the run that the event asks for; gives the run record."""
+    settings = Settings.from_environment(os.environ)
+    request = AuditRequest.from_event(event, now=datetime.now(UTC))
+    logger.append_keys(registry=settings.registry, run_id=request.run_id)
+    run = audit(
+        settings,
+        request,
+        AwsClients(connections=settings.concurrency + 2),
+        owner=context.aws_request_id,
+        seconds=context.get_remaining_time_in_millis() / 1000,
+        now=lambda: datetime.now(UTC),
+    )
+    if run is None:
+        logger.info("this run was finished before; nothing is done again")
+        return {"run_id": request.run_id, "finished_before": True}
+    metrics.emit(run)
+    return run.as_dict()

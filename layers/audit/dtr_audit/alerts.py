@@ -1,0 +1,408 @@
+"""What subscribers hear of a run: one digest of what changed, or that the audit could not be completed.
+
+News is taken from the findings table, published, and only then marked as announced. A crash in between publishes it again, with
+the same ids; it is never lost.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from .findings import FindingSpool, FindingsTable
+from .model import RULE_ID, Finding, News, Run, State, Status, iso
+from .rule import SEVERITY, TITLE, fix_commands
+from .runs import RunsTable
+from .settings import AlertGrouping
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
+
+MESSAGE_BYTES = 256 * 1024 - 16 * 1024  # SNS takes 256 KiB with the attributes, for which the rest is left
+MESSAGE_ITEMS = 120  # findings told one by one; the others are told in numbers, and lie in S3
+NAMESPACES_OF_A_MESSAGE = 100  # a filter policy must see each of them, so more are spread over messages
+NAMESPACE_ITEMS = 120  # held for one namespace
+HELD_ITEMS = 10_000  # held in all: memory does not grow with the news
+SUBJECT_LENGTH = 100
+LINES_SHOWN = 20  # of reasons and warnings
+INDEX_ATTEMPTS = 20
+INDEX_WAIT_SECONDS = 0.5
+
+_HEADINGS = {News.OPENED: "NEW", News.CHANGED: "CHANGED", News.RESOLVED: "RESOLVED"}
+
+
+@dataclass(slots=True)
+class NamespaceNews:
+    """What is new in one namespace: how much, and the first of it by name."""
+
+    counts: dict[News, int] = field(default_factory=lambda: dict.fromkeys(News, 0))
+    first: dict[News, list[Finding]] = field(default_factory=lambda: {news: [] for news in News})
+
+
+class PendingNews:
+    """All that is to be announced, counted by namespace; the findings themselves wait in a file."""
+
+    def __init__(self) -> None:
+        self.namespaces: dict[str, NamespaceNews] = {}
+        self.findings = FindingSpool()
+        self._held = 0
+
+    def add(self, finding: Finding) -> None:
+        """Take one finding with news."""
+        self.findings.add(finding)
+        namespace = self.namespaces.setdefault(finding.repository.namespace, NamespaceNews())
+        for news in finding.unannounced:
+            namespace.counts[news] += 1
+            held = namespace.first[news]
+            if self._held < HELD_ITEMS:
+                held.append(finding)
+                self._held += 1
+            if len(held) > 2 * NAMESPACE_ITEMS:
+                held.sort(key=_by_name)
+                self._held -= len(held) - NAMESPACE_ITEMS
+                del held[NAMESPACE_ITEMS:]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.findings.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many findings are open in each namespace after the run, and since when the oldest is."""
+
+    open_by_namespace: Mapping[str, int]
+    oldest: str  # ISO 8601; '' where none is open
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the whole of it lies."""
+
+    rows: str
+    record: str
+
+
+class Alerts:
+    """The voice of one run."""
+
+    def __init__(
+        self,
+        client: "SNSClient",
+        topic_arn: str,
+        findings: FindingsTable,
+        runs: RunsTable,
+        *,
+        grouping: AlertGrouping,
+        reminder_days: int,
+        threads: int,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare; a reminder is due `reminder_days` after the last message (0: never)."""
+        self._client = client
+        self._topic_arn = topic_arn
+        self._findings = findings
+        self._runs = runs
+        self._grouping = grouping
+        self._reminder_days = reminder_days
+        self._threads = threads
+        self._sleep = sleep
+
+    def announce(self, run: Run, standing: Standing, places: Places, *, expected: int, now: datetime) -> int:
+        """Publish what is new, and mark it as announced; gives the number of messages.
+
+        `expected` is how many findings are known to hold news: the index of them may lag a moment behind.
+        """
+        pending = self._collect(expected)
+        try:
+            messages = self._compose(run, standing, places, pending, now)
+            for message in messages:
+                self._client.publish(
+                    TopicArn=self._topic_arn,
+                    Subject=message.subject,
+                    Message=message.body,
+                    MessageStructure="json",
+                    MessageAttributes=message.attributes,
+                )
+            if messages:
+                self._runs.note_digest(now)
+            self._findings.mark_announced(pending.findings, threads=self._threads)
+        finally:
+            pending.close()
+        return len(messages)
+
+    def _collect(self, expected: int) -> PendingNews:
+        for attempt in range(INDEX_ATTEMPTS):
+            pending = PendingNews()
+            for finding in self._findings.unannounced():
+                pending.add(finding)
+            # What the index does not show in this time is announced by the next run.
+            if len(pending.findings) >= expected or attempt == INDEX_ATTEMPTS - 1:
+                return pending
+            pending.close()
+            self._sleep(INDEX_WAIT_SECONDS)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _compose(
+        self, run: Run, standing: Standing, places: Places, pending: PendingNews, now: datetime
+    ) -> "list[Message]":
+        digest = _Composer(run, standing, places)
+        names = sorted(pending.namespaces)
+        size = 1 if self._grouping is AlertGrouping.NAMESPACE else NAMESPACES_OF_A_MESSAGE
+        groups = [names[at : at + size] for at in range(0, len(names), size)]
+        messages = [
+            digest.message("findings_changed", {name: pending.namespaces[name] for name in group}) for group in groups
+        ]
+        # Of a registry's own trouble its namespaces' teams need no word; with one digest a run it stands in there.
+        told = bool(messages) and self._grouping is AlertGrouping.RUN
+        if not run.complete and not told:
+            messages.append(digest.message("audit_incomplete", {}))
+        if not messages and run.findings.open and self._reminder_is_due(now):
+            messages.append(digest.message("reminder", {}))
+        return messages
+
+    def _reminder_is_due(self, now: datetime) -> bool:
+        if not self._reminder_days:
+            return False
+        last = self._runs.last_digest_at()
+        # An hour's grace: a daily run that starts a little earlier than last time still reminds on the day.
+        return last is None or now - last >= timedelta(days=self._reminder_days) - timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as SNS takes it."""
+
+    subject: str
+    body: str
+    attributes: "dict[str, MessageAttributeValueTypeDef]"
+
+
+class _Composer:
+    """Writes the messages of one run: text for people, JSON for machines, both under SNS's limit."""
+
+    def __init__(self, run: Run, standing: Standing, places: Places) -> None:
+        self._run = run
+        self._standing = standing
+        self._places = places
+
+    def message(self, event: str, namespaces: Mapping[str, NamespaceNews]) -> Message:
+        """Write one message about some namespaces; without any it is about the registry as a whole."""
+        document = self._document(event, namespaces)
+        limit = MESSAGE_ITEMS
+        while True:
+            told = _first_items(namespaces, limit)
+            document["omitted"] = {
+                str(news): document["counts"][str(news)] - len(findings) for news, findings in told.items()
+            }
+            for news, findings in told.items():
+                document[str(news)] = [self._item(finding, news) for finding in findings]
+            document["fix"] = self._fix(told)
+            body = json.dumps(
+                {"default": json.dumps(document), "email": self._text(document), "sms": self._line(document)}
+            )
+            if len(body.encode()) <= MESSAGE_BYTES:
+                return Message(self._line(document)[:SUBJECT_LENGTH], body, self._attributes(document, namespaces))
+            if limit == 0:
+                # Only reasons and names are left, and each of them is bounded.
+                raise AssertionError("a message without findings is always under the limit")  # pragma: no cover
+            limit //= 2
+
+    def _document(self, event: str, namespaces: Mapping[str, NamespaceNews]) -> dict[str, Any]:
+        run = self._run
+        counts = {str(news): sum(one.counts[news] for one in namespaces.values()) for news in News}
+        return {
+            "id": _id(run.registry, run.run_id, event, *sorted(namespaces)),
+            "event": event,
+            "registry": run.registry,
+            "rule_id": RULE_ID,
+            "rule_title": TITLE,
+            "run_id": run.run_id,
+            "scope": str(run.scope),
+            "status": str(run.status),
+            "severity": self._severity(event, counts),
+            "complete": run.complete,
+            "empty": run.is_empty,
+            "incomplete_because": list(run.incomplete_because[:LINES_SHOWN]),
+            "warnings": list(run.warnings[:LINES_SHOWN]),
+            "finished_at": iso(run.finished_at),
+            "repositories": run.repositories.as_dict(),
+            "tags": run.tags.as_dict(),
+            "findings": run.findings.as_dict(),
+            "oldest_open": self._standing.oldest,
+            "counts": counts,
+            "namespaces": [
+                {
+                    "namespace": name,
+                    **{str(news): one.counts[news] for news in News},
+                    "open": self._standing.open_by_namespace.get(name, 0),
+                }
+                for name, one in namespaces.items()
+            ],
+            "rows": self._places.rows,
+            "record": self._places.record,
+        }
+
+    def _severity(self, event: str, counts: Mapping[str, int]) -> str:
+        """Give the rule's own severity where somebody has something to do."""
+        to_do = event != "findings_changed" or counts[News.OPENED] or counts[News.CHANGED] or not self._run.complete
+        return SEVERITY if to_do else "informational"
+
+    def _item(self, finding: Finding, news: News) -> dict[str, Any]:
+        return {
+            "id": _id(finding.registry, str(finding.repository), finding.tag, str(news), finding.changed_in),
+            "repository": str(finding.repository),
+            "tag": finding.tag,
+            "digest": finding.digest,
+            "verdict": str(finding.verdict),
+            "reason": finding.resolution if news is News.RESOLVED else finding.reason,
+            "author": finding.author,
+            "pushed_at": finding.pushed_at,
+            "first_seen": finding.first_seen,
+            "last_changed": finding.last_changed,
+        }
+
+    def _fix(self, told: Mapping[News, Sequence[Finding]]) -> list[str]:
+        """Fill the rule's fix in for the first finding that can be fixed by signing."""
+        for finding in (*told[News.OPENED], *told[News.CHANGED]):
+            if finding.state is State.OPEN and self._run.domains:
+                return list(fix_commands(finding, self._run.domains[0]))
+        return []
+
+    def _attributes(
+        self, document: Mapping[str, Any], namespaces: Iterable[str]
+    ) -> "dict[str, MessageAttributeValueTypeDef]":
+        attributes: dict[str, MessageAttributeValueTypeDef] = {
+            name: {"DataType": "String", "StringValue": str(document[name])}
+            for name in ("event", "registry", "status", "severity", "scope")
+        }
+        attributes["complete"] = {"DataType": "String", "StringValue": json.dumps(document["complete"])}
+        names = sorted(namespaces)
+        if names:
+            attributes["namespaces"] = {"DataType": "String.Array", "StringValue": json.dumps(names)}
+        return attributes
+
+    def _line(self, document: Mapping[str, Any]) -> str:
+        """Say it in one line of plain ASCII: the subject, and all that fits a text message."""
+        head = f"{document['registry']}: {_spoken(self._run)}"
+        if document["event"] == "audit_incomplete":
+            return f"{head}; the audit could not be completed"
+        if document["event"] == "reminder":
+            return f"{head}; {document['findings']['open']} findings are still open"
+        counts = document["counts"]
+        parts = [
+            f"{counts[News.OPENED]} new" if counts[News.OPENED] else "",
+            f"{counts[News.CHANGED]} changed" if counts[News.CHANGED] else "",
+            f"{counts[News.RESOLVED]} resolved" if counts[News.RESOLVED] else "",
+            f"{document['findings']['open']} open",
+        ]
+        return f"{head}; " + ", ".join(part for part in parts if part)
+
+    def _text(self, document: Mapping[str, Any]) -> str:
+        lines = [*self._head(document), ""]
+        for news, heading in _HEADINGS.items():
+            lines += self._section(document, news, heading)
+        if document["fix"]:
+            lines += [
+                "HOW TO FIX (the first one; the others likewise)",
+                "  In the folder of the signer's UCP client bundle, with UCP_USER set to the signer's name in UCP, and after",
+                "  making sure that this digest is the image that you mean to vouch for:",
+                *(f"    {line}" for line in document["fix"]),
+                "",
+            ]
+        lines += [
+            "WHERE THE REST IS",
+            f"  every tag of this run:  {document['rows']}*",
+            f"  the run record:         {document['record']}",
+            "",
+            f"{RULE_ID} (CAT II): {TITLE}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _head(self, document: Mapping[str, Any]) -> list[str]:
+        run, tags, repositories = self._run, self._run.tags, self._run.repositories
+        lines = [f"{run.registry}: {_spoken(run)}", ""]
+        if run.is_empty:
+            lines.append(
+                "The registry is empty: it holds no image. An administrator's account looked, and the counts are 0."
+            )
+        read = f"{repositories.audited} of {repositories.listed} repositories were read"
+        if repositories.removed:
+            read += f", {repositories.removed} were removed meanwhile"
+        lines.append(f"{read}; {tags.audited} image tags, {tags.failed} of them not signed or not trusted.")
+        if tags.artifacts:
+            lines.append(f"{tags.artifacts} tags more are signature artifacts, no images, and are not judged.")
+        if run.findings.open:
+            lines.append(f"{run.findings.open} findings are open, the oldest since {self._standing.oldest}.")
+        if run.namespaces:
+            lines.append(
+                f"A partial run, of: {', '.join(run.namespaces[:LINES_SHOWN])}. It does not answer the rule for the rest."
+            )
+        for heading, texts in (
+            ("THE AUDIT IS NOT COMPLETE, so this is no pass:", document["incomplete_because"]),
+            ("Mind:", document["warnings"]),
+        ):
+            if texts:
+                lines += ["", heading, *(f"  - {text}" for text in texts)]
+        return lines
+
+    def _section(self, document: Mapping[str, Any], news: News, heading: str) -> list[str]:
+        count = document["counts"][news]
+        if not count:
+            return []
+        lines = [f"{heading} ({count})"]
+        namespace = None
+        open_by_namespace = self._standing.open_by_namespace
+        for item in document[news]:
+            owner, _, _ = item["repository"].partition("/")
+            if owner != namespace:
+                namespace = owner
+                lines.append(f"  {owner}  ({open_by_namespace.get(owner, 0)} open)")
+            what = "" if news is News.RESOLVED else f"  {item['verdict']}"
+            lines.append(f"    {item['repository']}:{item['tag']}{what}")
+            lines.append(f"      {item['reason']}")
+            if news is not News.RESOLVED:
+                pushed = (
+                    f"pushed {item['pushed_at'] or 'at an unknown time'} by {item['author'] or 'an unknown account'}"
+                )
+                lines += [f"      {item['digest'] or 'digest unknown'}", f"      {pushed}"]
+        omitted = document["omitted"][news]
+        if omitted:
+            lines.append(f"  and {omitted} more: see below")
+        return [*lines, ""]
+
+
+def _spoken(run: Run) -> str:
+    answer = {
+        Status.NOT_A_FINDING: "every image tag is signed",
+        Status.OPEN: "there are image tags that are not signed",
+        Status.NOT_REVIEWED: "the rule could not be answered",
+    }[run.status]
+    if run.is_empty:
+        answer = "the registry is empty"
+    elif run.namespaces and run.complete and run.status is Status.NOT_REVIEWED:
+        answer = "every image tag in the namespaces looked at is signed"
+    return f"{run.status} - {answer}"
+
+
+def _first_items(namespaces: Mapping[str, NamespaceNews], limit: int) -> dict[News, list[Finding]]:
+    """Give at most `limit` findings, what needs doing first."""
+    told: dict[News, list[Finding]] = {}
+    for news in (News.OPENED, News.CHANGED, News.RESOLVED):
+        items = [finding for one in namespaces.values() for finding in one.first[news]]
+        told[news] = sorted(items, key=_by_name)[:limit]
+        limit -= len(told[news])
+    return told
+
+
+def _by_name(finding: Finding) -> tuple[str, str, str]:
+    return (finding.repository.namespace, finding.repository.name, finding.tag)
+
+
+def _id(*parts: str) -> str:
+    """Make an id that is the same whenever the same news is told again."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,120 @@
+"""What a run leaves in S3: a row for every tag, and the run record.
+
+Layout (Hive partitions, for Athena): `findings/registry=<name>/dt=<YYYY-MM-DD>/<run_id>-<part>.jsonl.gz` and
+`runs/registry=<name>/dt=<YYYY-MM-DD>/<run_id>.json`. Every row has the same lower-case keys.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .model import RULE_ID, JudgedTag, Repository, Run, iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PART_ROWS = 50_000
+PART_BYTES = 8 * 1024 * 1024  # compressed; a part is closed once it has grown past this
+GZIP_LEVEL = 6
+
+
+class Archive:
+    """The S3 side of one run; rows are streamed, and never more than one part is held."""
+
+    def __init__(self, client: "S3Client", bucket: str, registry: str, run_id: str, date: str) -> None:
+        """Prepare; `date` is the run's partition, YYYY-MM-DD."""
+        self._client = client
+        self._bucket = bucket
+        self._registry = registry
+        self._run_id = run_id
+        partition = f"registry={registry}/dt={date}"
+        self.rows_prefix = f"findings/{partition}/{run_id}-"
+        self.record_key = f"runs/{partition}/{run_id}.json"
+        self._part = 0
+        self._rows = 0
+        self._buffer = io.BytesIO()
+        self._zip: gzip.GzipFile | None = None
+
+    @property
+    def rows_url(self) -> str:
+        """Where the rows lie, as a prefix."""
+        return f"s3://{self._bucket}/{self.rows_prefix}"
+
+    @property
+    def record_url(self) -> str:
+        """Where the run record lies."""
+        return f"s3://{self._bucket}/{self.record_key}"
+
+    def begin(self) -> None:
+        """Remove what an earlier attempt at the same run left, so that no row of it is ever counted beside this one's."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.rows_prefix)
+        for page in pages:
+            for entry in page.get("Contents", ()):
+                self._client.delete_object(Bucket=self._bucket, Key=entry["Key"])
+
+    def add(self, repository: Repository, tags: Iterable[JudgedTag], *, audited_at: datetime) -> None:
+        """Write a row for each tag; a full part is uploaded."""
+        for judged in tags:
+            if self._zip is None:
+                self._buffer = io.BytesIO()
+                # No time in the header: the same rows give the same bytes.
+                self._zip = gzip.GzipFile(fileobj=self._buffer, mode="wb", compresslevel=GZIP_LEVEL, mtime=0)
+                self._rows = 0
+            line = json.dumps(self._row(repository, judged, audited_at), separators=(",", ":"))
+            self._zip.write(line.encode() + b"\n")
+            self._rows += 1
+            if self._rows >= PART_ROWS or self._buffer.tell() >= PART_BYTES:
+                self._upload()
+
+    def close(self) -> None:
+        """Upload the last part."""
+        if self._zip is not None:
+            self._upload()
+
+    def put_record(self, run: Run) -> None:
+        """Write the run record: one JSON object on one line."""
+        line = json.dumps(run.as_dict(), separators=(",", ":")) + "\n"
+        self._client.put_object(
+            Bucket=self._bucket, Key=self.record_key, Body=line.encode(), ContentType="application/json"
+        )
+
+    def _upload(self) -> None:
+        if self._zip is None:
+            return
+        self._zip.close()
+        self._zip = None
+        self._part += 1
+        self._client.put_object(
+            Bucket=self._bucket,
+            Key=f"{self.rows_prefix}{self._part:05d}.jsonl.gz",
+            Body=self._buffer.getvalue(),
+            ContentType="application/gzip",
+        )
+
+    def _row(self, repository: Repository, judged: JudgedTag, audited_at: datetime) -> dict[str, Any]:
+        tag, trust = judged.tag, judged.trust
+        return {
+            "registry": self._registry,
+            "namespace": repository.namespace,
+            "repository": repository.name,
+            "tag": tag.name,
+            "digest": tag.digest,
+            "verdict": judged.verdict,
+            "reason": judged.reason,
+            "in_notary": trust.in_notary if trust else None,
+            "hash_mismatch": trust.hash_mismatch if trust else None,
+            "signed_domain": judged.signed_domain,
+            "signers": [],
+            "cosign_signed": tag.cosign_signed,
+            "artifact": judged.is_artifact,
+            "exception_id": None,
+            "author": tag.author,
+            "pushed_at": tag.pushed_at,
+            "media_type": tag.media_type,
+            "rule_id": RULE_ID,
+            "run_id": self._run_id,
+            "audited_at": iso(audited_at),
+        }

@@ -1,0 +1,535 @@
+"""The audit: `inventory()` -> `examine()` -> `report()`, and `audit()` that makes one run of the three.
+
+inventory() lists the repositories; examine() reads and judges them in parallel, archives every tag and opens findings; report()
+proves that the reading saw everything, and only then resolves, records and announces.
+"""
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeVar
+
+from aws_lambda_powertools import Logger
+
+from .alerts import Alerts, Places, Standing
+from .archive import Archive
+from .clients import AwsClients
+from .credentials import SecretsManagerCredentials
+from .dtr import DtrClient, Listing, choose_domains
+from .errors import AuditError, OutOfTimeError, RepositoryGoneError
+from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
+from .model import (
+    Finding,
+    FindingCounts,
+    News,
+    Repository,
+    RepositoryCounts,
+    RepositoryReading,
+    Run,
+    State,
+    Tag,
+    TagCounts,
+    TrustFlags,
+)
+from .request import AuditRequest
+from .rule import decide, is_signature_artifact, judge
+from .runs import RunsTable
+from .settings import Settings
+from .text import clean
+
+REPORT_SECONDS = 60.0  # kept back at the end, to write down and announce what was found
+REPORT_SHARE = 0.25  # of the whole time, at most
+LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended from outside
+PROGRESS_SECONDS = 10.0
+UNREADABLE_KEPT = 100
+UNREADABLE_NAMED = 5
+REASON_LENGTH = 400
+
+logger = Logger(service="dtr-signature-audit", child=True)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One repository, read, and compared with what was known of it."""
+
+    reading: RepositoryReading
+    moves: Moves
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has seen so far."""
+
+    listing: Listing = field(default_factory=Listing)
+    repositories: RepositoryCounts = field(default_factory=RepositoryCounts)
+    tags: TagCounts = field(default_factory=TagCounts)
+    findings: FindingCounts = field(default_factory=FindingCounts)
+    domains: tuple[str, ...] = ()
+    incomplete_because: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    is_examined: dict[Repository, bool] = field(default_factory=dict)  # of every repository listed
+    namespaces: set[str] = field(default_factory=set)
+    open_by_namespace: Counter[str] = field(default_factory=Counter)
+    oldest: str = ""
+    holding_news: int = 0
+
+    def count_open(self, finding: Finding) -> None:
+        """Count a finding that is open after the run."""
+        self.findings.open += 1
+        self.open_by_namespace[finding.repository.namespace] += 1
+        self.oldest = min(self.oldest or finding.first_seen, finding.first_seen)
+
+
+def audit(
+    settings: Settings,
+    request: AuditRequest,
+    clients: AwsClients,
+    *,
+    owner: str,
+    seconds: float,
+    now: Callable[[], datetime],
+) -> Run | None:
+    """Make one run and give its record; None if this very run was finished before, by an earlier delivery of its event.
+
+    `owner` is the invocation, the same when it is retried; `seconds` is the time until it is ended from outside. A registry that
+    cannot be read makes a run that is not complete, never an exception; AWS failing is one, so that the invocation is retried.
+    Raises LeaseHeldError while another run of the registry is under way.
+    """
+    runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
+    if runs.is_finished(request.run_id):
+        return None
+    runs.take_lease(owner, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
+    stop_at = time.monotonic() + seconds - min(REPORT_SECONDS, seconds * REPORT_SHARE)
+    one = _OneRun(settings, request, clients, runs, now=now, stop_at=stop_at)
+    try:
+        run = one.make()
+    finally:
+        one.close()
+    # Not after a crash: the lease then keeps others away until whatever is left of this invocation is dead for certain.
+    runs.release_lease(owner)
+    return run
+
+
+def inventory(registry: DtrClient, request: AuditRequest, tally: Tally) -> Iterator[Repository]:
+    """List the repositories in scope, as their pages arrive."""
+    for repository in registry.repositories(tally.listing):
+        if request.covers(repository):
+            tally.repositories.listed += 1
+            tally.namespaces.add(repository.namespace)
+            tally.is_examined[repository] = False
+            yield repository
+
+
+def examine(
+    repositories: Iterator[Repository],
+    examine_one: Callable[[Repository], Examined],
+    *,
+    threads: int,
+    stop_at: float,
+) -> Iterator[Examined]:
+    """Examine repositories in parallel and yield each when it is done, in no order.
+
+    No more than a few results are held. Raises OutOfTimeError once `stop_at` (time.monotonic) has come, after everything
+    that was done in time; whatever a thread raises otherwise is raised here.
+    """
+    results: queue.Queue[Examined | BaseException | None] = queue.Queue(maxsize=2 * threads)
+    taking = threading.Lock()
+    stop = threading.Event()
+
+    def deliver(result: Examined | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                results.put(result, timeout=0.5)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                with taking:
+                    repository = next(repositories, None)
+                if repository is None:
+                    break
+                deliver(examine_one(repository))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, and raised there
+            deliver(error)
+        deliver(None)
+
+    # Daemons: a thread that waits for a registry which never ends its answer must not keep the process.
+    for number in range(threads):
+        threading.Thread(target=work, name=f"examine-{number}", daemon=True).start()
+    working = threads
+    late: OutOfTimeError | None = None
+    try:
+        while working:
+            try:
+                result = results.get(timeout=max(0.05, min(1.0, stop_at - time.monotonic())))
+            except queue.Empty:
+                if time.monotonic() >= stop_at:
+                    raise OutOfTimeError("the registry did not answer in time") from None
+                continue
+            if result is None:
+                working -= 1
+            elif isinstance(result, OutOfTimeError):
+                late = result
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield result
+    finally:
+        stop.set()
+    if late is not None:
+        raise late
+
+
+def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:
+    """Call something that may never end in a thread of its own; raises OutOfTimeError at `stop_at` (time.monotonic)."""
+    answers: queue.Queue[tuple[_T, None] | tuple[None, BaseException]] = queue.Queue()
+
+    def work() -> None:
+        try:
+            answers.put((ask(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            answers.put((None, error))
+
+    threading.Thread(target=work, name="answer", daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=max(0.05, stop_at - time.monotonic()))
+    except queue.Empty:
+        raise OutOfTimeError("the registry did not answer in time") from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value] # None only beside an error
+
+
+def read_repository(registry: DtrClient, repository: Repository, domains: Sequence[str]) -> RepositoryReading:
+    """Read and judge every tag of a repository; whatever goes wrong becomes its problem, not the run's.
+
+    Raises OutOfTimeError alone.
+    """
+    try:
+        tags, problem = _read_tags(registry, repository, domains)
+    except OutOfTimeError:
+        raise
+    except RepositoryGoneError as error:
+        return RepositoryReading(repository, problem=clean(str(error), REASON_LENGTH), gone=True)
+    except AuditError as error:
+        return RepositoryReading(repository, problem=clean(str(error), REASON_LENGTH))
+    except Exception as error:
+        # The one place for it: a fault of ours, met in one repository, must not blind the audit of all others.
+        logger.exception("a repository could not be examined", repository=str(repository))
+        return RepositoryReading(repository, problem=f"an unforeseen {type(error).__name__}; the log has it in full")
+    judged = tuple(judge(tag, artifact=is_signature_artifact(tag.name, tags)) for tag in tags.values())
+    return RepositoryReading(repository, judged, problem=clean(problem, REASON_LENGTH))
+
+
+def _read_tags(registry: DtrClient, repository: Repository, domains: Sequence[str]) -> tuple[dict[str, Tag], str]:
+    """Read the tags under each domain in turn, as long as one of them is not signed under those before."""
+    tags: dict[str, Tag] = {}
+    problem = ""
+    for number, domain in enumerate(domains):
+        if number and all(any(t.in_notary and t.hash_mismatch is False for t in tag.trust) for tag in tags.values()):
+            break
+        reading = registry.tags(repository, domain)
+        problem = problem or reading.problem
+        for name, tag in reading.tags.items():
+            before = tags.get(name)
+            tags[name] = replace(tag, trust=before.trust + tag.trust) if before else tag
+        if number and reading.problem:
+            # Signed or not under this domain: nobody knows, so "not signed" under the others decides nothing.
+            for name in tags.keys() - reading.tags.keys():
+                unread = TrustFlags(domain, None, None)
+                tags[name] = replace(tags[name], trust=(*tags[name].trust, unread))
+    return tags, problem
+
+
+class _OneRun:
+    """The state of one run; all it writes is keyed by the run id, so that a second attempt replaces the first."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        request: AuditRequest,
+        clients: AwsClients,
+        runs: RunsTable,
+        *,
+        now: Callable[[], datetime],
+        stop_at: float,
+    ) -> None:
+        self._settings = settings
+        self._request = request
+        self._clients = clients
+        self._runs = runs
+        self._now = now
+        self._stop_at = stop_at
+        self._started_at = now()
+        self._moment = Moment(request.run_id, self._started_at)
+        self._findings = FindingsTable(
+            clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.resolved_days
+        )
+        self._archive = Archive(clients.s3, settings.bucket, settings.registry, request.run_id, request.date)
+        self._tally = Tally()
+        self._resolutions = FindingSpool()
+        self._registry: DtrClient | None = None
+        self._told_at = time.monotonic()
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        self._resolutions.close()
+        if self._registry is not None:
+            self._registry.close()
+
+    def make(self) -> Run:
+        """Make the run."""
+        logger.info("audit started", run_id=self._request.run_id, scope=str(self._request.scope))
+        self._archive.begin()
+        try:
+            registry = self._connect()
+        except AuditError as error:
+            self._incomplete(str(error))
+            return self._report(proven=False)
+        self._registry = registry
+        self._examine_all(registry)
+        return self._report(proven=self._prove(registry))
+
+    def _connect(self) -> DtrClient:
+        settings = self._settings
+        registry = DtrClient(
+            settings.dtr_url,
+            SecretsManagerCredentials(settings.secret_arn, self._clients.secrets),
+            x509_strict=settings.x509_strict,
+            concurrency=settings.concurrency,
+            page_size=settings.page_size,
+            stop_at=self._stop_at,
+        )
+        self._registry = registry
+        dtr_host = self._in_time(registry.connect)
+        self._tally.domains, warning = choose_domains(settings.domains, dtr_host, settings.dtr_url)
+        if warning:
+            self._tally.warnings.append(warning)
+        return registry
+
+    def _examine_all(self, registry: DtrClient) -> None:
+        tally = self._tally
+        gone: dict[Repository, str] = {}
+        try:
+            for examined in self._examine(registry, inventory(registry, self._request, tally)):
+                if examined.reading.gone:
+                    gone[examined.reading.repository] = examined.reading.problem
+                else:
+                    self._take(examined)
+            if gone:
+                self._settle_gone(registry, gone)
+        except OutOfTimeError:
+            read = tally.repositories
+            self._incomplete(
+                f"it was stopped before the time limit of the function: {read.audited} repositories had been read to their end, of "
+                f"{read.listed} listed until then. Raise the function's timeout or CONCURRENCY"
+            )
+        if tally.listing.problem:
+            self._incomplete(tally.listing.problem)
+        if tally.listing.ghosts:
+            tally.warnings.append(
+                f"the registry lists {tally.listing.ghosts} repositories without a name; they were passed over"
+            )
+        missing = sorted(set(self._request.namespaces) - tally.namespaces)
+        if missing and not tally.listing.problem:
+            self._incomplete(f"no repository is listed in the namespaces asked for: {', '.join(missing[:20])}")
+
+    def _examine(self, registry: DtrClient, repositories: Iterator[Repository]) -> Iterator[Examined]:
+        def examine_one(repository: Repository) -> Examined:
+            reading = read_repository(registry, repository, self._tally.domains)
+            if reading.gone:
+                return Examined(reading, Moves((), (), ()))
+            known = self._findings.of_repository(repository)
+            moves = compare(
+                self._settings.registry,
+                repository,
+                reading.tags,
+                known,
+                is_complete=reading.is_complete,
+                moment=self._moment,
+            )
+            self._findings.write(moves.writes)
+            return Examined(reading, moves)
+
+        return examine(repositories, examine_one, threads=self._settings.concurrency, stop_at=self._stop_at)
+
+    def _take(self, examined: Examined) -> None:
+        """Archive and count one repository."""
+        tally, reading, moves = self._tally, examined.reading, examined.moves
+        repository = reading.repository
+        tally.is_examined[repository] = True
+        self._archive.add(repository, reading.tags, audited_at=self._now())
+        for judged in reading.tags:
+            tally.tags.count(judged)
+        if reading.is_complete:
+            tally.repositories.audited += 1
+        else:
+            self._unreadable(repository, reading.problem)
+        for finding in moves.standing:
+            if finding.state is State.OPEN:
+                tally.count_open(finding)
+            tally.holding_news += bool(finding.unannounced)
+            if finding.changed_in == self._moment.run_id:
+                # Moved by this run, be it in an earlier attempt.
+                tally.findings.opened += finding.transition is News.OPENED
+                tally.findings.resolved += finding.transition is News.RESOLVED
+        for finding in moves.resolutions:
+            self._resolutions.add(finding)
+        self._tell_progress(repository)
+
+    def _settle_gone(self, registry: DtrClient, gone: dict[Repository, str]) -> None:
+        """Tell repositories that were deleted meanwhile from those that are listed and yet answer 404."""
+        again = Listing()
+        still = self._in_time(lambda: {one for one in registry.repositories(again) if one in gone})
+        if again.problem:
+            for repository, problem in gone.items():
+                self._unreadable(repository, f"{problem}; whether it still exists could not be seen: {again.problem}")
+            return
+        for repository in gone.keys() - still:
+            self._tally.repositories.removed += 1
+            del self._tally.is_examined[repository]
+        for examined in self._examine(registry, iter(sorted(still))):
+            if examined.reading.gone:
+                repository = examined.reading.repository
+                self._unreadable(
+                    repository, f"{examined.reading.problem}; yet it is listed, so this account may not read it"
+                )
+            else:
+                self._take(examined)
+
+    def _prove(self, registry: DtrClient) -> bool:
+        try:
+            self._in_time(registry.prove_admin)
+        except AuditError as error:
+            self._incomplete(f"that the account is an administrator could not be proven at the end: {error}")
+            return False
+        return True
+
+    def _report(self, *, proven: bool) -> Run:
+        """Close the run: resolve what is proven, record, announce."""
+        tally = self._tally
+        self._archive.close()
+        self._resolve(proven=proven)
+        self._explain()
+        complete = not tally.incomplete_because
+        run = Run(
+            registry=self._settings.registry,
+            run_id=self._request.run_id,
+            scope=self._request.scope,
+            namespaces=self._request.namespaces,
+            status=decide(tally.tags, complete=complete, scope=self._request.scope),
+            incomplete_because=tuple(tally.incomplete_because),
+            warnings=tuple(tally.warnings),
+            domains=tally.domains,
+            started_at=self._started_at,
+            finished_at=self._now(),
+            repositories=tally.repositories,
+            tags=tally.tags,
+            findings=tally.findings,
+            unreadable=tuple(tally.unreadable),
+        )
+        places = Places(rows=self._archive.rows_url, record=self._archive.record_url)
+        self._archive.put_record(run)
+        self._runs.record(run, rows=places.rows, record=places.record)
+        if self._request.alerts:
+            self._announce(run, places)
+        self._runs.finish(run.run_id, now=self._now())
+        logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
+        return run
+
+    def _resolve(self, *, proven: bool) -> None:
+        """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
+        tally = self._tally
+        if proven:
+            self._findings.write(self._resolutions)
+            tally.findings.resolved += len(self._resolutions)
+            tally.holding_news += len(self._resolutions)
+        else:
+            for finding in self._resolutions:
+                tally.count_open(finding)
+        all_listed = proven and not tally.listing.problem
+        removed: set[Repository] = set()
+        for finding in self._findings.open():
+            repository = finding.repository
+            if tally.is_examined.get(repository) or repository in removed:
+                continue
+            if all_listed and repository not in tally.is_examined and self._request.covers(repository):
+                removed.add(repository)
+                # The index may lag behind; the table itself does not.
+                known = self._findings.of_repository(repository).values()
+                closed = [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
+                self._findings.write(closed)
+                tally.findings.resolved += len(closed)
+                tally.holding_news += len(closed)
+            else:
+                tally.count_open(finding)
+
+    def _explain(self) -> None:
+        """Put what stands in the way of an answer into words."""
+        tally = self._tally
+        unreadable = tally.repositories.unreadable
+        if unreadable:
+            named = "; ".join(f"{name} ({reason})" for name, reason in tally.unreadable[:UNREADABLE_NAMED])
+            more = f"; and {unreadable - UNREADABLE_NAMED} more" if unreadable > UNREADABLE_NAMED else ""
+            noun = "repository" if unreadable == 1 else "repositories"
+            self._incomplete(f"{unreadable} {noun} could not be read to the end: {named}{more}")
+        if tally.tags.unknown:
+            noun = "tag" if tally.tags.unknown == 1 else "tags"
+            self._incomplete(
+                f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
+                "is its version older than the rule's, or does something on the way change its answers?"
+            )
+        if tally.tags.audited and tally.tags.unsigned == tally.tags.audited:
+            tally.warnings.append(
+                f"every single tag looks unsigned under {', '.join(tally.domains)}: see first whether that is the very host "
+                "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
+            )
+
+    def _announce(self, run: Run, places: Places) -> None:
+        settings = self._settings
+        alerts = Alerts(
+            self._clients.sns,
+            settings.topic_arn,
+            self._findings,
+            self._runs,
+            grouping=settings.alert_grouping,
+            reminder_days=settings.reminder_days,
+            threads=settings.concurrency,
+        )
+        standing = Standing(self._tally.open_by_namespace, self._tally.oldest)
+        messages = alerts.announce(run, standing, places, expected=self._tally.holding_news, now=self._now())
+        logger.info("alerts published", messages=messages)
+
+    def _in_time(self, ask: Callable[[], _T]) -> _T:
+        """Ask the registry something in a thread of its own, so that its answer cannot outlast the time."""
+        return answer_in_time(ask, stop_at=self._stop_at)
+
+    def _incomplete(self, reason: str) -> None:
+        self._tally.incomplete_because.append(clean(reason, 8 * REASON_LENGTH))
+
+    def _unreadable(self, repository: Repository, reason: str) -> None:
+        self._tally.repositories.unreadable += 1
+        if len(self._tally.unreadable) < UNREADABLE_KEPT:
+            self._tally.unreadable.append((str(repository), clean(reason, REASON_LENGTH)))
+
+    def _tell_progress(self, repository: Repository) -> None:
+        tally = self._tally
+        progress = {
+            "listed": tally.repositories.listed,
+            "examined": tally.repositories.audited + tally.repositories.unreadable,
+            "tags": tally.tags.audited,
+        }
+        logger.debug("repository examined", extra={"repository": str(repository), **progress})
+        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = time.monotonic()
+            logger.info("progress", extra=progress)

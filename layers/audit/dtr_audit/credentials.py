@@ -1,0 +1,74 @@
+"""The registry's credentials, from Secrets Manager."""
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+
+from .errors import SettingsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+_FORM = 'the secret must be a JSON object {"username": "…", "password": "…"}, optionally with "ca_bundle" (PEM)'
+CA_BUNDLE_LENGTH = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name with a password or a DTR access token, and the registry's own CA, if it has one."""
+
+    username: str
+    password: str = field(repr=False)
+    ca_bundle: str = field(default="", repr=False)  # PEM; "": the public authorities
+
+
+class SecretsManagerCredentials:
+    """Read the secret; the only place that sees it."""
+
+    def __init__(self, secret_arn: str, client: "SecretsManagerClient") -> None:
+        self._secret_arn = secret_arn
+        self._provider = SecretsProvider(boto3_client=client)
+
+    def fetch(self, *, fresh: bool = False) -> Credentials:
+        """Give the credentials, `fresh` past any cache after the registry refused the ones in hand.
+
+        Raises SettingsError, which never quotes the secret.
+        """
+        try:
+            text = self._provider.get(self._secret_arn, force_fetch=fresh)
+        except GetParameterError as error:
+            raise SettingsError(
+                f"secret: it cannot be read from Secrets Manager ({_cause(error)}). If it was created by this stack it is "
+                "empty until `aws secretsmanager put-secret-value` fills it; if not, the function's role and the secret's "
+                "key must allow reading it"
+            ) from None
+        return parse_secret(text if isinstance(text, str | bytes) else "")
+
+
+def parse_secret(text: str | bytes) -> Credentials:
+    """Read the secret's JSON; raises SettingsError that says what is wrong and quotes nothing."""
+    try:
+        secret = json.loads(text)
+    except (ValueError, RecursionError):
+        # Raised from nothing on purpose: a JSONDecodeError carries the whole document.
+        raise SettingsError(f"secret: it is not JSON; {_FORM}") from None
+    if not isinstance(secret, dict):
+        raise SettingsError(f"secret: {_FORM}")
+    for key in ("username", "password"):
+        if not isinstance(secret.get(key), str) or not secret[key]:
+            raise SettingsError(f"secret: '{key}' is missing, empty or not a text; {_FORM}")
+    if ":" in secret["username"]:
+        raise SettingsError("secret: 'username' holds a colon, which HTTP Basic authentication cannot carry")
+    ca_bundle = secret.get("ca_bundle") or ""
+    if not isinstance(ca_bundle, str) or len(ca_bundle) > CA_BUNDLE_LENGTH:
+        raise SettingsError(f"secret: 'ca_bundle' is not a PEM text; {_FORM}")
+    return Credentials(secret["username"], secret["password"], ca_bundle)
+
+
+def _cause(error: GetParameterError) -> str:
+    cause = error.__cause__ or error
+    response = getattr(cause, "response", None) or {}
+    return str(response.get("Error", {}).get("Code") or type(cause).__name__)

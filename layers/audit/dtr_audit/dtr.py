@@ -1,0 +1,607 @@
+"""The registry's HTTP API (DTR 2.x, MSR 2.x), read with care.
+
+Sources: the DTR 2.6 API reference, the MSR documentation, and Harbor's replication adapter for DTR. Where versions differ, or
+the sources are thin, both answers are survived; whatever cannot be read to its end is said, never guessed.
+"""
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+from .credentials import Credentials
+from .errors import (
+    AuditError,
+    AuthenticationError,
+    RegistryError,
+    RepositoryGoneError,
+    SettingsError,
+    WrongProductError,
+)
+from .model import Repository, Tag, TrustFlags
+from .settings import is_domain
+from .text import clean
+from .transport import Answer, Clock, SystemClock, Transport
+
+PAGES = 20_000  # of one list
+REPOSITORIES = 1_000_000
+TAGS_OF_A_REPOSITORY = 200_000
+CURSOR_LENGTH = 4_096
+NAME_LENGTH = 255
+AUTHOR_LENGTH = 128
+DIGEST_LENGTH = 160
+MEDIA_TYPE_LENGTH = 128
+TIME_LENGTH = 40
+REASON_LENGTH = 300
+TOKEN_LENGTH = 16_384
+TOKEN_SECONDS = 60.0  # where the server does not say how long (the Docker token specification's default)
+TOKEN_SECONDS_LIMIT = 3_600.0
+TOKEN_RENEWAL_SHARE = 0.8  # of its life; the rest is for requests under way
+
+# Wider than DTR's own grammar on purpose: whatever is safe in a path is asked for.
+_COMPONENT = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*)$")
+_TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
+_DIGEST = re.compile(r"^[A-Za-z0-9+._-]+:[A-Za-z0-9=_-]+$")
+_TIME = re.compile(r"^[0-9T:.,+\-Z ]+$")
+_SERVICE = re.compile(r'service="([^"]{1,256})"')
+_SETTINGS_KEYS = frozenset({"dtrHost", "createRepositoryOnPush", "reportAnalytics"})
+
+
+class CredentialSource(Protocol):
+    """Where credentials come from; `fresh` asks past any cache."""
+
+    def fetch(self, *, fresh: bool = False) -> Credentials:
+        """Give the credentials; raises SettingsError."""
+        ...
+
+
+@dataclass(slots=True)
+class Listing:
+    """What is known of a list of repositories once it has been read; filled while it is iterated."""
+
+    listed: int = 0
+    ghosts: int = 0  # entries without a name, as old servers have been seen to list
+    # '': read to its end, and the registry's own count agrees
+    problem: str = "the list of repositories was not read to its end"
+
+
+@dataclass(slots=True)
+class TagReading:
+    """The tags of one repository under one domain; `problem` is '' when all were read."""
+
+    tags: dict[str, Tag] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    entries: list[Any]
+    count: int | None  # what the registry says the whole list holds
+    is_unpaged: bool  # the form of DTR 2.1 and older: the whole list at once, without a count
+
+
+class DtrClient:
+    """One registry, seen with one account's eyes. Safe to share between threads once `connect()` has returned."""
+
+    def __init__(
+        self,
+        url: str,
+        source: CredentialSource,
+        *,
+        x509_strict: bool,
+        concurrency: int,
+        page_size: int,
+        stop_at: float,
+        clock: Clock | None = None,
+    ) -> None:
+        """Fetch the credentials and prepare; `stop_at` is on the clock. Raises SettingsError; asks nothing of the registry yet."""
+        self._clock = clock or SystemClock()
+        self._source = source
+        self._page_size = page_size
+        self._credentials = source.fetch()
+        self._transport = Transport(
+            url,
+            ca_bundle=self._credentials.ca_bundle,
+            x509_strict=x509_strict,
+            connections=concurrency,
+            stop_at=stop_at,
+            clock=self._clock,
+        )
+        self._lock = threading.Lock()
+        self._authorization = ""
+        self._secrets: set[str] = set()
+        self._generation = 0
+        self._renew_at = float("inf")
+        self._service: str | None = None  # the token's audience; None: tokens are asked for without one
+        self._by_token = False
+        self._was_refetched = False
+        self._refused: AuthenticationError | None = None
+        self._doubt = ""  # why what was read may have been read as nobody
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    # -- who am I? ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> str:
+        """Log in, prove that the account is an administrator, and give the registry's own `dtrHost` ('' if it has none).
+
+        Tries, in this order: a token for the service that the registry names, a token without one, and HTTP Basic on every call.
+        Raises AuthenticationError, WrongProductError or RegistryError.
+        """
+        answer = self._log_in()
+        if answer.status == 401 and self._refetch():
+            answer = self._log_in()
+        if answer.status == 200:
+            host = self._proven_settings(answer).get("dtrHost")
+            return host if isinstance(host, str) else ""
+        self._recognise_others()
+        raise self._identity_error(answer)
+
+    def prove_admin(self) -> None:
+        """Prove that the account has been an administrator to the end; raises AuthenticationError or RegistryError.
+
+        Some servers answer a token that they no longer take as if nobody had logged in: 200, and an empty list. So the
+        proof is asked of the very token that the lists were read with, and it is not renewed first.
+        """
+        with self._lock:
+            if self._refused is not None:
+                raise self._refused
+            answer = self._check_before_renewal()
+            if self._doubt:
+                raise AuthenticationError(self._doubt)
+            if answer.status == 401:
+                self._renew_locked()
+                answer = self._ask_settings()
+        if answer.status != 200:
+            raise self._identity_error(answer)
+        self._proven_settings(answer)
+
+    def _check_before_renewal(self) -> Answer:
+        """Ask who we are with the authorization in hand, and see that what it read was not read as nobody."""
+        answer = self._ask_settings()
+        if answer.status == 200:
+            return answer
+        if answer.status == 401:
+            # A server that refuses a dead token for lists too has answered every list to a live one.
+            probe = self._transport.get(
+                "/api/v0/repositories", params={"pageSize": "1"}, authorization=self._authorization
+            )
+            if probe.status == 401:
+                return answer
+        self._doubt = (
+            f"the registry stopped taking the account for an administrator's in mid-run ({answer.status}), "
+            "and may have answered since as to an anonymous caller, who does not see everything. "
+            "Look at the account; the next run reads everything anew"
+        )
+        return answer
+
+    def _log_in(self) -> Answer:
+        """Try each way in, and give the answer to the question who we are, of the first that works or of the last."""
+        self._service = self._challenge()
+        for service in dict.fromkeys((self._service, None)):
+            self._service = service
+            refusal = self._take_token()
+            if refusal is not None:
+                # Wrong credentials count against an account's lock: no second token is asked for with them.
+                if refusal.status == 401:
+                    break
+                continue
+            self._by_token = True
+            answer = self._ask_settings()
+            if answer.status == 200:
+                return answer
+        self._by_token = False
+        self._use_basic()
+        return self._ask_settings()
+
+    def _ask_settings(self) -> Answer:
+        return self._transport.get("/api/v0/meta/settings", authorization=self._authorization)
+
+    def _challenge(self) -> str | None:
+        """Ask the registry which service its tokens are for."""
+        answer = self._transport.get("/v2/")
+        match = _SERVICE.search(answer.headers.get("Www-Authenticate", "")[:4096])
+        return match.group(1) if match else "dtr"
+
+    def _take_token(self) -> Answer | None:
+        """Take a new token; gives the answer that refused it, or None when there is one."""
+        params = {"service": self._service} if self._service else None
+        answer = self._transport.get("/auth/token", params=params, authorization=self._basic())
+        if answer.status != 200:
+            return answer
+        granted = _token(answer)
+        if granted is None:
+            return answer
+        token, life = granted
+        self._secrets.add(token)
+        self._authorization = f"Bearer {token}"
+        self._renew_at = self._clock.monotonic() + life * TOKEN_RENEWAL_SHARE
+        self._generation += 1
+        return None
+
+    def _use_basic(self) -> None:
+        self._authorization = self._basic()
+        self._renew_at = float("inf")
+        self._generation += 1
+
+    def _basic(self) -> str:
+        pair = f"{self._credentials.username}:{self._credentials.password}"
+        encoded = base64.b64encode(pair.encode()).decode()
+        # An error of the registry may echo what it was sent; none of these is ever shown.
+        self._secrets.update((self._credentials.password, encoded))
+        return f"Basic {encoded}"
+
+    def _refetch(self) -> bool:
+        """Read the secret anew, once a run; tells whether it has changed, as after a rotation."""
+        if self._was_refetched:
+            return False
+        self._was_refetched = True
+        try:
+            fresh = self._source.fetch(fresh=True)
+        except SettingsError:
+            return False
+        changed = (fresh.username, fresh.password) != (self._credentials.username, self._credentials.password)
+        self._credentials = fresh
+        return changed
+
+    # -- one call ----------------------------------------------------------------------------------------------------
+
+    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
+        """Ask with the token in hand, renewing it early, and on a 401 once; then once with the secret read anew."""
+        # With Basic there is nothing to renew but the secret, and each refusal counts against the account's lock.
+        renewals = (self._renew_token, self._renew_secret) if self._by_token else (self._renew_secret,)
+        for renew in (*renewals, None):
+            authorization, generation = self._current_authorization()
+            answer = self._transport.get(path, params=params, authorization=authorization)
+            if answer.status != 401 or renew is None:
+                return answer
+            renew(generation)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _current_authorization(self) -> tuple[str, int]:
+        with self._lock:
+            if self._refused is not None:
+                raise self._refused
+            if self._clock.monotonic() >= self._renew_at:
+                self._check_before_renewal()
+                self._renew_locked()
+            return self._authorization, self._generation
+
+    def _renew_token(self, generation: int) -> None:
+        # One thread renews; the others, refused with the same old token, find the new one here.
+        with self._lock:
+            if generation == self._generation:
+                self._renew_locked()
+
+    def _renew_locked(self) -> None:
+        if self._take_token() is None:
+            return
+        if self._refetch() and self._take_token() is None:
+            return
+        self._refuse("the registry gives no new token any more")
+
+    def _renew_secret(self, generation: int) -> None:
+        with self._lock:
+            if generation != self._generation:
+                return
+            if self._refetch():
+                if self._by_token:
+                    self._renew_locked()
+                else:
+                    self._use_basic()
+            elif self._ask_settings().status == 401:
+                # Every further call would count against the account's lock.
+                self._refuse("the registry refuses the credentials that it took before")
+
+    def _refuse(self, what: str) -> None:
+        self._refused = AuthenticationError(
+            f"{what}. Was the password or access token changed, or the account deactivated? Put the present one into the secret"
+        )
+        raise self._refused
+
+    # -- lists -------------------------------------------------------------------------------------------------------
+
+    def repositories(self, listing: Listing) -> Iterator[Repository]:
+        """Yield every repository as its page arrives, and fill `listing`.
+
+        Read once more when the count disagrees: a push or a deletion in mid-list moves entries across pages. Never raises
+        for a list that cannot be read: `listing.problem` says so.
+        """
+        found: set[Repository] = set()
+        for _ in (1, 2):
+            entries: set[Repository] = set()
+            ghosts = 0
+            malformed = ""
+            count: int | None = None
+            try:
+                for page in self._pages("/api/v0/repositories", "repositories", {}):
+                    count = page.count
+                    for entry in page.entries:
+                        try:
+                            repository = _repository(entry)
+                        except RegistryError as error:
+                            malformed = malformed or str(error)
+                            continue
+                        if repository is None:
+                            ghosts += 1
+                            continue
+                        entries.add(repository)
+                        if repository not in found:
+                            found.add(repository)
+                            listing.listed += 1
+                            yield repository
+                    if len(found) > REPOSITORIES:
+                        raise RegistryError(f"it lists more than {REPOSITORIES} repositories")
+            except AuditError as error:
+                listing.problem = f"the list of repositories could not be read to its end: {self._said(error)}"
+                return
+            listing.ghosts = ghosts
+            listing.problem = malformed or _count_problem("repositories", count, len(entries) + ghosts)
+            if not listing.problem or malformed or count is None:
+                return
+
+    def tags(self, repository: Repository, domain: str) -> TagReading:
+        """Read every tag of a repository, with its signature's flags under `domain`.
+
+        Raises RepositoryGoneError on a 404, and AuditError where nothing could be read; what was read before a fault is given,
+        with the problem.
+        """
+        path = f"/api/v0/repositories/{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}/tags"
+        reading = TagReading()
+        for _ in (1, 2):
+            reading = TagReading()
+            count: int | None = None
+            unpaged = False
+            malformed = ""
+            try:
+                for page in self._pages(path, "tags", {"domain": domain}):
+                    count, unpaged = page.count, page.is_unpaged
+                    for entry in page.entries:
+                        try:
+                            tag = _tag(entry, domain)
+                        except RegistryError as error:
+                            malformed = malformed or str(error)
+                            continue
+                        reading.tags.setdefault(tag.name, tag)
+                    if len(reading.tags) > TAGS_OF_A_REPOSITORY:
+                        raise RegistryError(f"it has more than {TAGS_OF_A_REPOSITORY} tags")
+            except RepositoryGoneError:
+                raise
+            except AuditError as error:
+                reading.problem = self._said(error)
+                return reading
+            reading.problem = malformed
+            if not malformed and not (unpaged and count is None):
+                reading.problem = _count_problem("tags", count, len(reading.tags))
+            if not reading.problem or malformed or count is None:
+                return reading
+        return reading
+
+    def _pages(self, path: str, key: str, params: Mapping[str, str]) -> Iterator[_Page]:
+        """Follow X-Next-Page-Start to the end of a list; raises RegistryError on a loop, a cap or an unusable answer."""
+        cursor = ""
+        seen: set[str] = set()
+        for number in range(1, PAGES + 1):
+            asked = {**params, "pageSize": str(self._page_size), "count": "true"}
+            if cursor:
+                asked["pageStart"] = cursor
+            answer = self._get(path, asked)
+            if answer.status != 200:
+                raise self._status_error(answer, path, number)
+            yield _page(_json(answer, path), answer, key, path)
+            cursor = answer.headers.get("X-Next-Page-Start", "").strip()
+            if not cursor:
+                return
+            if cursor in seen or len(cursor) > CURSOR_LENGTH:
+                raise RegistryError(
+                    f"GET {path}: page {number} leads back to a page already read; the list has no end that can be reached"
+                )
+            seen.add(cursor)
+        raise RegistryError(f"GET {path}: the list has more than {PAGES} pages")
+
+    # -- what the answers mean ---------------------------------------------------------------------------------------
+
+    def _status_error(self, answer: Answer, path: str, page: int) -> AuditError:
+        said = self._error_text(answer)
+        what = f"GET {path}: {answer.status} on page {page}" + (f": {said}" if said else "")
+        if answer.status == 404 and page == 1 and path != "/api/v0/repositories":
+            return RepositoryGoneError(what)
+        if answer.status in {401, 403}:
+            return AuthenticationError(f"{what}. The account must be an administrator of the registry")
+        if answer.status == 500:
+            what += ". If many repositories answer so, look at the registry's Notary first"
+        return RegistryError(what)
+
+    def _identity_error(self, answer: Answer) -> RegistryError:
+        said = self._error_text(answer)
+        detail = f" (it says: {said})" if said else ""
+        if answer.status == 401:
+            return AuthenticationError(
+                f"the registry does not accept the credentials{detail}. Put the user name and the password, or an access token, "
+                "of an administrator into the secret; if they are right, see whether UCP is down"
+            )
+        if answer.status == 403:
+            return AuthenticationError(
+                f"the account is not an administrator of the registry{detail}. Others do not see every repository, so only "
+                "an administrator's account can answer the rule: put one into the secret"
+            )
+        if answer.status == 404:
+            return WrongProductError(
+                f"GET /api/v0/meta/settings: 404{detail}. "
+                "Either DTR_URL is not a Docker Trusted Registry, or its licence has expired"
+            )
+        return RegistryError(
+            f"GET /api/v0/meta/settings: {answer.status}{detail}. Whether the account is an administrator is not proven"
+        )
+
+    def _proven_settings(self, answer: Answer) -> dict[str, Any]:
+        """Take the settings as proof of an administrator, if they are settings at all: a login page answers 200 too."""
+        try:
+            body = _json(answer, "/api/v0/meta/settings")
+        except RegistryError:
+            body = None
+        if isinstance(body, dict) and body.keys() & _SETTINGS_KEYS:
+            return body
+        self._recognise_others()
+        raise WrongProductError(
+            "GET /api/v0/meta/settings: answered 200, but not with a registry's settings. Is a login page or another product "
+            "at DTR_URL?"
+        )
+
+    def _recognise_others(self) -> None:
+        """Name Harbor (Mirantis Secure Registry 4) where it answers; raises WrongProductError."""
+        try:
+            answer = self._transport.get("/api/v2.0/systeminfo")
+            ping = self._transport.get("/api/v2.0/ping")
+        except AuditError:
+            return
+        if b'"harbor_version"' in answer.body or (
+            ping.status == 200 and ping.body.strip().strip(b'"').lower() == b"pong"
+        ):
+            raise WrongProductError(
+                "this is Harbor (Mirantis Secure Registry 4 is one), not a Docker Trusted Registry: it has no Notary, and the rule "
+                "V-235846 does not apply to it as written. Nothing was audited"
+            )
+
+    def _said(self, error: AuditError) -> str:
+        return clean(self._redacted(str(error)), REASON_LENGTH)
+
+    def _error_text(self, answer: Answer) -> str:
+        """Read any of the three forms of errors, or name a page of HTML; without whatever secret it may echo."""
+        try:
+            body = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            if b"<html" in answer.body[:2048].lower():
+                return "a page of HTML, so probably a proxy or load balancer answers in the registry's place"
+            return ""
+        if not isinstance(body, dict):
+            return ""
+        errors = body.get("errors")
+        first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else body
+        parts = [first.get(key) for key in ("code", "message", "details")]
+        text = ": ".join(part for part in parts if isinstance(part, str) and part)
+        return clean(self._redacted(text[:TOKEN_LENGTH]), 200)
+
+    def _redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[removed]")
+        return text
+
+
+def choose_domains(configured: Collection[str], dtr_host: str, url: str) -> tuple[tuple[str, ...], str]:
+    """Choose the domains to ask under, and a warning ('' if none) where the choice is a guess.
+
+    The domain must be the host[:port] used in `docker push`; a wrong one makes every tag look unsigned.
+    """
+    if configured:
+        return tuple(configured), ""
+    if is_domain(dtr_host):
+        # Clients leave the default port out, some settings name it: signed under either is signed.
+        bare = dtr_host.removesuffix(":443")
+        return ((dtr_host,) if bare == dtr_host else (bare, dtr_host)), ""
+    host = urlsplit(url).netloc
+    return (host,), (
+        f"the registry does not name its own domain (dtrHost), so {host} was asked for; "
+        "if images are pushed under another name, set DTR_DOMAINS"
+    )
+
+
+def _token(answer: Answer) -> tuple[str, float] | None:
+    """Read a token and its life in seconds; None if the answer holds none that could be sent."""
+    try:
+        body = _json(answer, "/auth/token")
+    except RegistryError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    token = body.get("token") or body.get("access_token")
+    if not isinstance(token, str) or len(token) > TOKEN_LENGTH or not re.fullmatch(r"[!-~]+", token):
+        return None
+    life = body.get("expires_in")
+    if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life <= TOKEN_SECONDS_LIMIT:
+        life = TOKEN_SECONDS
+    return token, float(life)
+
+
+def _json(answer: Answer, path: str) -> Any:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        kind = "a page of HTML" if b"<html" in answer.body[:2048].lower() else "not JSON"
+        raise RegistryError(f"GET {path}: the answer is {kind}; does a proxy answer in the registry's place?") from None
+
+
+def _page(body: Any, answer: Answer, key: str, path: str) -> _Page:
+    is_unpaged = False
+    # Repositories come in an object; tags in a bare array, and up to DTR 2.1 in an object too.
+    if isinstance(body, dict) and key in body:
+        is_unpaged = key == "tags"
+        body = body[key]
+    elif key != "tags":
+        raise RegistryError(f"GET {path}: the answer has no list of {key}")
+    if body is None:
+        body = []
+    if not isinstance(body, list):
+        raise RegistryError(f"GET {path}: the answer is not a list of {key}")
+    text = answer.headers.get("X-Resource-Count", "").strip()
+    count = int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
+    return _Page(body, count, is_unpaged)
+
+
+def _count_problem(what: str, count: int | None, found: int) -> str:
+    if count is None:
+        return (
+            f"the registry does not say how many {what} there are (X-Resource-Count is missing), so {found} cannot be shown to be "
+            "all; does a proxy drop headers?"
+        )
+    if count != found:
+        return f"the registry counts {count} {what}, and {found} could be read, in two readings"
+    return ""
+
+
+def _repository(entry: Any) -> Repository | None:
+    """Read one entry of the list; None for a ghost. Raises RegistryError for a name that cannot be asked for."""
+    if not isinstance(entry, dict):
+        raise RegistryError("an entry of the list of repositories is not an object")
+    namespace, name = entry.get("namespace"), entry.get("name")
+    if not namespace or not name:
+        return None
+    for part in (namespace, name):
+        if not isinstance(part, str) or len(part) > NAME_LENGTH or not _COMPONENT.match(part):
+            raise RegistryError(f"a repository has the name '{clean(part, 60)}', which no registry allows")
+    return Repository(namespace, name)
+
+
+def _tag(entry: Any, domain: str) -> Tag:
+    """Read one entry of the list; raises RegistryError for what is no tag."""
+    if not isinstance(entry, dict):
+        raise RegistryError("an entry of the list of tags is not an object")
+    name = entry.get("name")
+    if not isinstance(name, str) or not _TAG.match(name):
+        raise RegistryError(f"a tag has the name '{clean(name, 60)}', which no registry allows")
+    manifest = entry.get("manifest")
+    if not isinstance(manifest, dict):
+        manifest = {}
+    digest = clean(entry.get("digest") or manifest.get("digest"), DIGEST_LENGTH)
+    pushed_at = clean(entry.get("updatedAt") or entry.get("createdAt"), TIME_LENGTH)
+    flags = TrustFlags(domain, _flag(entry, "inNotary"), _flag(entry, "hashMismatch"))
+    return Tag(
+        name=name,
+        digest=digest if _DIGEST.match(digest) else "",
+        author=clean(entry.get("author"), AUTHOR_LENGTH),
+        pushed_at=pushed_at if _TIME.match(pushed_at) else "",
+        media_type=clean(manifest.get("mediaType"), MEDIA_TYPE_LENGTH),
+        cosign_signed=_flag(entry, "cosignSigned"),
+        trust=(flags,),
+    )
+
+
+def _flag(entry: Mapping[str, Any], name: str) -> bool | None:
+    value = entry.get(name)
+    return value if isinstance(value, bool) else None

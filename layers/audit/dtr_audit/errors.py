@@ -1,0 +1,33 @@
+"""What can go wrong, each error naming what, where and the remedy."""
+
+
+class AuditError(Exception):
+    """The audit, or one part of it, could not be done."""
+
+
+class SettingsError(AuditError):
+    """A setting, the event or the secret is missing or malformed; named in the message."""
+
+
+class RegistryError(AuditError):
+    """The registry could not be reached, or its answer cannot be used."""
+
+
+class RepositoryGoneError(RegistryError):
+    """The registry answers 404 for a repository: deleted meanwhile, or not readable by this account."""
+
+
+class AuthenticationError(RegistryError):
+    """The registry refuses the credentials, or they are not an administrator's."""
+
+
+class WrongProductError(RegistryError):
+    """The address answers, but not as a Docker Trusted Registry."""
+
+
+class OutOfTimeError(AuditError):
+    """The time set aside for reading the registry is over."""
+
+
+class LeaseHeldError(AuditError):
+    """Another run of the same registry is under way."""

@@ -1,0 +1,348 @@
+"""The findings of a registry, and how they move: opened, changed, resolved, announced.
+
+The moves are pure functions; FindingsTable keeps the result. Only the holder of the registry's lease writes, and every write
+puts a whole item computed from what was read, so doing it twice changes nothing.
+"""
+
+import json
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from .clients import is_condition_failure
+from .errors import AuditError
+from .model import Finding, JudgedTag, News, Repository, State, Verdict, iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+SHARDS = 8  # of each index: one registry's findings never share one partition
+BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
+WRITE_ATTEMPTS = 10
+WRITE_BACKOFF_SECONDS = 0.05
+
+SIGNED_SINCE = "signed"
+NO_IMAGE = "a signature artifact, not an image"
+TAG_REMOVED = "tag removed"
+REPOSITORY_REMOVED = "repository removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When, and in which run, findings move."""
+
+    run_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What one reading of a repository does to its findings.
+
+    `writes` can be made at once: they open findings, or change open ones. `resolutions` must wait until it is proven that the
+    reading saw everything. `standing` are all other findings of the repository, as they are once the writes are made.
+    """
+
+    writes: tuple[Finding, ...]
+    resolutions: tuple[Finding, ...]
+    standing: tuple[Finding, ...]
+
+
+def compare(
+    registry: str,
+    repository: Repository,
+    judged: Iterable[JudgedTag],
+    known: Mapping[str, Finding],
+    *,
+    is_complete: bool,
+    moment: Moment,
+) -> Moves:
+    """Compare what was read of a repository with what is known of it; `known` is by tag.
+
+    An UNKNOWN tag moves nothing. Tags that are gone resolve their finding only if the repository was read to its end.
+    """
+    writes: list[Finding] = []
+    resolutions: list[Finding] = []
+    standing: list[Finding] = []
+    seen: set[str] = set()
+    for tag in judged:
+        name = tag.tag.name
+        seen.add(name)
+        before = known.get(name)
+        if tag.is_finding:
+            after = _opened(registry, repository, tag, before, moment)
+            if after != before:
+                writes.append(after)
+            standing.append(after)
+        elif before is not None:
+            if before.state is State.OPEN and tag.verdict is not Verdict.UNKNOWN:
+                resolutions.append(resolve(before, NO_IMAGE if tag.is_artifact else SIGNED_SINCE, moment))
+            else:
+                standing.append(before)
+    for name, left in known.items():
+        if name in seen:
+            continue
+        if left.state is State.OPEN and is_complete:
+            resolutions.append(resolve(left, TAG_REMOVED, moment))
+        else:
+            standing.append(left)
+    return Moves(tuple(writes), tuple(resolutions), tuple(standing))
+
+
+def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Finding | None, moment: Moment) -> Finding:
+    """Give the finding that stands for an unsigned tag; `before` itself where nothing moved."""
+    if tag.verdict is None:
+        raise ValueError("a signature artifact is no finding")
+    now = iso(moment.at)
+    if before is None or before.state is State.RESOLVED:
+        return Finding(
+            registry=registry,
+            repository=repository,
+            tag=tag.tag.name,
+            state=State.OPEN,
+            verdict=tag.verdict,
+            reason=tag.reason,
+            digest=tag.tag.digest,
+            author=tag.tag.author,
+            pushed_at=tag.tag.pushed_at,
+            first_seen=now,
+            last_changed=now,
+            changed_in=moment.run_id,
+            transition=News.OPENED,
+            unannounced=_pending(before.unannounced if before else (), News.OPENED),
+        )
+    after = replace(
+        before,
+        verdict=tag.verdict,
+        reason=tag.reason,
+        digest=tag.tag.digest,
+        author=tag.tag.author,
+        pushed_at=tag.tag.pushed_at,
+    )
+    if after == before:
+        return before
+    if after.verdict is before.verdict:
+        # Pushed anew and still unsigned: worth keeping, not worth a message a day for a tag like `latest`.
+        return replace(after, last_changed=now)
+    return replace(
+        after,
+        last_changed=now,
+        changed_in=moment.run_id,
+        transition=News.CHANGED,
+        unannounced=_pending(before.unannounced, News.CHANGED),
+    )
+
+
+def resolve(finding: Finding, resolution: str, moment: Moment) -> Finding:
+    """Close an open finding."""
+    return replace(
+        finding,
+        state=State.RESOLVED,
+        resolution=resolution,
+        last_changed=iso(moment.at),
+        changed_in=moment.run_id,
+        transition=News.RESOLVED,
+        unannounced=_pending(finding.unannounced, News.RESOLVED),
+    )
+
+
+def _pending(pending: tuple[News, ...], news: News) -> tuple[News, ...]:
+    """Add news to what is not announced yet, so that the sum stays true: never opened twice, or resolved twice."""
+    if news is News.CHANGED:
+        return pending or (News.CHANGED,)
+    moves = (*(one for one in pending if one is not News.CHANGED), news)
+    # There and back again before anyone heard of it: only where it ends is news.
+    return moves if len(moves) < 3 else moves[-1:]
+
+
+class FindingsTable:
+    """The findings table of one registry."""
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        registry: str,
+        *,
+        resolved_days: int,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare; an announced, resolved finding is kept `resolved_days` more."""
+        self._client = client
+        self._table = table
+        self._registry = registry
+        self._resolved_days = resolved_days
+        self._sleep = sleep
+
+    def of_repository(self, repository: Repository) -> dict[str, Finding]:
+        """Read all findings of a repository by tag, with a consistent read."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": self._partition(repository)},
+        )
+        found = (_from_fields(item) for page in pages for item in page["Items"])
+        return {finding.tag: finding for finding in found}
+
+    def open(self) -> Iterator[Finding]:
+        """Yield the open findings of the registry, oldest first within each shard; the index lags a moment behind."""
+        return self._of_index("open", "open_shard")
+
+    def unannounced(self) -> Iterator[Finding]:
+        """Yield the findings with news that no subscriber has heard; the index lags a moment behind."""
+        return self._of_index("unannounced", "unannounced_shard")
+
+    def _of_index(self, index: str, attribute: str) -> Iterator[Finding]:
+        for shard in range(SHARDS):
+            pages = self._client.get_paginator("query").paginate(
+                TableName=self._table,
+                IndexName=index,
+                KeyConditionExpression="#shard = :shard",
+                ExpressionAttributeNames={"#shard": attribute},
+                ExpressionAttributeValues={":shard": f"{self._registry}#{shard}"},
+            )
+            for page in pages:
+                for item in page["Items"]:
+                    yield _from_fields(item)
+
+    def write(self, findings: Iterable[Finding]) -> None:
+        """Put findings as they are now; raises AuditError when DynamoDB keeps turning them away."""
+        batch: list[Any] = []
+        for finding in findings:
+            batch.append({"PutRequest": {"Item": self._to_item(finding)}})
+            if len(batch) == BATCH_ITEMS:
+                self._write_batch(batch)
+                batch = []
+        if batch:
+            self._write_batch(batch)
+
+    def _write_batch(self, batch: list[Any]) -> None:
+        for attempt in range(WRITE_ATTEMPTS):
+            unprocessed = self._client.batch_write_item(RequestItems={self._table: batch})["UnprocessedItems"]
+            batch = list(unprocessed.get(self._table, []))
+            if not batch:
+                return
+            self._sleep(WRITE_BACKOFF_SECONDS * 2**attempt)
+        raise AuditError(
+            f"DynamoDB did not take {len(batch)} findings in {WRITE_ATTEMPTS} attempts: is {self._table} throttled?"
+        )
+
+    def mark_announced(self, findings: Iterable[Finding], *, threads: int) -> None:
+        """Drop the news that subscribers now have; a finding that has moved since keeps its newer news."""
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            rest = iter(findings)
+            # In handfuls, so that not all of them are held at once.
+            while handful := tuple(islice(rest, 64 * threads)):
+                for _ in pool.map(self._mark_announced, handful):
+                    pass
+
+    def _mark_announced(self, finding: Finding) -> None:
+        update = "REMOVE unannounced, unannounced_shard"
+        values: dict[str, Any] = {":seen": finding.last_changed, ":news": [str(news) for news in finding.unannounced]}
+        if finding.state is State.RESOLVED:
+            # Only what has been announced may expire: news is never lost to the table's clock.
+            expires = datetime.fromisoformat(finding.last_changed) + timedelta(days=self._resolved_days)
+            update = f"SET expires_at = :expires {update}"
+            values[":expires"] = int(expires.timestamp())
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": self._partition(finding.repository), "sk": finding.tag},
+                UpdateExpression=update,
+                ConditionExpression="last_changed = :seen AND unannounced = :news",
+                ExpressionAttributeValues=values,
+            )
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+
+    def _partition(self, repository: Repository) -> str:
+        return f"{self._registry}#{repository}"
+
+    def _to_item(self, finding: Finding) -> dict[str, Any]:
+        partition = self._partition(finding.repository)
+        shard = f"{self._registry}#{zlib.crc32(partition.encode()) % SHARDS}"
+        item = {"pk": partition, "sk": finding.tag, **_to_fields(finding)}
+        if finding.state is State.OPEN:
+            item["open_shard"] = shard
+        if finding.unannounced:
+            item["unannounced_shard"] = shard
+        return item
+
+
+class FindingSpool:
+    """Findings that wait in a temporary file, so that a registry full of them does not fill the memory."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Finding]:
+        self._file.seek(0)
+        for line in self._file:
+            yield _from_fields(json.loads(line))
+
+    def add(self, finding: Finding) -> None:
+        """Take one more; not while iterating."""
+        json.dump(_to_fields(finding), self._file)
+        self._file.write("\n")
+        self._length += 1
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+
+def _to_fields(finding: Finding) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "registry": finding.registry,
+        "namespace": finding.repository.namespace,
+        "repository": finding.repository.name,
+        "tag": finding.tag,
+        "state": str(finding.state),
+        "verdict": str(finding.verdict),
+        "reason": finding.reason,
+        "digest": finding.digest,
+        "author": finding.author,
+        "pushed_at": finding.pushed_at,
+        "first_seen": finding.first_seen,
+        "last_changed": finding.last_changed,
+        "changed_in": finding.changed_in,
+        "transition": str(finding.transition),
+        "resolution": finding.resolution,
+    }
+    if finding.unannounced:
+        fields["unannounced"] = [str(news) for news in finding.unannounced]
+    return fields
+
+
+def _from_fields(item: Mapping[str, Any]) -> Finding:
+    return Finding(
+        registry=item["registry"],
+        repository=Repository(item["namespace"], item["repository"]),
+        tag=item["tag"],
+        state=State(item["state"]),
+        verdict=Verdict(item["verdict"]),
+        reason=item["reason"],
+        digest=item["digest"],
+        author=item["author"],
+        pushed_at=item["pushed_at"],
+        first_seen=item["first_seen"],
+        last_changed=item["last_changed"],
+        changed_in=item["changed_in"],
+        transition=News(item["transition"]),
+        resolution=item["resolution"],
+        unannounced=tuple(News(news) for news in item.get("unannounced", ())),
+    )

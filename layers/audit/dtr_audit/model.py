@@ -1,0 +1,304 @@
+"""The words of the audit: repositories, tags, verdicts, findings, the run. No I/O here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+RULE_ID = "V-235846"
+
+
+class Verdict(StrEnum):
+    """What is known of one image tag."""
+
+    SIGNED = "SIGNED"
+    UNSIGNED = "UNSIGNED"
+    MISMATCHED = "MISMATCHED"  # signed once, then overwritten by an unsigned push
+    UNTRUSTED = "UNTRUSTED"  # signed, but the trust data does not hold
+    UNKNOWN = "UNKNOWN"  # could not be read: never a pass
+
+
+FINDING_VERDICTS = frozenset({Verdict.UNSIGNED, Verdict.MISMATCHED, Verdict.UNTRUSTED})
+
+
+class Status(StrEnum):
+    """The answer of one run to the rule."""
+
+    NOT_A_FINDING = "NOT_A_FINDING"
+    OPEN = "OPEN"
+    NOT_REVIEWED = "NOT_REVIEWED"
+
+
+class Scope(StrEnum):
+    """Whether a run looks at the whole registry or at chosen namespaces."""
+
+    FULL = "full"
+    PARTIAL = "partial"
+
+
+class State(StrEnum):
+    """Where a finding stands."""
+
+    OPEN = "OPEN"
+    RESOLVED = "RESOLVED"
+
+
+class News(StrEnum):
+    """A transition of a finding that subscribers have not heard of yet."""
+
+    OPENED = "opened"
+    CHANGED = "changed"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Repository:
+    """A repository of the registry; `str()` gives `namespace/name`."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFlags:
+    """What the registry says of one tag's signature under one domain.
+
+    A flag is None where the registry's answer has it missing or not a boolean.
+    """
+
+    domain: str
+    in_notary: bool | None
+    hash_mismatch: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag as the registry lists it; texts are already bounded and free of control characters."""
+
+    name: str
+    digest: str
+    author: str
+    pushed_at: str
+    media_type: str
+    cosign_signed: bool | None
+    trust: tuple[TrustFlags, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedTag:
+    """A tag with its verdict; `verdict` is None for a signature artifact, which is no image."""
+
+    tag: Tag
+    verdict: Verdict | None
+    reason: str
+    trust: TrustFlags | None  # the flags that decided
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether this is a signature stored as a tag."""
+        return self.verdict is None
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether the rule has something to find here."""
+        return self.verdict in FINDING_VERDICTS
+
+    @property
+    def signed_domain(self) -> str:
+        """The domain under which the tag is signed, or ''."""
+        return self.trust.domain if self.trust and self.verdict is Verdict.SIGNED else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryReading:
+    """What was read of one repository; `problem` is '' when it was read to the end."""
+
+    repository: Repository
+    tags: tuple[JudgedTag, ...] = ()
+    problem: str = ""
+    gone: bool = False  # the registry answered 404: deleted meanwhile, or not readable
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tag was read."""
+        return not self.problem and not self.gone
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One tag that is, or was, not signed; the item of the findings table.
+
+    `unannounced` are the transitions that no subscriber has heard of yet, oldest first. Times are ISO 8601, UTC.
+    """
+
+    registry: str
+    repository: Repository
+    tag: str
+    state: State
+    verdict: Verdict
+    reason: str
+    digest: str
+    author: str
+    pushed_at: str
+    first_seen: str
+    last_changed: str
+    changed_in: str  # run id of the last transition
+    transition: News
+    resolution: str = ""
+    unannounced: tuple[News, ...] = ()
+
+
+@dataclass(slots=True)
+class TagCounts:
+    """How many tags got which verdict; `audited` is their sum, artifacts apart."""
+
+    signed: int = 0
+    unsigned: int = 0
+    mismatched: int = 0
+    untrusted: int = 0
+    unknown: int = 0
+    artifacts: int = 0
+
+    def count(self, judged: JudgedTag) -> None:
+        """Add one tag."""
+        if judged.verdict is None:
+            self.artifacts += 1
+        else:
+            name = judged.verdict.lower()
+            setattr(self, name, getattr(self, name) + 1)
+
+    @property
+    def audited(self) -> int:
+        """Image tags that were looked at, whatever came out."""
+        return self.signed + self.unsigned + self.mismatched + self.untrusted + self.unknown
+
+    @property
+    def failed(self) -> int:
+        """Image tags that are a finding."""
+        return self.unsigned + self.mismatched + self.untrusted
+
+    def as_dict(self) -> dict[str, int]:
+        """Give the form of the run record."""
+        return {
+            "audited": self.audited,
+            "signed": self.signed,
+            "unsigned": self.unsigned,
+            "mismatched": self.mismatched,
+            "untrusted": self.untrusted,
+            "unknown": self.unknown,
+            "artifacts": self.artifacts,
+        }
+
+
+@dataclass(slots=True)
+class RepositoryCounts:
+    """How many repositories were listed, and what became of them."""
+
+    listed: int = 0
+    audited: int = 0
+    unreadable: int = 0
+    removed: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Give the form of the run record."""
+        return {
+            "listed": self.listed,
+            "audited": self.audited,
+            "unreadable": self.unreadable,
+            "removed": self.removed,
+        }
+
+
+@dataclass(slots=True)
+class FindingCounts:
+    """Findings of the registry after the run, and what the run changed."""
+
+    open: int = 0
+    opened: int = 0
+    resolved: int = 0
+    excepted: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Give the form of the run record."""
+        return {
+            "open": self.open,
+            "opened": self.opened,
+            "resolved": self.resolved,
+            "excepted": self.excepted,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One audit of one registry: the run record."""
+
+    registry: str
+    run_id: str
+    scope: Scope
+    namespaces: tuple[str, ...]
+    status: Status
+    incomplete_because: tuple[str, ...]
+    warnings: tuple[str, ...]
+    domains: tuple[str, ...]
+    started_at: datetime
+    finished_at: datetime
+    repositories: RepositoryCounts
+    tags: TagCounts
+    findings: FindingCounts
+    unreadable: tuple[tuple[str, str], ...] = ()  # the first of them: (repository, why)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything in scope was read."""
+        return not self.incomplete_because
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the registry is proven to hold no image at all."""
+        return self.scope is Scope.FULL and self.complete and self.tags.audited == 0
+
+    @property
+    def coverage_percent(self) -> float:
+        """Give the share of the listed repositories that were read to the end, 0..100."""
+        expected = self.repositories.listed - self.repositories.removed
+        if expected <= 0:
+            return 100.0 if self.complete else 0.0
+        return 100.0 * self.repositories.audited / expected
+
+    @property
+    def duration_seconds(self) -> float:
+        """Give the time from start to finish, in seconds."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the run record as it is stored: `runs/…json`, the runs table, `run.json`."""
+        return {
+            "rule_id": RULE_ID,
+            "registry": self.registry,
+            "run_id": self.run_id,
+            "scope": str(self.scope),
+            "namespaces": list(self.namespaces),
+            "status": str(self.status),
+            "complete": self.complete,
+            "empty": self.is_empty,
+            "incomplete_because": list(self.incomplete_because),
+            "warnings": list(self.warnings),
+            "domains": list(self.domains),
+            "started_at": iso(self.started_at),
+            "finished_at": iso(self.finished_at),
+            "repositories": self.repositories.as_dict(),
+            "tags": self.tags.as_dict(),
+            "findings": self.findings.as_dict(),
+            "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
+            "evidence": dict(self.evidence),
+        }
+
+
+def iso(moment: datetime) -> str:
+    """Write a time as ISO 8601 in UTC with milliseconds, e.g. `2026-11-22T03:00:00.000Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,95 @@
+"""Rule V-235846, and every decision about a tag or a run: pure functions, no I/O.
+
+Source of the rule: DISA, Docker Enterprise 2.x Linux/UNIX STIG, V2R2 (24 Jul 2024), V-235846 / DKER-EE-004260, CAT II.
+"""
+
+import re
+import shlex
+from collections.abc import Collection
+
+from .model import Finding, JudgedTag, Scope, Status, Tag, TagCounts, TrustFlags, Verdict
+
+TITLE = "Only trusted, signed images must be stored in Docker Trusted Registry (DTR) in Docker Enterprise."
+SEVERITY = "medium"
+
+# Cosign (and MSR 2.10 with it) keeps signatures, attestations and SBOMs as tags beside the image.
+_COSIGN_ARTIFACT = re.compile(r"^sha256-[0-9a-f]{64}(\.(sig|att|sbom))?$")
+
+
+def is_signature_artifact(name: str, tag_names: Collection[str]) -> bool:
+    """Tell whether a tag is, by its name, a signature rather than an image.
+
+    `<tag>.sig` counts only beside `<tag>` itself: a lone `anything.sig` is judged as an image, so that a name
+    alone does not take it out of the audit.
+    """
+    if _COSIGN_ARTIFACT.match(name):
+        return True
+    return name.endswith(".sig") and name.removesuffix(".sig") in tag_names
+
+
+def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
+    """Judge one tag by what the registry says under each domain; signed under any of them is signed."""
+    if artifact:
+        return JudgedTag(tag, None, "signature artifact, not an image", tag.trust[0] if tag.trust else None)
+    for trust in tag.trust:
+        if trust.in_notary is True and trust.hash_mismatch is False:
+            return JudgedTag(tag, Verdict.SIGNED, "", trust)
+    if not tag.trust:
+        return JudgedTag(tag, Verdict.UNKNOWN, "the registry was not asked under any domain", None)
+    for trust in tag.trust:
+        unread = _unread_flags(trust)
+        if unread:
+            reason = f"the registry does not say whether it is signed ({unread})"
+            return JudgedTag(tag, Verdict.UNKNOWN, reason, trust)
+    for trust in tag.trust:
+        if trust.in_notary:
+            reason = f"signed under {trust.domain} once, then overwritten by an unsigned push"
+            return JudgedTag(tag, Verdict.MISMATCHED, reason, trust)
+    first = tag.trust[0]
+    if first.hash_mismatch:
+        reason = f"not signed under {first.domain}; the registry contradicts itself (hashMismatch without inNotary)"
+    else:
+        reason = "not signed under " + ", ".join(trust.domain for trust in tag.trust)
+    return JudgedTag(tag, Verdict.UNSIGNED, reason, first)
+
+
+def _unread_flags(trust: TrustFlags) -> str:
+    missing = []
+    if trust.in_notary is None:
+        missing.append("inNotary is missing or not a boolean")
+    if trust.hash_mismatch is None:
+        missing.append("hashMismatch is missing or not a boolean")
+    return ", ".join(missing)
+
+
+def decide(tags: TagCounts, *, complete: bool, scope: Scope) -> Status:
+    """Answer the rule for a run.
+
+    A finding is a finding however little was read; a pass needs every tag of the whole registry.
+    """
+    if tags.failed:
+        return Status.OPEN
+    if not complete or tags.unknown or scope is not Scope.FULL:
+        return Status.NOT_REVIEWED
+    return Status.NOT_A_FINDING
+
+
+def fix_commands(finding: Finding, domain: str) -> tuple[str, ...]:
+    """Fill the rule's Fix Text in for one finding: lines for a POSIX shell, every outside text quoted.
+
+    They sign the very digest that the finding names. UCP_USER is the signer's name in UCP; cert.pem and key.pem come with
+    the signer's UCP client bundle.
+    """
+    name = f"{domain}/{finding.repository}"
+    image = shlex.quote(f"{name}:{finding.tag}")
+    lines = [
+        f"docker login {shlex.quote(domain)}",
+        f'docker trust signer add --key cert.pem "$UCP_USER" {shlex.quote(name)}',
+        "docker trust key load key.pem",
+    ]
+    if finding.digest:
+        source = shlex.quote(f"{name}@{finding.digest}")
+        lines += [f"DOCKER_CONTENT_TRUST=0 docker pull {source}", f"docker tag {source} {image}"]
+    else:
+        lines += [f"DOCKER_CONTENT_TRUST=0 docker pull {image}"]
+    return (*lines, "export DOCKER_CONTENT_TRUST=1", f"docker push {image}")

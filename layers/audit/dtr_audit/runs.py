@@ -1,0 +1,109 @@
+"""The runs table: one item a run, the lease that keeps two runs of one registry apart, and when it was last spoken of."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from .clients import is_condition_failure
+from .errors import LeaseHeldError
+from .model import Run, iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# '#' sorts before every run id, so the newest run is still the last item of a registry.
+_LEASE = "#lease"
+_ALERTS = "#alerts"
+
+
+class RunsTable:
+    """The runs of one registry."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, registry: str) -> None:
+        self._client = client
+        self._table = table
+        self._registry = registry
+
+    def take_lease(self, owner: str, run_id: str, *, now: datetime, seconds: float) -> None:
+        """Take the registry for `seconds`; the same owner, retried after a crash, takes it over from itself.
+
+        Raises LeaseHeldError while another owner's lease lasts.
+        """
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item={
+                    **self._key(_LEASE),
+                    "owner": owner,
+                    "run_id": run_id,
+                    "until": iso(now + timedelta(seconds=seconds)),
+                },
+                ConditionExpression="attribute_not_exists(pk) OR #until < :now OR #owner = :owner",
+                ExpressionAttributeNames={"#until": "until", "#owner": "owner"},
+                ExpressionAttributeValues={":now": iso(now), ":owner": owner},
+            )
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+            held = self._client.get_item(TableName=self._table, Key=self._key(_LEASE), ConsistentRead=True)
+            holder = held.get("Item", {})
+            raise LeaseHeldError(
+                f"registry {self._registry}: run {holder.get('run_id', '?')} is under way until {holder.get('until', '?')} at the "
+                "latest; this one is to be tried again then"
+            ) from None
+
+    def release_lease(self, owner: str) -> None:
+        """Give the registry free, if it is still this owner's."""
+        try:
+            self._client.delete_item(
+                TableName=self._table,
+                Key=self._key(_LEASE),
+                ConditionExpression="#owner = :owner",
+                ExpressionAttributeNames={"#owner": "owner"},
+                ExpressionAttributeValues={":owner": owner},
+            )
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+
+    def is_finished(self, run_id: str) -> bool:
+        """Tell whether a run has been recorded and its news delivered."""
+        found = self._client.get_item(TableName=self._table, Key=self._key(run_id), ConsistentRead=True)
+        return "finished" in found.get("Item", {})
+
+    def record(self, run: Run, *, rows: str, record: str) -> None:
+        """Keep the run record; `rows` and `record` say where in S3 the rest lies."""
+        item = {
+            **run.as_dict(),
+            **self._key(run.run_id),
+            "coverage_percent": Decimal(f"{run.coverage_percent:.2f}"),
+            "duration_seconds": Decimal(f"{run.duration_seconds:.3f}"),
+            "rows": rows,
+            "record": record,
+        }
+        self._client.put_item(TableName=self._table, Item=item)
+
+    def finish(self, run_id: str, *, now: datetime) -> None:
+        """Note that nothing is left to do for a run, so that a retry of it does nothing."""
+        self._client.update_item(
+            TableName=self._table,
+            Key=self._key(run_id),
+            UpdateExpression="SET finished = :now",
+            ExpressionAttributeValues={":now": iso(now)},
+        )
+
+    def last_digest_at(self) -> datetime | None:
+        """Give the time of the last message to subscribers, None before the first."""
+        found = self._client.get_item(TableName=self._table, Key=self._key(_ALERTS), ConsistentRead=True)
+        item: Mapping[str, Any] = found.get("Item", {})
+        return datetime.fromisoformat(item["last_digest_at"]) if "last_digest_at" in item else None
+
+    def note_digest(self, now: datetime) -> None:
+        """Remember that subscribers were spoken to."""
+        self._client.put_item(TableName=self._table, Item={**self._key(_ALERTS), "last_digest_at": iso(now)})
+
+    def _key(self, sort: str) -> dict[str, Any]:
+        return {"pk": self._registry, "sk": sort}

@@ -1,0 +1,126 @@
+"""The function's settings, read from the environment once; each error names its variable."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from .errors import SettingsError
+
+_REGISTRY_NAME = re.compile(r"^[a-z0-9][a-z0-9.-]{0,62}$")
+_HOST = (
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\])"
+)
+_DOMAIN = re.compile(rf"^{_HOST}(?::[0-9]{{1,5}})?$")
+DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, with room for brackets
+
+
+class AlertGrouping(StrEnum):
+    """Whether a run's news goes out as one message, or one for each namespace."""
+
+    RUN = "run"
+    NAMESPACE = "namespace"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the deployment decides; nothing secret is in here."""
+
+    dtr_url: str  # https://host[:port], no path
+    domains: tuple[str, ...]  # empty: the registry's own dtrHost
+    registry: str
+    secret_arn: str
+    findings_table: str
+    runs_table: str
+    bucket: str
+    topic_arn: str
+    concurrency: int  # requests to the registry in flight
+    page_size: int
+    alert_grouping: AlertGrouping
+    reminder_days: int  # 0: never
+    resolved_days: int  # a resolved finding is kept that long
+    x509_strict: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the settings; raises SettingsError naming the variable, never its value."""
+        registry = _text(environment, "REGISTRY_NAME")
+        if not _REGISTRY_NAME.match(registry):
+            raise SettingsError(
+                "REGISTRY_NAME: 1 to 63 of a-z, 0-9, '.' and '-', beginning with a letter or digit, are needed"
+            )
+        grouping = _text(environment, "ALERT_GROUPING")
+        if grouping not in set(AlertGrouping):
+            raise SettingsError("ALERT_GROUPING: 'run' or 'namespace' is needed")
+        return cls(
+            dtr_url=parse_dtr_url(_text(environment, "DTR_URL"), "DTR_URL"),
+            domains=parse_domains(_text(environment, "DTR_DOMAINS", may_be_empty=True), "DTR_DOMAINS"),
+            registry=registry,
+            secret_arn=_text(environment, "SECRET_ARN"),
+            findings_table=_text(environment, "FINDINGS_TABLE"),
+            runs_table=_text(environment, "RUNS_TABLE"),
+            bucket=_text(environment, "BUCKET"),
+            topic_arn=_text(environment, "TOPIC_ARN"),
+            concurrency=_number(environment, "CONCURRENCY", 1, 64),
+            page_size=_number(environment, "PAGE_SIZE", 10, 1000),
+            alert_grouping=AlertGrouping(grouping),
+            reminder_days=_number(environment, "REMINDER_DAYS", 0, 365),
+            resolved_days=_number(environment, "RESOLVED_DAYS", 1, 3650),
+            x509_strict=_switch(environment, "X509_STRICT"),
+        )
+
+
+def parse_dtr_url(url: str, name: str) -> str:
+    """Check the registry's address and drop a trailing slash; `name` is what the error calls it."""
+    problem = SettingsError(
+        f"{name}: an address of the form https://host or https://host:port is needed, "
+        "without a path, a user name or a password"
+    )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise problem from None
+    authority = parts.netloc
+    plain = not (parts.path.strip("/") or parts.query or parts.fragment or "@" in authority)
+    if parts.scheme != "https" or not plain or port == 0 or not is_domain(authority):
+        raise problem
+    return f"https://{authority}"
+
+
+def parse_domains(text: str, name: str) -> tuple[str, ...]:
+    """Split a comma separated list of `host[:port]`; duplicates are dropped, the order is kept."""
+    domains = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for domain in domains:
+        if not is_domain(domain):
+            raise SettingsError(
+                f"{name}: '{domain}' is not of the form host or host:port, as used in `docker push` (no scheme, no path)"
+            )
+    return domains
+
+
+def is_domain(text: str) -> bool:
+    """Tell whether a text is `host` or `host:port`, as it stands in an image's name."""
+    return len(text) <= DOMAIN_LENGTH and _DOMAIN.match(text) is not None
+
+
+def _text(environment: Mapping[str, str], name: str, *, may_be_empty: bool = False) -> str:
+    value = environment.get(name)
+    if value is None or (not value.strip() and not may_be_empty):
+        raise SettingsError(f"{name}: this environment variable is not set")
+    return value.strip()
+
+
+def _number(environment: Mapping[str, str], name: str, least: int, most: int) -> int:
+    text = _text(environment, name)
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise SettingsError(f"{name}: a whole number from {least} to {most} is needed")
+    return int(text)
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    text = _text(environment, name)
+    if text not in {"true", "false"}:
+        raise SettingsError(f"{name}: 'true' or 'false' is needed")
+    return text == "true"

@@ -1,0 +1,309 @@
+"""HTTPS to a party that is hostile until proven otherwise: bounded in size, time and retries, never redirected.
+
+The one seam where the errors of requests, urllib3 and ssl become ours.
+"""
+
+import email.utils
+import random
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Protocol
+
+import certifi
+import requests
+import requests.utils
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from .errors import OutOfTimeError, RegistryError, SettingsError
+from .text import clean
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 60.0  # the longest wait for the next byte
+ANSWER_SECONDS = 120.0  # from the status line to the last byte of one answer
+BODY_BYTES = 32 * 1024 * 1024  # decompressed; a page of 1000 tags with manifests is about 2 MB
+CHUNK_BYTES = 64 * 1024
+ATTEMPTS = 5
+BACKOFF_SECONDS = 0.5  # the first wait is up to that long, each further one up to twice the last
+BACKOFF_LIMIT_SECONDS = 20.0
+RETRY_AFTER_LIMIT_SECONDS = 120.0
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+
+# OpenSSL's verification errors that only VERIFY_X509_STRICT raises (x509_vfy.h, OpenSSL 3).
+_STRICT_ERRORS = range(80, 95)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, whole and bounded. Header names are case-insensitive."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Clock(Protocol):
+    """Time as an argument, so that tests need not wait."""
+
+    def monotonic(self) -> float:
+        """Give seconds since some fixed moment."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def monotonic(self) -> float:
+        """Give seconds since some fixed moment."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class _VerifyingAdapter(HTTPAdapter):
+    """Connections that trust exactly the authorities of one TLS context, whatever the environment says."""
+
+    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
+        self._context = context
+        super().__init__(pool_connections=1, pool_maxsize=connections, pool_block=True)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **options)
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        return super().proxy_manager_for(*args, ssl_context=self._context, **options)
+
+    def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:
+        # The base class would add certifi's authorities to the context; a given bundle stands alone.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+class Transport:
+    """GET requests to one host. Safe to share between threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_bundle: str,
+        x509_strict: bool,
+        connections: int,
+        stop_at: float,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare for `url` (https://host[:port]); `stop_at` is on the clock, after it nothing is asked any more."""
+        self.url = url
+        self._x509_strict = x509_strict
+        self._own_authority = bool(ca_bundle)
+        self._stop_at = stop_at
+        self._clock = clock or SystemClock()
+        self._session = requests.Session()
+        # REQUESTS_CA_BUNDLE and ~/.netrc would quietly replace what was given; only the proxy is taken on purpose.
+        self._session.trust_env = False
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.proxies = requests.utils.get_environ_proxies(url)
+        self._session.mount("https://", _VerifyingAdapter(_tls_context(ca_bundle, x509_strict), connections))
+        self._stopped = threading.Event()
+
+    def close(self) -> None:
+        """Close every connection; a request under way ends with an error."""
+        self._stopped.set()
+        self._session.close()
+
+    def get(self, path: str, *, params: Mapping[str, str] | None = None, authorization: str = "") -> Answer:
+        """Ask once, and again after a passing fault.
+
+        Raises RegistryError when no usable answer came, OutOfTimeError when the time is up. Any status but the retried
+        ones is an answer; a redirect is an error.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            last = attempt == ATTEMPTS
+            try:
+                answer = self._get_once(path, params, authorization)
+            except _BrokenConnectionError as error:
+                if last:
+                    raise RegistryError(f"GET {path}: {error} ({ATTEMPTS} attempts)") from None
+                self._wait(_backoff(attempt), path)
+                continue
+            if answer.status not in RETRIED_STATUSES or last:
+                return answer
+            asked = _retry_after(answer)
+            if asked > RETRY_AFTER_LIMIT_SECONDS:
+                raise RegistryError(
+                    f"GET {path}: answered {answer.status} and asks to come back in {asked:.0f} s; "
+                    f"this run waits {RETRY_AFTER_LIMIT_SECONDS:.0f} s at most"
+                )
+            self._wait(max(_backoff(attempt), asked), path)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _get_once(self, path: str, params: Mapping[str, str] | None, authorization: str) -> Answer:
+        left = self._seconds_left(path)
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": "dtr-signature-audit",
+        }
+        if authorization:
+            headers["Authorization"] = authorization
+        timeout = (min(CONNECT_SECONDS, left), min(SILENCE_SECONDS, left))
+        try:
+            response = self._session.get(
+                self.url + path,
+                params=params,
+                headers=headers,
+                timeout=timeout,
+                stream=True,
+                allow_redirects=False,
+            )
+        except requests.exceptions.SSLError as error:
+            refused = _find_certificate_error(error)
+            if refused is not None:
+                raise self._certificate_error(refused) from None
+            raise _BrokenConnectionError(f"the TLS connection failed: {_innermost(error)}") from None
+        except requests.exceptions.ProxyError:
+            raise _BrokenConnectionError(
+                "the proxy of this environment (HTTPS_PROXY) does not let it through"
+            ) from None
+        except requests.exceptions.Timeout:
+            raise _BrokenConnectionError("no answer in time") from None
+        except (requests.exceptions.RequestException, HTTPError, OSError) as error:
+            raise _BrokenConnectionError(f"no answer: {_innermost(error)}") from None
+        with response:
+            if 300 <= response.status_code < 400:
+                raise RegistryError(
+                    f"GET {path}: answered with a redirect ({response.status_code}), and none is followed. "
+                    "DTR_URL must be the registry's own address, and a proxy on the way must not ask for a login"
+                )
+            body = self._read(response, path)
+        return Answer(response.status_code, response.headers, body)
+
+    def _read(self, response: requests.Response, path: str) -> bytes:
+        """Read the body in small steps, so that neither its size nor its slowness has no end."""
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in {"identity", "gzip", ""}:
+            raise RegistryError(f"GET {path}: the answer's encoding {clean(encoding, 40)!r} was not asked for")
+        inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+        started = self._clock.monotonic()
+        body = bytearray()
+        try:
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+                if inflate:
+                    chunk = inflate.decompress(chunk, BODY_BYTES + 1 - len(body))
+                body += chunk
+                if len(body) > BODY_BYTES:
+                    raise RegistryError(f"GET {path}: the answer is larger than {BODY_BYTES // 1024**2} MiB")
+                if self._clock.monotonic() - started > ANSWER_SECONDS:
+                    raise RegistryError(f"GET {path}: the answer did not end within {ANSWER_SECONDS:.0f} s")
+                self._seconds_left(path)
+        except zlib.error:
+            raise _BrokenConnectionError("the answer is not the gzip that it says it is") from None
+        except (HTTPError, requests.exceptions.RequestException, OSError) as error:
+            raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}") from None
+        if inflate and not inflate.eof:
+            raise _BrokenConnectionError("the answer broke off")
+        return bytes(body)
+
+    def _seconds_left(self, path: str) -> float:
+        left = self._stop_at - self._clock.monotonic()
+        if left <= 0 or self._stopped.is_set():
+            raise OutOfTimeError(f"GET {path}: the time for reading the registry is over")
+        return left
+
+    def _wait(self, seconds: float, path: str) -> None:
+        if seconds >= self._seconds_left(path):
+            raise OutOfTimeError(f"GET {path}: the registry is to be asked again later than the time allows")
+        self._clock.sleep(seconds)
+
+    def _certificate_error(self, cause: ssl.SSLCertVerificationError) -> RegistryError:
+        said = clean(cause.verify_message, 200)
+        if self._x509_strict and cause.verify_code in _STRICT_ERRORS:
+            remedy = (
+                "The certificate breaks RFC 5280, which Python 3.13 checks. Best have it issued anew; "
+                "or set X509_STRICT to false, which leaves certificates verified and drops this strictness alone"
+            )
+        elif self._own_authority:
+            remedy = 'Check that "ca_bundle" in the secret holds the authority that issued the registry\'s certificate'
+        else:
+            remedy = 'If a private authority issued it, put that authority\'s PEM into "ca_bundle" in the secret'
+        return RegistryError(f"{self.url}: its certificate is refused: {said}. {remedy}")
+
+
+class _BrokenConnectionError(Exception):
+    """A fault of the connection that may pass."""
+
+
+def _tls_context(ca_bundle: str, x509_strict: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13's defaults, on every version: what is tested here is what runs in Lambda.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if x509_strict:
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+    else:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not ca_bundle:
+        context.load_verify_locations(cafile=certifi.where())
+        return context
+    try:
+        context.load_verify_locations(cadata=ca_bundle)
+    except (ssl.SSLError, ValueError):
+        raise SettingsError('secret: "ca_bundle" holds no certificate in PEM form') from None
+    return context
+
+
+def _backoff(attempt: int) -> float:
+    """Give a wait in seconds with full jitter, so that many callers do not come back at once."""
+    most: float = min(BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS * 2.0 ** (attempt - 1))
+    return random.uniform(0.0, most)  # noqa: S311 - spreading load, not a secret
+
+
+def _retry_after(answer: Answer) -> float:
+    """Give the wait that the answer asks for, in seconds (RFC 9110, 10.2.3: a number or a date)."""
+    text = answer.headers.get("Retry-After", "").strip()[:64]
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """List an error and what it wraps, by cause, reason or argument, outermost first."""
+    found: list[BaseException] = []
+    pending: list[BaseException] = [error]
+    while pending and len(found) < 16:
+        current = pending.pop(0)
+        if current in found:
+            continue
+        found.append(current)
+        wrapped = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+        pending += [inner for inner in wrapped if isinstance(inner, BaseException)]
+    return found
+
+
+def _find_certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    return next((inner for inner in _chain(error) if isinstance(inner, ssl.SSLCertVerificationError)), None)
+
+
+def _innermost(error: BaseException) -> str:
+    """Name the plainest cause: an OSError's text where there is one, never a URL or a header."""
+    for inner in reversed(_chain(error)):
+        if isinstance(inner, OSError) and inner.strerror:
+            return clean(inner.strerror, 200)
+    return type(error).__name__

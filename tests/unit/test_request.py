@@ -1,0 +1,79 @@
+"""The event: what is asked for, and under which run id."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dtr_audit.errors import SettingsError
+from dtr_audit.model import Repository, Scope
+from dtr_audit.request import AuditRequest
+
+NOW = datetime(2026, 11, 22, 15, 30, 12, 345678, UTC)
+EVENTS = Path(__file__).parents[2] / "events"
+
+
+def test_a_retried_event_is_the_same_run() -> None:
+    event = {"scheduled_time": "2026-11-22T03:00:00Z"}
+    first = AuditRequest.from_event(event, now=NOW)
+    again = AuditRequest.from_event(event, now=NOW + timedelta(hours=1))
+    assert first == again
+    assert (first.run_id, first.date, first.scope, first.alerts) == ("20261122T030000Z", "2026-11-22", Scope.FULL, True)
+
+
+def test_the_scheduled_time_is_read_in_its_own_zone() -> None:
+    request = AuditRequest.from_event({"scheduled_time": "2026-11-22T23:30:00-05:00"}, now=NOW)
+    assert (request.run_id, request.date) == ("20261123T043000Z", "2026-11-23")
+
+
+def test_a_run_by_hand_never_shares_its_id_with_a_scheduled_one() -> None:
+    by_hand = AuditRequest.from_event({}, now=NOW.astimezone(timezone(timedelta(hours=2))))
+    scheduled = AuditRequest.from_event({"scheduled_time": "2026-11-22T15:30:12Z"}, now=NOW)
+    assert by_hand.run_id == "20261122T153012.345Z"
+    assert by_hand.run_id != scheduled.run_id
+    assert not by_hand.run_id.startswith(scheduled.run_id)
+
+
+def test_a_partial_run_never_takes_the_place_of_the_full_run_of_its_time() -> None:
+    event: dict[str, Any] = {"scheduled_time": "2026-11-22T03:00:00Z"}
+    full = AuditRequest.from_event(event, now=NOW)
+    partial = AuditRequest.from_event({**event, "namespaces": ["web", "platform"]}, now=NOW)
+    same = AuditRequest.from_event({**event, "namespaces": ["platform", "web", "web"]}, now=NOW)
+    assert partial == same
+    assert partial.run_id != full.run_id
+    assert partial.scope is Scope.PARTIAL
+    assert partial.covers(Repository("web", "shop"))
+    assert not partial.covers(Repository("webshop", "shop"))
+
+
+@pytest.mark.parametrize(
+    ("event", "named"),
+    [
+        ([], "event"),
+        (None, "event"),
+        ({"namespace": ["web"]}, "'namespace'"),
+        ({"scheduled_time": "yesterday"}, "scheduled_time"),
+        ({"scheduled_time": "2026-11-22T03:00:00"}, "scheduled_time"),
+        ({"scheduled_time": 5}, "scheduled_time"),
+        ({"scheduled_time": "<aws.scheduler.scheduled-time>"}, "scheduled_time"),
+        ({"namespaces": []}, "namespaces"),
+        ({"namespaces": "web"}, "namespaces"),
+        ({"namespaces": ["web/shop"]}, "namespaces"),
+        ({"namespaces": [None]}, "namespaces"),
+        ({"namespaces": None}, "namespaces"),
+        ({"alerts": "false"}, "alerts"),
+    ],
+)
+def test_a_malformed_event_is_refused_by_the_name_of_what_is_wrong(event: object, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        AuditRequest.from_event(event, now=NOW)
+
+
+@pytest.mark.parametrize("file", sorted(EVENTS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_example_event_is_one_that_the_function_takes(file: Path) -> None:
+    assert AuditRequest.from_event(json.loads(file.read_text()), now=NOW).run_id
+
+
+def test_the_example_events_show_every_way_to_ask() -> None:
+    assert {file.stem for file in EVENTS.glob("*.json")} == {"scheduled", "by-hand", "one-namespace", "no-alerts"}

@@ -1,0 +1,135 @@
+"""V-235846: what is signed, what is a finding, and what nobody knows."""
+
+import shlex
+
+import pytest
+from dtr_audit.model import Finding, News, Repository, Scope, State, Status, Tag, TagCounts, TrustFlags, Verdict
+from dtr_audit.rule import decide, fix_commands, is_signature_artifact, judge
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def tag(*flags: tuple[str, bool | None, bool | None], name: str = "1.0") -> Tag:
+    return Tag(name, DIGEST, "alice", "2026-11-01T00:00:00Z", "", None, tuple(TrustFlags(*one) for one in flags))
+
+
+@pytest.mark.parametrize(
+    ("in_notary", "hash_mismatch", "verdict"),
+    [
+        (True, False, Verdict.SIGNED),
+        (True, True, Verdict.MISMATCHED),
+        (False, False, Verdict.UNSIGNED),
+        (False, True, Verdict.UNSIGNED),
+        (None, False, Verdict.UNKNOWN),
+        (True, None, Verdict.UNKNOWN),
+        (False, None, Verdict.UNKNOWN),
+        (None, None, Verdict.UNKNOWN),
+    ],
+)
+def test_each_pair_of_flags_has_its_verdict(
+    in_notary: bool | None, hash_mismatch: bool | None, verdict: Verdict
+) -> None:
+    judged = judge(tag(("dtr.example.com", in_notary, hash_mismatch)))
+    assert judged.verdict is verdict
+    assert bool(judged.reason) is (verdict is not Verdict.SIGNED)
+
+
+def test_signed_under_any_domain_is_signed_and_says_which() -> None:
+    judged = judge(tag(("old.example.com", False, False), ("dtr.example.com", True, False)))
+    assert judged.verdict is Verdict.SIGNED
+    assert judged.signed_domain == "dtr.example.com"
+
+
+def test_an_unsigned_tag_names_no_signed_domain() -> None:
+    assert judge(tag(("dtr.example.com", True, True))).signed_domain == ""
+
+
+def test_unread_flags_under_one_domain_make_unsigned_under_another_unknown() -> None:
+    judged = judge(tag(("a.example.com", False, False), ("b.example.com", None, None)))
+    assert judged.verdict is Verdict.UNKNOWN
+
+
+def test_overwritten_under_one_domain_is_mismatched_whatever_the_others_say() -> None:
+    judged = judge(tag(("a.example.com", False, False), ("b.example.com", True, True)))
+    assert judged.verdict is Verdict.MISMATCHED
+    assert "b.example.com" in judged.reason
+
+
+def test_a_contradiction_of_the_registry_is_a_finding_that_says_so() -> None:
+    judged = judge(tag(("a.example.com", False, True)))
+    assert judged.is_finding
+    assert "contradicts itself" in judged.reason
+
+
+def test_a_tag_asked_about_under_no_domain_is_unknown() -> None:
+    assert judge(tag()).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "expected"),
+    [
+        ("sha256-" + "0" * 64, (), True),
+        ("sha256-" + "0" * 64 + ".sig", (), True),
+        ("sha256-" + "0" * 64 + ".att", (), True),
+        ("sha256-" + "0" * 64 + ".sbom", (), True),
+        ("sha256-" + "0" * 64 + ".exe", (), False),
+        ("sha256-" + "0" * 63, (), False),
+        ("1.0.sig", ("1.0",), True),
+        ("1.0.sig", ("2.0",), False),
+        ("latest", (), False),
+    ],
+)
+def test_a_signature_artifact_is_known_by_its_name_and_its_image(
+    name: str, beside: tuple[str, ...], expected: bool
+) -> None:
+    assert is_signature_artifact(name, {name, *beside}) is expected
+
+
+def test_a_signature_artifact_gets_no_verdict() -> None:
+    judged = judge(tag(("dtr.example.com", False, False)), artifact=True)
+    assert judged.verdict is None
+    assert not judged.is_finding
+
+
+@pytest.mark.parametrize(
+    ("counts", "complete", "scope", "status"),
+    [
+        (TagCounts(signed=3), True, Scope.FULL, Status.NOT_A_FINDING),
+        (TagCounts(), True, Scope.FULL, Status.NOT_A_FINDING),
+        (TagCounts(signed=3), False, Scope.FULL, Status.NOT_REVIEWED),
+        (TagCounts(signed=3, unknown=1), True, Scope.FULL, Status.NOT_REVIEWED),
+        (TagCounts(signed=3), True, Scope.PARTIAL, Status.NOT_REVIEWED),
+        (TagCounts(signed=3, unsigned=1), True, Scope.FULL, Status.OPEN),
+        (TagCounts(mismatched=1), False, Scope.FULL, Status.OPEN),
+        (TagCounts(untrusted=1), False, Scope.PARTIAL, Status.OPEN),
+        (TagCounts(), False, Scope.FULL, Status.NOT_REVIEWED),
+    ],
+)
+def test_only_a_complete_full_run_without_any_doubt_passes(
+    counts: TagCounts, complete: bool, scope: Scope, status: Status
+) -> None:
+    assert decide(counts, complete=complete, scope=scope) is status
+
+
+def test_the_fix_signs_the_digest_found_and_quotes_every_outside_text() -> None:
+    finding = Finding(
+        registry="prod",
+        repository=Repository("platform", "api"),
+        tag="1.0",
+        state=State.OPEN,
+        verdict=Verdict.UNSIGNED,
+        reason="",
+        digest="sha256:$(reboot)",
+        author="",
+        pushed_at="",
+        first_seen="",
+        last_changed="",
+        changed_in="",
+        transition=News.OPENED,
+    )
+    commands = fix_commands(finding, "dtr.example.com")
+    assert commands[0] == "docker login dtr.example.com"
+    assert commands[-2:] == ("export DOCKER_CONTENT_TRUST=1", "docker push dtr.example.com/platform/api:1.0")
+    source = "dtr.example.com/platform/api@sha256:$(reboot)"
+    assert f"docker tag {shlex.quote(source)} dtr.example.com/platform/api:1.0" in commands
+    assert all("$(" not in line.replace(shlex.quote(source), "") for line in commands)

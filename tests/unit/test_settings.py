@@ -1,0 +1,77 @@
+"""Settings fail by the variable's name, and never quote a value."""
+
+import pytest
+from dtr_audit.errors import SettingsError
+from dtr_audit.settings import AlertGrouping, Settings
+
+GOOD = {
+    "DTR_URL": "https://dtr.example.com/",
+    "DTR_DOMAINS": "",
+    "REGISTRY_NAME": "prod",
+    "SECRET_ARN": "secret",
+    "FINDINGS_TABLE": "findings",
+    "RUNS_TABLE": "runs",
+    "BUCKET": "bucket",
+    "TOPIC_ARN": "topic",
+    "CONCURRENCY": "16",
+    "PAGE_SIZE": "100",
+    "ALERT_GROUPING": "run",
+    "REMINDER_DAYS": "0",
+    "RESOLVED_DAYS": "90",
+    "X509_STRICT": "true",
+}
+
+
+def test_good_settings_are_read() -> None:
+    settings = Settings.from_environment(
+        {**GOOD, "DTR_DOMAINS": "dtr.example.com, old.example.com:5000,dtr.example.com"}
+    )
+    assert settings.dtr_url == "https://dtr.example.com"
+    assert settings.domains == ("dtr.example.com", "old.example.com:5000")
+    assert settings.alert_grouping is AlertGrouping.RUN
+    assert settings.x509_strict
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_a_missing_variable_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        Settings.from_environment({key: value for key, value in GOOD.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DTR_URL", "http://dtr.example.com"),
+        ("DTR_URL", "dtr.example.com"),
+        ("DTR_URL", "https://user:hunter2@dtr.example.com"),
+        ("DTR_URL", "https://dtr.example.com/path"),
+        ("DTR_URL", "https://dtr.example.com?x=hunter2"),
+        ("DTR_URL", "https://dtr.example.com:0"),
+        ("DTR_URL", "https://dtr.example.com:99999"),
+        ("DTR_URL", "https://[hunter2"),
+        ("DTR_URL", "https://"),
+        ("DTR_DOMAINS", "https://dtr.example.com"),
+        ("DTR_DOMAINS", "dtr.example.com/platform"),
+        ("REGISTRY_NAME", "Prod"),
+        ("REGISTRY_NAME", "a" * 64),
+        ("REGISTRY_NAME", "a#b"),
+        ("CONCURRENCY", "0"),
+        ("CONCURRENCY", "65"),
+        ("CONCURRENCY", "many"),
+        ("CONCURRENCY", "²"),
+        ("PAGE_SIZE", "9"),
+        ("ALERT_GROUPING", "team"),
+        ("REMINDER_DAYS", "-1"),
+        ("RESOLVED_DAYS", "0"),
+        ("X509_STRICT", "no"),
+    ],
+)
+def test_a_malformed_variable_is_named_and_no_password_quoted(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: ") as raised:
+        Settings.from_environment({**GOOD, name: value})
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.7:8443", "https://[fd00::1]:443", "https://DTR.example.com"])
+def test_addresses_of_every_kind_are_taken(url: str) -> None:
+    assert Settings.from_environment({**GOOD, "DTR_URL": url}).dtr_url == url
