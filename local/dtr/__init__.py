@@ -1,0 +1,1 @@
+"""A simulated Docker Trusted Registry: see `local.dtr.server` for how to use it."""

@@ -1,0 +1,480 @@
+"""Every misbehaviour of the simulated registry, all off by default.
+
+`Faults` says what goes wrong; each of its fields says *for which calls* with a `Calls`:
+
+    Faults(repeated_cursor=REPOSITORIES)                        each reading of the list of repositories
+    Faults(rows_shifted=readings_of(REPOSITORIES, times=1))     the first reading only
+    Faults(admin_rights_lost=Calls(after=20))                   from the 21st call on
+    Faults(tokens_revoked=API.limited(after=7, times=1))        just before the eighth call of /api/v0
+    Faults(strikes=(Status(503, tags_of("library/nginx", times=2), retry_after="1"),))
+
+What is wrong with any kind of answer (a status, a delay, a broken body) is a *strike*; strikes combine: the
+first that replaces the answer wins, and those that spoil its delivery are applied to whatever the answer is.
+What is wrong with DTR's own behaviour (paging, tokens, counts) is a field. A `Faults` is frozen: assign
+another one to `server.faults` at any moment, and every count of calls starts anew.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import glob
+import gzip
+import json
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+from .transport import Request, Response
+
+LOGIN_PAGE = (
+    b"<!DOCTYPE html>\n<html><head><title>Docker Trusted Registry: log in</title></head>"
+    b'<body><form action="/login"><input name="username"><input name="password" type="password"></form></body></html>\n'
+)
+INVALID_JSON = b'{"repositories": [{"namespace": "library", '
+WRONG_TYPE = b'"all is well"'
+NOT_A_NUMBER = b'[{"name": "latest", "digest": NaN, "inNotary": Infinity, "hashMismatch": -Infinity}]'
+LONE_SURROGATES = b'[{"name": "latest\\ud800", "author": "\\udfff", "inNotary": true, "hashMismatch": false}]'
+
+# Names no registry should hold, each of which would harm somebody careless: a path, a log, a terminal, a web page, a
+# shell, a spreadsheet, a key in a database.
+HOSTILE_NAMES = (
+    "../../../../etc/passwd",
+    "..%2f..%2fadmin",
+    "name with spaces",
+    "line\r\nInjected-Header: yes",
+    "\x00\x07\x1b[31mred\x1b[0m",
+    "<script>alert('tag')</script>",
+    "$(touch /tmp/owned); `id` && 'quoted'",
+    '=HYPERLINK("https://elsewhere.example","click")',
+    "findings#lease",
+    "\u202egnp.exe\u2066\ufeff",
+    "?pageSize=1&domain=elsewhere.example#fragment",
+    "x" * 5_000,
+)
+
+
+def deep_json(depth: int = 100_000) -> bytes:
+    """Make a JSON document of `depth` nested lists."""
+    return b"[" * depth + b"]" * depth
+
+
+def long_string(characters: int = 10_000_000) -> bytes:
+    """Make a JSON document that holds one very long string."""
+    return json.dumps([{"name": "x" * characters}]).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Some of the calls a client makes.
+
+    `path` is a pattern (`*` also matches slashes) for the decoded path without a trailing slash. Of the calls
+    it matches, `after` are spared and then `times` are struck, None meaning all. With `per_path` each path
+    counts for itself. With `by_reading` what is counted, per path, are readings of a list: a reading begins
+    with a call without `pageStart`, and all its pages share its fate.
+    """
+
+    path: str = "*"
+    after: int = 0
+    times: int | None = None
+    per_path: bool = False
+    by_reading: bool = False
+
+    def limited(self, *, after: int = 0, times: int | None = None) -> Calls:
+        """Select the first `times` of these calls behind `after`."""
+        return replace(self, after=after, times=times)
+
+
+EVERY_CALL = Calls()
+TOKEN = Calls("/auth/token")
+CHALLENGE = Calls("/v2")
+API = Calls("/api/v0/*")
+SETTINGS = Calls("/api/v0/meta/settings")
+REPOSITORIES = Calls("/api/v0/repositories")
+ALL_TAGS = Calls("/api/v0/repositories/*/tags")
+
+
+def tags_of(repository: str, *, after: int = 0, times: int | None = None) -> Calls:
+    """Select the calls that read the tags of one `namespace/name`."""
+    return Calls(f"/api/v0/repositories/{glob.escape(repository)}/tags", after=after, times=times)
+
+
+def readings_of(calls: Calls, *, after: int = 0, times: int | None = None) -> Calls:
+    """Select whole readings of the lists that `calls` names: all of them, or the first `times` behind `after`."""
+    return replace(calls, after=after, times=times, by_reading=True)
+
+
+class Strike(Protocol):
+    """Something that goes wrong with any answer."""
+
+    @property
+    def calls(self) -> Calls:
+        """The calls it strikes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Answer with an error instead of doing what was asked.
+
+    `shape` is one of the ways in which the registry and what stands before it write errors: "errors"
+    (/api/v0), "bare" (one object, no list), "details" (the token server, text/plain), "html" (a proxy),
+    "empty". `retry_after` is sent as it is: seconds, an HTTP date, or nonsense.
+    """
+
+    status: int
+    calls: Calls = EVERY_CALL
+    shape: str = "errors"
+    code: str = ""
+    message: str = ""
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Answer with this body, by default with status 200."""
+
+    content: bytes
+    calls: Calls = EVERY_CALL
+    content_type: str = "application/json"
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Answer with a redirect to `location`, which may be another host, another scheme, or this server."""
+
+    location: str
+    calls: Calls = EVERY_CALL
+    status: int = 302
+
+
+@dataclass(frozen=True, slots=True)
+class EndlessBody:
+    """Answer with a JSON list that never ends, in chunks of `chunk` bytes."""
+
+    calls: Calls = EVERY_CALL
+    chunk: int = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class GzipBomb:
+    """Answer with a JSON list that is `size` bytes long once decompressed, and about a thousandth of that on the wire.
+
+    With `layers` it is compressed that many times over.
+    """
+
+    size: int
+    calls: Calls = EVERY_CALL
+    layers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Close the connection: before the answer, or within it after `after_bytes` bytes of the body."""
+
+    calls: Calls = EVERY_CALL
+    after_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Deliver slowly: `delay` seconds before the answer, pauses before each byte of the head or piece of the body."""
+
+    calls: Calls = EVERY_CALL
+    delay: float = 0.0
+    head_pause: float = 0.0
+    body_pause: float = 0.0
+    body_piece: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Gzipped:
+    """Compress the body whether or not the client accepts it, as a proxy may: no lie, just `Content-Encoding: gzip`."""
+
+    calls: Calls = EVERY_CALL
+
+
+@dataclass(frozen=True, slots=True)
+class Cookies:
+    """Add Set-Cookie noise to the answer."""
+
+    calls: Calls = EVERY_CALL
+
+
+class _Missing(enum.Enum):
+    MISSING = "the field is left out"
+
+
+MISSING = _Missing.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Change fields of the rows of a list: `{"inNotary": "true"}`, `{"hashMismatch": MISSING}`, `{"author": None}`.
+
+    `path` is a pattern for a repository's `namespace/name`, `tag` one for a tag's name; a `tag` of None means
+    the row of the repository itself.
+    """
+
+    changes: Mapping[str, Any]
+    tag: str | None = "*"
+    path: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """Be wrong by `by` in X-Resource-Count."""
+
+    by: int
+    calls: Calls = EVERY_CALL
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """Follow the last page by ever more pages, each with a new cursor: of invented rows, or `empty`."""
+
+    calls: Calls = EVERY_CALL
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What the simulated registry does wrong."""
+
+    # Any answer
+    strikes: tuple[Strike, ...] = ()
+    """Statuses, redirects, broken bodies and deliveries: see the classes above."""
+    bare_errors: Calls | None = None
+    """Errors of /api/v0 are a bare {"code","message"}, not a list."""
+    secrets_echoed: Calls | None = None
+    """Error messages repeat the request's Authorization header and the caller's password."""
+    unhealthy: Calls | None = None
+    """/_ping and /health answer 503 with Healthy false."""
+    licence_expired: Calls | None = None
+    """Everything below /auth/ and /v2/ answers 404, as a registry does whose licence has run out."""
+
+    # Credentials
+    tokens_without_service_only: Calls | None = None
+    """/api/v0 refuses a token that was asked for with `service`: it wants its own host for the audience."""
+    basic_only: Calls | None = None
+    """/api/v0 refuses bearer tokens and accepts Basic alone."""
+    anonymous_as_success: Calls | None = None
+    """Bad or missing credentials are no error but an anonymous caller: an empty-handed token from /auth/token, the public
+    repositories only from /api/v0, and 500 for any repository's tags."""
+    admin_rights_lost: Calls | None = None
+    """The caller is no admin (any more): 403 for the settings, short lists."""
+    tokens_revoked: Calls | None = None
+    """Every token given out before the struck call is refused from that call on."""
+    token_life: float | None = None
+    """Seconds for which tokens are accepted, whatever `expires_in` promises."""
+    token_without_expiry: Calls | None = None
+    """The token's answer lacks `expires_in` and `issued_at`."""
+    token_in_one_field: str = ""
+    """The token's answer has only this one of `token` and `access_token`; empty: both."""
+    settings_without_host: Calls | None = None
+    """/api/v0/meta/settings has no `dtrHost`."""
+
+    # Lists
+    count_missing: Calls | None = None
+    """X-Resource-Count is not sent though asked for."""
+    miscounts: tuple[Miscount, ...] = ()
+    """X-Resource-Count is wrong: too large, too small, in the first reading only, always."""
+    null_lists: Calls | None = None
+    """The list is `null` instead of its rows."""
+    object_tags: Calls | None = None
+    """Tags come in the form of DTR 2.1: {"name":…, "tags":[…]}, all at once, without paging headers."""
+    paging_ignored: Calls | None = None
+    """The whole list comes at once."""
+    page_size_ignored: Calls | None = None
+    """Pages have the default size whatever is asked for."""
+    short_pages: Calls | None = None
+    """Pages hold half of the rows asked for; no row is lost."""
+    next_page_stripped: Calls | None = None
+    """X-Next-Page-Start is taken away, as by a proxy: the first page looks like the last."""
+    empty_last_cursor: Calls | None = None
+    """The last page has an empty X-Next-Page-Start instead of none."""
+    strange_cursors: Calls | None = None
+    """Cursors hold ` +&=%2F#?`, and are refused unless they come back exactly."""
+    repeated_cursor: Calls | None = None
+    """A page's cursor leads to that page again."""
+    cursor_loop: Calls | None = None
+    """The cursor of the second page leads to the first: A, B, A, B… Needs more than one page."""
+    endless: Endless | None = None
+    """The list has no end."""
+    rows_shifted: Calls | None = None
+    """While the list is paged, its last row moves to the front, and is in no page read later: one row is lost. Needs more
+    than one page."""
+    rows_repeated: Calls | None = None
+    """Each page but the first begins with the last row of the page before."""
+    tags_by_update_time: Calls | None = None
+    """Tags are ordered by update time, the newest first, instead of by name."""
+    ghosts: Calls | None = None
+    """The list of repositories holds, and counts, entries with an empty namespace or name."""
+    hostile_names: Calls | None = None
+    """Lists hold HOSTILE_NAMES besides: as repositories, as tags, as their authors."""
+    rewrites: tuple[Rewrite, ...] = ()
+    """Fields of rows are missing, null, of another type, or hostile."""
+    deleted_when_read: Calls | None = None
+    """A repository whose tags are asked for has just been deleted: 404, and gone from the list from then on."""
+    missing_though_listed: Calls | None = None
+    """A repository's tags answer 404 NO_SUCH_REPOSITORY, and yet it stays in the list."""
+    notary_down: Calls | None = None
+    """The tags call answers 500: Notary cannot be asked."""
+    notary_silent: Calls | None = None
+    """Every tag looks unsigned: Notary cannot be asked."""
+
+
+NO_FAULTS = Faults()
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """What goes wrong with one call: names of `Faults`' fields, its strikes and its wrong count."""
+
+    faults: Faults = NO_FAULTS
+    names: frozenset[str] = frozenset()
+    strikes: tuple[Strike, ...] = ()
+    miscount: int = 0
+
+
+UNHARMED = Struck()
+
+
+class Misfortune:
+    """Decide, call by call, which of the `Faults` strike, and keep their counts.
+
+    `deleted` holds the repositories (`namespace/name`) that `deleted_when_read` has taken away.
+    """
+
+    def __init__(self, faults: Faults = NO_FAULTS) -> None:
+        self.faults = faults
+        self.deleted: set[str] = set()
+        self._named = tuple(_named_calls(faults))
+        self._harmless = faults == NO_FAULTS
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[object, str], int] = {}
+
+    def strike(self, request: Request) -> Struck:
+        """Tell what goes wrong with `request`; to be asked once for each request."""
+        if self._harmless:
+            return UNHARMED
+        faults = self.faults
+        with self._lock:
+            return Struck(
+                faults,
+                frozenset(name for name, calls in self._named if self._is_struck(name, calls, request)),
+                tuple(strike for i, strike in enumerate(faults.strikes) if self._is_struck(i, strike.calls, request)),
+                sum(m.by for i, m in enumerate(faults.miscounts) if self._is_struck(("miscount", i), m.calls, request)),
+            )
+
+    def _is_struck(self, key: object, calls: Calls, request: Request) -> bool:
+        path = request.path
+        if calls.path != "*" and not fnmatch.fnmatchcase(path, calls.path):
+            return False
+        if not calls.after and calls.times is None:
+            return True
+        counter = (key, path if calls.per_path or calls.by_reading else "")
+        count = self._counts.get(counter, 0)
+        if not calls.by_reading or not request.parameter("pageStart"):
+            self._counts[counter] = count = count + 1
+        return calls.after < count and (calls.times is None or count <= calls.after + calls.times)
+
+
+def _named_calls(faults: Faults) -> Iterator[tuple[str, Calls]]:
+    for item in fields(faults):
+        value = getattr(faults, item.name)
+        if isinstance(value, Endless):
+            yield item.name, value.calls
+        elif isinstance(value, Calls):
+            yield item.name, value
+
+
+def replaced(struck: Struck) -> Body | Redirect | Status | EndlessBody | GzipBomb | None:
+    """Give the first strike that replaces the answer."""
+    for strike in struck.strikes:
+        if isinstance(strike, (Body, Redirect, Status, EndlessBody, GzipBomb)):
+            return strike
+    return None
+
+
+def endless_body(strike: EndlessBody) -> Response:
+    """Make an answer without end."""
+    row = b'{"name":"endless","inNotary":true,"hashMismatch":false},'
+    chunk = row * max(1, strike.chunk // len(row))
+
+    def stream() -> Iterator[bytes]:
+        yield b"["
+        while True:
+            yield chunk
+
+    return Response(200, stream=stream)
+
+
+def gzip_bomb(strike: GzipBomb) -> Response:
+    """Make a small answer that is huge once decompressed."""
+
+    def stream() -> Iterable[bytes]:
+        chunks: Iterable[bytes] = _blank_list(strike.size)
+        for _ in range(strike.layers):
+            chunks = _compressed(chunks)
+        return chunks
+
+    encoding = ", ".join(["gzip"] * strike.layers)
+    return Response(200, headers=(("Content-Encoding", encoding),), stream=stream)
+
+
+def _blank_list(size: int) -> Iterator[bytes]:
+    yield b"["
+    blank = b" " * 1_048_576
+    left = max(0, size - 2)
+    while left > 0:
+        yield blank[:left]
+        left -= len(blank)
+    yield b"]"
+
+
+def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
+    for chunk in chunks:
+        yield compressor.compress(chunk)
+    yield compressor.flush()
+
+
+def spoiled(response: Response, struck: Struck) -> Response:
+    """Apply the strikes that spoil an answer's delivery."""
+    for strike in struck.strikes:
+        match strike:
+            case Closed(after_bytes=None):
+                response = _delivered(response, unanswered=True)
+            case Closed(after_bytes=int(sent)):
+                response = _delivered(response, cut_after=sent)
+            case Slow():
+                response = _delivered(
+                    response,
+                    delay=strike.delay,
+                    head_pause=strike.head_pause,
+                    body_pause=strike.body_pause,
+                    body_piece=strike.body_piece,
+                )
+            case Gzipped():
+                headers = (*response.headers, ("Content-Encoding", "gzip"))
+                response = replace(response, body=gzip.compress(response.body, 1), headers=headers)
+            case Cookies():
+                response = replace(response, headers=(*response.headers, *_COOKIES))
+            case _:
+                pass
+    return response
+
+
+_COOKIES = (
+    ("Set-Cookie", "session=s3ss10n-c00kie; Path=/; HttpOnly; Secure"),
+    ("Set-Cookie", "AWSALB=sticky; Path=/; Domain=.example; Max-Age=604800"),
+    ("Set-Cookie", "malformed; =; ;;"),
+)
+
+
+def _delivered(response: Response, **changes: Any) -> Response:
+    return replace(response, delivery=replace(response.delivery, **changes))

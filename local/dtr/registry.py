@@ -1,0 +1,206 @@
+"""The simulated registry's content, in memory: repositories, tags, and the trust data of its Notary.
+
+Trust data outlives what it speaks of, as in a real Notary: a push over a signed tag, or a tag that is deleted
+and pushed again, leaves the old signature in place and so turns into `hash_mismatch`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from .accounts import account_id
+from .backend import DOCKER_MANIFEST, NoSuchRepository, RepositoryEntry, TagEntry
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _Repository:
+    entry: RepositoryEntry
+    tags: dict[str, TagEntry] = field(default_factory=dict)
+    seen_under: dict[str, tuple[TagEntry, ...]] = field(default_factory=dict)
+
+
+class InMemoryRegistry:
+    """A `Backend` in memory, changed by the verbs a registry's users have.
+
+    It may be changed while it is served, from any thread. Names are not checked: hostile ones are welcome.
+    Signatures made without naming a domain count under `domain`, which the server fills in with its own host
+    when it starts.
+    """
+
+    def __init__(self, *, domain: str = "", clock: Callable[[], datetime] = _now) -> None:
+        self._lock = threading.RLock()
+        self._clock = clock
+        self._domain = domain
+        self._repositories: dict[tuple[str, str], _Repository] = {}
+        self._trust: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+        self._listed: tuple[RepositoryEntry, ...] | None = None
+        self._pushes = 0
+
+    @property
+    def domain(self) -> str:
+        """The registry's own host[:port], under which images are pushed and signed."""
+        with self._lock:
+            return self._domain
+
+    @domain.setter
+    def domain(self, domain: str) -> None:
+        with self._lock:
+            self._domain = domain
+            for repository in self._repositories.values():
+                repository.seen_under.clear()
+
+    def repositories(self) -> Sequence[RepositoryEntry]:
+        """List every repository, ordered by `namespace/name`."""
+        with self._lock:
+            if self._listed is None:
+                entries = (repository.entry for repository in self._repositories.values())
+                self._listed = tuple(sorted(entries, key=lambda entry: entry.path))
+            return self._listed
+
+    def tags(self, namespace: str, name: str, domain: str) -> Sequence[TagEntry]:
+        """List a repository's tags, ordered by name, with the flags that Notary gives under `domain`."""
+        with self._lock:
+            repository = self._repository(namespace, name)
+            seen = repository.seen_under.get(domain)
+            if seen is None:
+                signed = self._signed_under(namespace, name, domain)
+                seen = tuple(_seen(repository.tags[tag], signed.get(tag)) for tag in sorted(repository.tags))
+                repository.seen_under[domain] = seen
+            return seen
+
+    def create_repository(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        namespace_type: str = "organization",
+        visibility: str = "private",
+        short_description: str = "",
+        scan_on_push: bool = False,
+        immutable_tags: bool = False,
+    ) -> RepositoryEntry:
+        """Create an empty repository; one that exists already is left as it is."""
+        with self._lock:
+            if known := self._repositories.get((namespace, name)):
+                return known.entry
+            entry = RepositoryEntry(
+                namespace=namespace,
+                name=name,
+                namespace_type=namespace_type,
+                visibility=visibility,
+                short_description=short_description,
+                scan_on_push=scan_on_push,
+                immutable_tags=immutable_tags,
+            )
+            self._repositories[namespace, name] = _Repository(entry)
+            self._listed = None
+            return entry
+
+    def push(
+        self,
+        namespace: str,
+        name: str,
+        tag: str,
+        *,
+        author: str = "",
+        digest: str | None = None,
+        at: datetime | str | None = None,
+        media_type: str = DOCKER_MANIFEST,
+        size: int = 7_340_032,
+        cosign_signed: bool = False,
+    ) -> TagEntry:
+        """Push an image, unsigned, over whatever the tag held; the repository is created if need be.
+
+        Without a `digest` each push is a new image. `author` is an account's name or id, by default the
+        admin's id.
+        """
+        with self._lock:
+            self.create_repository(namespace, name)
+            repository = self._repositories[namespace, name]
+            self._pushes += 1
+            if digest is None:
+                content = f"{namespace}/{name}:{tag} push {self._pushes}"
+                digest = f"sha256:{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()}"
+            pushed_at = _timestamp(at if at is not None else self._clock())
+            entry = TagEntry(
+                name=tag,
+                digest=digest,
+                author=author or account_id("admin"),
+                created_at=pushed_at,
+                updated_at=pushed_at,
+                in_notary=False,
+                hash_mismatch=False,
+                media_type=media_type,
+                size=size,
+                cosign_signed=cosign_signed,
+            )
+            repository.tags[tag] = entry
+            repository.entry = replace(repository.entry, pushes=repository.entry.pushes + 1)
+            repository.seen_under.clear()
+            self._listed = None
+            return entry
+
+    def sign(self, namespace: str, name: str, tag: str, *, domain: str | None = None) -> None:
+        """Sign what the tag holds now, under `domain` or else the registry's own. Raises KeyError without such a tag."""
+        with self._lock:
+            repository = self._repository(namespace, name)
+            trust = self._trust.setdefault((namespace, name), {})
+            trust[self._signed_domain(domain), tag] = repository.tags[tag].digest
+            repository.seen_under.clear()
+
+    def revoke(self, namespace: str, name: str, tag: str, *, domain: str | None = None) -> None:
+        """Take the tag's signature out of the trust data. Raises KeyError if there is none."""
+        with self._lock:
+            del self._trust[namespace, name][self._signed_domain(domain), tag]
+            self._repository(namespace, name).seen_under.clear()
+
+    def delete_tag(self, namespace: str, name: str, tag: str) -> None:
+        """Delete a tag; its trust data stays. Raises KeyError without such a tag."""
+        with self._lock:
+            repository = self._repository(namespace, name)
+            del repository.tags[tag]
+            repository.seen_under.clear()
+
+    def delete_repository(self, namespace: str, name: str) -> None:
+        """Delete a repository with its tags; its trust data stays."""
+        with self._lock:
+            self._repository(namespace, name)
+            del self._repositories[namespace, name]
+            self._listed = None
+
+    def _repository(self, namespace: str, name: str) -> _Repository:
+        try:
+            return self._repositories[namespace, name]
+        except KeyError:
+            raise NoSuchRepository(namespace, name) from None
+
+    def _signed_domain(self, domain: str | None) -> str:
+        # "" stands for the registry's own domain, which may not be known before its server has a port.
+        return "" if domain is None or domain == self._domain else domain
+
+    def _signed_under(self, namespace: str, name: str, domain: str) -> dict[str, str]:
+        if not domain:
+            return {}
+        wanted = self._signed_domain(domain)
+        trust = self._trust.get((namespace, name), {})
+        return {tag: digest for (signed_domain, tag), digest in trust.items() if signed_domain == wanted}
+
+
+def _seen(entry: TagEntry, signed_digest: str | None) -> TagEntry:
+    if signed_digest is None:
+        return entry
+    return replace(entry, in_notary=True, hash_mismatch=signed_digest != entry.digest)
+
+
+def _timestamp(at: datetime | str) -> str:
+    if isinstance(at, str):
+        return at
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
