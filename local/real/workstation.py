@@ -1,0 +1,173 @@
+"""Somebody's desk: a login, trust keys and the vendor's own tools, none of which touch this user's own settings."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shlex
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from .parts import DOCKER, NOTARY, SKOPEO, Part, executable_path
+
+TOOL_SECONDS = 60
+BUNDLE_LIFE = timedelta(days=365)  # the notary client warns of certificates that expire within half a year
+
+
+# Both clients answer from their cache, with status 0, when they do not reach the Notary.
+_STALE = (b"could not reach", b"using cached timestamp")
+
+
+class ToolFailedError(Exception):
+    """One of the vendor's tools failed; the message shows its command line and output, without any passphrase."""
+
+
+class Workstation:
+    """The vendor's tools as one person uses them against one registry.
+
+    `directory` holds everything: Docker's configuration with the login, the keys of the trust, the registry's CA.
+    The tools of Docker and Notary share the trust directory, as they do at `~/.docker/trust`. All of them are given
+    the CA; that Docker's client trusts any certificate of a registry on loopback is its own doing.
+    """
+
+    def __init__(self, directory: Path, *, host: str, ca_bundle: str, username: str, password: str) -> None:
+        self.host = host
+        self._directory = directory
+        self._docker_directory = directory / ".docker"
+        self._trust_directory = self._docker_directory / "trust"
+        self._skopeo_policy = directory / "policy.json"
+        self._ca_directory = self._docker_directory / "tls" / host
+        self._ca_directory.mkdir(parents=True)
+        (self._ca_directory / "ca.crt").write_text(ca_bundle, encoding="ascii")
+        login = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+        configuration = {"auths": {host: {"auth": login}}}
+        _write_private(self._docker_directory / "config.json", json.dumps(configuration).encode())
+        # Debian's default policy comes with a package that is only recommended.
+        policy = {"default": [{"type": "insecureAcceptAnything"}]}
+        self._skopeo_policy.write_text(json.dumps(policy), encoding="ascii")
+        passphrase = secrets.token_urlsafe(18)
+        self._secrets = (password, login, passphrase)
+        self._environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(directory),
+            "DOCKER_CONFIG": str(self._docker_directory),
+            # No engine, not even one that happens to run on this machine.
+            "DOCKER_HOST": f"unix://{directory}/no-engine.sock",
+            "DOCKER_CONTENT_TRUST_SERVER": f"https://{host}",
+            "DOCKER_CONTENT_TRUST_ROOT_PASSPHRASE": passphrase,
+            "DOCKER_CONTENT_TRUST_REPOSITORY_PASSPHRASE": passphrase,
+            "NOTARY_AUTH": login,
+            "NOTARY_ROOT_PASSPHRASE": passphrase,
+            "NOTARY_TARGETS_PASSPHRASE": passphrase,
+            "NOTARY_SNAPSHOT_PASSPHRASE": passphrase,
+            "NOTARY_DELEGATION_PASSPHRASE": passphrase,
+        }
+
+    def skopeo(self, command: str, *arguments: str, certificates: str = "--cert-dir") -> bytes:
+        """Run a command of skopeo and give what it printed; `certificates` is the command's option for the CA."""
+        return self._run(
+            SKOPEO,
+            f"--policy={self._skopeo_policy}",
+            command,
+            f"--authfile={self._docker_directory / 'config.json'}",
+            f"{certificates}={self._ca_directory}",
+            *arguments,
+        )
+
+    def notary(self, *arguments: str) -> str:
+        """Run the notary client and give what it printed."""
+        return self._run(
+            NOTARY,
+            f"--server=https://{self.host}",
+            f"--trustDir={self._trust_directory}",
+            f"--tlscacert={self._ca_directory / 'ca.crt'}",
+            *arguments,
+        ).decode("utf-8", "replace")
+
+    def docker(self, *arguments: str) -> str:
+        """Run Docker's client, without any engine, and give what it printed."""
+        return self._run(DOCKER, *arguments).decode("utf-8", "replace")
+
+    def make_bundle(self, user: str) -> tuple[Path, Path]:
+        """Give the paths of the user's certificate and private key, as a UCP client bundle holds them."""
+        directory = self._directory / "bundles" / user
+        certificate, key = directory / "cert.pem", directory / "key.pem"
+        if not key.exists():
+            directory.mkdir(parents=True)
+            _write_bundle(user, certificate, key)
+        return certificate, key
+
+    def generate_key(self, user: str) -> Path:
+        """Give the path of the user's public key, generated by Docker's client together with the private one."""
+        directory = self._directory / "generated"
+        public_key = directory / f"{user}.pub"
+        if not public_key.exists():
+            directory.mkdir(exist_ok=True)
+            self.docker("trust", "key", "generate", f"--dir={directory}", user)
+        return public_key
+
+    def _run(self, part: Part, *arguments: str) -> bytes:
+        command = [executable_path(part), *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,  # whoever asks for a passphrase gets none and fails at once
+                capture_output=True,
+                timeout=TOOL_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolFailedError(
+                self._told(command, f"took more than {TOOL_SECONDS} s", error.stdout, error.stderr)
+            ) from None
+        if done.returncode != 0:
+            what = f"ended with status {done.returncode}"
+            raise ToolFailedError(self._told(command, what, done.stdout, done.stderr))
+        if any(words in done.stderr for words in _STALE):
+            raise ToolFailedError(self._told(command, "did not reach the Notary", done.stdout, done.stderr))
+        return done.stdout
+
+    def _told(self, command: Sequence[str], what: str, *outputs: bytes | None) -> str:
+        printed = b"".join(output for output in outputs if output).decode("utf-8", "replace").strip()
+        text = f"{shlex.join(command)}\n{what} and printed:\n{printed or '(nothing)'}"
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _write_bundle(user: str, certificate_path: Path, key_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + BUNDLE_LIFE)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    _write_private(key_path, pem)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
