@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
 
 MESSAGE_BYTES = 256 * 1024 - 16 * 1024  # SNS takes 256 KiB with the attributes, for which the rest is left
-MESSAGE_ITEMS = 120  # findings told one by one; the others are told in numbers, and lie in S3
+MESSAGE_ITEMS = 60  # findings told one by one; the others are told in numbers, and lie in S3
 NAMESPACES_OF_A_MESSAGE = 100  # a filter policy must see each of them, so more are spread over messages
-NAMESPACE_ITEMS = 120  # held for one namespace
+NAMESPACE_ITEMS = 60  # held for one namespace
 HELD_ITEMS = 10_000  # held in all: memory does not grow with the news
 SUBJECT_LENGTH = 100
 LINES_SHOWN = 20  # of reasons and warnings
@@ -137,13 +138,15 @@ class Alerts:
 
     def _collect(self, expected: int) -> PendingNews:
         for attempt in range(INDEX_ATTEMPTS):
-            pending = PendingNews()
-            for finding in self._findings.unannounced():
-                pending.add(finding)
-            # What the index does not show in this time is announced by the next run.
-            if len(pending.findings) >= expected or attempt == INDEX_ATTEMPTS - 1:
-                return pending
-            pending.close()
+            with ExitStack() as closing:
+                pending = PendingNews()
+                closing.callback(pending.close)
+                for finding in self._findings.unannounced():
+                    pending.add(finding)
+                # What the index does not show in this time is announced by the next run.
+                if len(pending.findings) >= expected or attempt == INDEX_ATTEMPTS - 1:
+                    closing.pop_all()
+                    return pending
             self._sleep(INDEX_WAIT_SECONDS)
         raise AssertionError("unreachable")  # pragma: no cover
 
@@ -335,9 +338,10 @@ class _Composer:
             read += f", {repositories.removed} were removed meanwhile"
         lines.append(f"{read}; {tags.audited} image tags, {tags.failed} of them not signed or not trusted.")
         if tags.artifacts:
-            lines.append(f"{tags.artifacts} tags more are signature artifacts, no images, and are not judged.")
+            lines.append(f"{tags.artifacts} more tags hold signatures (Cosign), no images, and are not judged.")
         if run.findings.open:
-            lines.append(f"{run.findings.open} findings are open, the oldest since {self._standing.oldest}.")
+            are = "finding is" if run.findings.open == 1 else "findings are"
+            lines.append(f"{run.findings.open} {are} open, the oldest since {self._standing.oldest}.")
         if run.namespaces:
             lines.append(
                 f"A partial run, of: {', '.join(run.namespaces[:LINES_SHOWN])}. It does not answer the rule for the rest."

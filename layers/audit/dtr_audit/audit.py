@@ -104,6 +104,8 @@ def audit(
     """
     runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
     if runs.is_finished(request.run_id):
+        # Its first delivery may have died between its last word and this.
+        runs.release_lease(owner)
         return None
     runs.take_lease(owner, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
     stop_at = time.monotonic() + seconds - min(REPORT_SECONDS, seconds * REPORT_SHARE)
