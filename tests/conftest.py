@@ -1,0 +1,44 @@
+"""The parts that the tests run through: a simulated DTR, and the template's own resources in an embedded AWS."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from local import PROJECT
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.stack import EmbeddedAws, Stack
+from tests.audited import Audited
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[EmbeddedAws]:
+    with EmbeddedAws() as aws:
+        yield aws
+
+
+@pytest.fixture(scope="session")
+def stack(aws: EmbeddedAws) -> Stack:
+    """The deployed template; the parameters a test varies are overridden in the function's environment."""
+    parameters = {"DtrUrl": "https://dtr.example.com", "RegistryName": "unnamed"}
+    return aws.deploy(PROJECT / "template.yaml", parameters, stack_name="tests")
+
+
+@pytest.fixture
+def registry() -> InMemoryRegistry:
+    return InMemoryRegistry()
+
+
+@pytest.fixture
+def dtr(registry: InMemoryRegistry) -> Iterator[DtrServer]:
+    with DtrServer(registry) as server:
+        yield server
+
+
+@pytest.fixture
+def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
+    """The simulated registry, audited with an administrator's account."""
+    audited = Audited(stack, dtr)
+    audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
+    yield audited
+    audited.close()

@@ -1,0 +1,205 @@
+"""A run that is cut off at any point, and made again, loses no news, invents none, and resolves nothing wrongly."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.client import BaseClient
+from dtr_audit import archive
+from dtr_audit.audit import audit
+from dtr_audit.clients import AwsClients
+from dtr_audit.request import AuditRequest
+from dtr_audit.settings import Settings
+
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.stack import Stack
+from tests.audited import Audited
+
+
+class Cut(BaseException):
+    """The process ends here: nothing in it may catch this."""
+
+
+class Scissors:
+    """Cut after the n-th call to AWS; 0 is never."""
+
+    def __init__(self) -> None:
+        self.after = 0
+        self.calls: list[str] = []
+
+    def count(self, operation: str) -> None:
+        self.calls.append(operation)
+        if len(self.calls) == self.after:
+            raise Cut(operation)
+
+
+@pytest.fixture
+def scissors(monkeypatch: pytest.MonkeyPatch) -> Scissors:
+    scissors = Scissors()
+    call = vars(BaseClient)["_make_api_call"]  # the one place that every call to AWS passes
+
+    def counted(self: Any, operation: str, arguments: Any) -> Any:
+        answer = call(self, operation, arguments)
+        scissors.count(operation)
+        return answer
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", counted)
+    return scissors
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one part of rows in a small registry."""
+    monkeypatch.setattr(archive, "PART_ROWS", 3)
+
+
+class Story:
+    """Two nights of one registry: what the second changes is what must be told, once."""
+
+    def __init__(self, stack: Stack, scissors: Scissors, clients: AwsClients) -> None:
+        self.registry = InMemoryRegistry()
+        self.scissors = scissors
+        self.clients = clients
+        for image in ("web/shop", "web/till", "team/api", "team/old"):
+            for tag in ("1", "2", "3"):
+                namespace, name = image.split("/")
+                self.registry.push(namespace, name, tag)
+        self.registry.sign("web", "shop", "3")
+        self.server = DtrServer(self.registry)
+        self.server.start()
+        self.audited = Audited(stack, self.server)
+        self.audited.put_secret(username=self.server.admin.name, password=self.server.admin.password)
+        self.settings = Settings.from_environment(
+            {**stack.function_environment("AuditFunction"), **self.audited.environment, "CONCURRENCY": "1"}
+        )
+
+    def night(self, number: int, *, owner: str, cut_after: int = 0) -> Any:
+        request = AuditRequest.from_event({"scheduled_time": f"2026-11-{number:02d}T03:00:00Z"}, now=datetime.now(UTC))
+        self.scissors.calls.clear()
+        self.scissors.after = cut_after
+        try:
+            return audit(self.settings, request, self.clients, owner=owner, seconds=60, now=lambda: datetime.now(UTC))
+        finally:
+            self.scissors.after = 0
+
+    def end(self) -> None:
+        """Leave nothing behind: the embedded DynamoDB reads a whole table at each query."""
+        self.audited.close()
+        self.server.stop()
+        for table in (self.settings.findings_table, self.settings.runs_table):
+            for item in self.clients.dynamodb.scan(TableName=table)["Items"]:
+                self.clients.dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+
+    def change(self) -> None:
+        self.registry.sign("web", "shop", "1")  # resolved: signed
+        self.registry.delete_tag("web", "shop", "2")  # resolved: tag removed
+        self.registry.delete_repository("team", "old")  # resolved: repository removed
+        self.registry.push("web", "shop", "3")  # opened: overwritten
+        self.registry.push("web", "new", "1")  # opened: unsigned
+        self.registry.sign("web", "till", "1")  # changed: signed and overwritten
+        self.registry.push("web", "till", "1")
+
+
+EXPECTED = {
+    ("opened", "web/shop:3"),
+    ("opened", "web/new:1"),
+    ("changed", "web/till:1"),
+    ("resolved", "web/shop:1"),
+    ("resolved", "web/shop:2"),
+    ("resolved", "team/old:1"),
+    ("resolved", "team/old:2"),
+    ("resolved", "team/old:3"),
+}
+OPEN = {"web/shop:3", "web/new:1", "web/till:1", "web/till:2", "web/till:3", "team/api:1", "team/api:2", "team/api:3"}
+TAGS = 3 + 3 + 3 + 1 - 1
+
+
+def news(audited: Audited) -> tuple[set[tuple[str, str]], set[str], int]:
+    """What has been told since: as a set, its ids, and how often."""
+    told: set[tuple[str, str]] = set()
+    ids: set[str] = set()
+    messages = audited.messages()
+    for message in messages:
+        for kind in ("opened", "changed", "resolved"):
+            for item in message.body[kind]:
+                told.add((kind, f"{item['repository']}:{item['tag']}"))
+                ids.add(item["id"])
+    return told, ids, len(messages)
+
+
+def check(story: Story) -> int:
+    """See that both nights together told and kept exactly what is true; gives the number of messages."""
+    audited = story.audited
+    told, ids, messages = news(audited)
+    assert told == EXPECTED
+    assert len(ids) == len(EXPECTED), "the same news has the same id, however often it is told"
+    findings = audited.findings()
+    assert {image for image, item in findings.items() if item["state"] == "OPEN"} == OPEN
+    assert not [image for image, item in findings.items() if "unannounced" in item]
+    rows = audited.rows("20261102T030000Z")
+    assert len(rows) == TAGS
+    assert len({(row["repository"], row["tag"]) for row in rows}) == TAGS
+    return messages
+
+
+@pytest.fixture
+def clients(stack: Stack) -> Iterator[AwsClients]:
+    yield AwsClients(connections=4)
+
+
+def test_a_run_cut_off_after_any_call_to_aws_is_made_good_by_its_retry(
+    stack: Stack, scissors: Scissors, clients: AwsClients
+) -> None:
+    cuts = 0
+    is_cut = True
+    while is_cut:
+        story = Story(stack, scissors, clients)
+        try:
+            story.night(1, owner="first")
+            news(story.audited)
+            story.change()
+            try:
+                story.night(2, owner="second", cut_after=cuts + 1)
+            except Cut:
+                cuts += 1
+            else:
+                is_cut = False
+                assert cuts == len(scissors.calls) > 30
+            # Lambda delivers the event once more, with the same request id.
+            story.night(2, owner="second")
+            assert check(story) in ({1, 2} if is_cut else {1})
+            # The morning after, nothing is left to say.
+            run = story.night(3, owner="third")
+            assert (run.findings.opened, run.findings.resolved, run.findings.open) == (0, 0, len(OPEN))
+            assert story.audited.messages() == []
+        finally:
+            story.end()
+
+
+@pytest.mark.parametrize("cut_after", range(8, 40, 8))
+def test_a_run_cut_off_and_never_retried_is_made_good_by_the_next(
+    stack: Stack, scissors: Scissors, clients: AwsClients, cut_after: int
+) -> None:
+    story = Story(stack, scissors, clients)
+    try:
+        story.night(1, owner="first")
+        news(story.audited)
+        story.change()
+        with pytest.raises(Cut):
+            story.night(2, owner="second", cut_after=cut_after)
+        expire_lease(story)
+        story.night(3, owner="third")
+        told, ids, _ = news(story.audited)
+        assert told == EXPECTED
+        assert len(ids) == len(EXPECTED)
+    finally:
+        story.end()
+
+
+def expire_lease(story: Story) -> None:
+    """Let the time pass after which the dead run's lease holds nobody off."""
+    story.clients.dynamodb.delete_item(
+        TableName=story.settings.runs_table, Key={"pk": story.audited.name, "sk": "#lease"}
+    )
