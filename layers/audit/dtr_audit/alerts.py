@@ -18,6 +18,7 @@ from .model import RULE_ID, Finding, News, Run, State, Status, iso
 from .rule import SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
+from .text import clean
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -29,7 +30,8 @@ NAMESPACES_OF_A_MESSAGE = 100  # a filter policy must see each of them, so more 
 NAMESPACE_ITEMS = 60  # held for one namespace
 HELD_ITEMS = 10_000  # held in all: memory does not grow with the news
 SUBJECT_LENGTH = 100
-LINES_SHOWN = 20  # of reasons and warnings
+LINES_SHOWN = 10  # of reasons and of warnings
+LINE_LENGTH = 500
 INDEX_ATTEMPTS = 20
 INDEX_WAIT_SECONDS = 0.5
 
@@ -205,9 +207,7 @@ class _Composer:
             for news, findings in told.items():
                 document[str(news)] = [self._item(finding, news) for finding in findings]
             document["fix"] = self._fix(told)
-            body = json.dumps(
-                {"default": json.dumps(document), "email": self._text(document), "sms": self._line(document)}
-            )
+            body = _json({"default": _json(document), "email": self._text(document), "sms": self._line(document)})
             if len(body.encode()) <= MESSAGE_BYTES:
                 return Message(self._line(document)[:SUBJECT_LENGTH], body, self._attributes(document, namespaces))
             if limit == 0:
@@ -230,8 +230,8 @@ class _Composer:
             "severity": self._severity(event, counts),
             "complete": run.complete,
             "empty": run.is_empty,
-            "incomplete_because": list(run.incomplete_because[:LINES_SHOWN]),
-            "warnings": list(run.warnings[:LINES_SHOWN]),
+            "incomplete_because": _lines(run.incomplete_because),
+            "warnings": _lines(run.warnings),
             "finished_at": iso(run.finished_at),
             "repositories": run.repositories.as_dict(),
             "tags": run.tags.as_dict(),
@@ -401,6 +401,16 @@ def _first_items(namespaces: Mapping[str, NamespaceNews], limit: int) -> dict[Ne
         told[news] = sorted(items, key=_by_name)[:limit]
         limit -= len(told[news])
     return told
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    # As UTF-8: an escape within an escape would be seven bytes for one letter.
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _lines(texts: Sequence[str]) -> list[str]:
+    lines = [clean(text, LINE_LENGTH) for text in texts[:LINES_SHOWN]]
+    return lines if len(texts) <= LINES_SHOWN else [*lines, f"and {len(texts) - LINES_SHOWN} more: see the run record"]
 
 
 def _by_name(finding: Finding) -> tuple[str, str, str]:

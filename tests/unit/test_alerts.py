@@ -1,0 +1,281 @@
+"""What subscribers hear: always under SNS's limits, never a namespace lost, the same news under the same id."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from dtr_audit.alerts import MESSAGE_BYTES, NAMESPACES_OF_A_MESSAGE, Alerts, Places, Standing
+from dtr_audit.model import (
+    Finding,
+    FindingCounts,
+    News,
+    Repository,
+    RepositoryCounts,
+    Run,
+    Scope,
+    State,
+    Status,
+    TagCounts,
+    Verdict,
+)
+from dtr_audit.settings import AlertGrouping
+
+NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+SNS_LIMIT = 256 * 1024
+
+
+class Findings:
+    """A table whose index shows its findings only after `lag` readings."""
+
+    def __init__(self, findings: Iterable[Finding], *, lag: int = 0) -> None:
+        self.pending = list(findings)
+        self.lag = lag
+        self.marked: list[Finding] = []
+
+    def unannounced(self) -> Iterator[Finding]:
+        self.lag -= 1
+        return iter(self.pending if self.lag < 0 else self.pending[:1])
+
+    def mark_announced(self, findings: Iterable[Finding], *, threads: int) -> None:
+        assert threads > 0
+        self.marked += findings
+
+
+class Runs:
+    def __init__(self, last: datetime | None = None) -> None:
+        self.last = last
+
+    def last_digest_at(self) -> datetime | None:
+        return self.last
+
+    def note_digest(self, now: datetime) -> None:
+        self.last = now
+
+
+class Topic:
+    def __init__(self) -> None:
+        self.published: list[dict[str, Any]] = []
+        self.fails = False
+
+    def publish(self, **message: Any) -> None:
+        if self.fails:
+            raise ConnectionError("SNS is away")
+        self.published.append(message)
+
+
+def finding(namespace: str = "web", name: str = "shop", tag: str = "1", **changes: Any) -> Finding:
+    fields: dict[str, Any] = {
+        "registry": "prod",
+        "repository": Repository(namespace, name),
+        "tag": tag,
+        "state": State.OPEN,
+        "verdict": Verdict.UNSIGNED,
+        "reason": "not signed under dtr.example.com",
+        "digest": "sha256:" + "a" * 64,
+        "author": "alice",
+        "pushed_at": "2026-11-01T00:00:00Z",
+        "first_seen": "2026-11-22T03:00:00.000Z",
+        "last_changed": "2026-11-22T03:00:00.000Z",
+        "changed_in": "20261122T030000Z",
+        "transition": News.OPENED,
+        "unannounced": (News.OPENED,),
+    }
+    return Finding(**{**fields, **changes})
+
+
+def run(**changes: Any) -> Run:
+    fields: dict[str, Any] = {
+        "registry": "prod",
+        "run_id": "20261122T030000Z",
+        "scope": Scope.FULL,
+        "namespaces": (),
+        "status": Status.OPEN,
+        "incomplete_because": (),
+        "warnings": (),
+        "domains": ("dtr.example.com",),
+        "started_at": NOW,
+        "finished_at": NOW + timedelta(minutes=1),
+        "repositories": RepositoryCounts(listed=1, audited=1),
+        "tags": TagCounts(unsigned=1),
+        "findings": FindingCounts(open=1, opened=1),
+    }
+    return Run(**{**fields, **changes})
+
+
+def announce(
+    findings: Findings,
+    one: Run | None = None,
+    *,
+    topic: Topic | None = None,
+    runs: Runs | None = None,
+    grouping: AlertGrouping = AlertGrouping.RUN,
+    reminder_days: int = 0,
+    expected: int | None = None,
+) -> list[dict[str, Any]]:
+    topic = topic or Topic()
+    alerts = Alerts(
+        topic,  # type: ignore[arg-type]
+        "topic",
+        findings,  # type: ignore[arg-type]
+        runs or Runs(),  # type: ignore[arg-type]
+        grouping=grouping,
+        reminder_days=reminder_days,
+        threads=4,
+        sleep=lambda _: None,
+    )
+    alerts.announce(
+        one or run(),
+        Standing({"web": 1}, "2026-11-22T03:00:00.000Z"),
+        Places("s3://bucket/findings/x-", "s3://bucket/runs/x.json"),
+        expected=len(findings.pending) if expected is None else expected,
+        now=NOW,
+    )
+    return topic.published
+
+
+def size(message: dict[str, Any]) -> int:
+    attributes = sum(
+        len(name.encode()) + len(value["DataType"]) + len(value["StringValue"].encode())
+        for name, value in message["MessageAttributes"].items()
+    )
+    return len(message["Message"].encode()) + attributes + len(message["Subject"])
+
+
+def worst(number: int, *, namespaces: int) -> list[Finding]:
+    """Findings whose every text is as long, and as costly to escape, as it can be."""
+    return [
+        finding(
+            f"{index % namespaces:04d}" + "n" * 251,
+            "r" * 255,
+            f"{index:06d}" + "t" * 122,
+            reason='"\\' * 150,
+            author="ü\U0001f600" * 64,
+            digest="sha512:" + "f" * 128,
+        )
+        for index in range(number)
+    ]
+
+
+@pytest.mark.parametrize("grouping", list(AlertGrouping))
+@pytest.mark.parametrize("namespaces", [1, 100, 250])
+def test_the_worst_news_stays_under_the_limits_of_sns_and_no_namespace_is_lost(
+    namespaces: int, grouping: AlertGrouping
+) -> None:
+    findings = Findings(worst(3_000, namespaces=namespaces))
+    reasons = tuple('"\\ü' * 800 for _ in range(50))
+    published = announce(findings, run(incomplete_because=reasons, warnings=reasons), grouping=grouping)
+    told: set[str] = set()
+    counted = 0
+    for message in published:
+        assert size(message) <= SNS_LIMIT
+        assert len(message["Message"].encode()) <= MESSAGE_BYTES
+        assert len(message["Subject"]) <= 100
+        assert message["Subject"].isascii()
+        assert message["Subject"].isprintable()
+        if "namespaces" in message["MessageAttributes"]:
+            names = json.loads(message["MessageAttributes"]["namespaces"]["StringValue"])
+            assert 0 < len(names) <= NAMESPACES_OF_A_MESSAGE
+            told.update(names)
+        body = json.loads(json.loads(message["Message"])["default"])
+        counted += body["counts"]["opened"]
+        assert body["counts"]["opened"] == len(body["opened"]) + body["omitted"]["opened"]
+    assert told == {one.repository.namespace for one in findings.pending}
+    assert counted == 3_000
+    assert len(findings.marked) == 3_000
+
+
+def test_what_sns_does_not_take_stays_news() -> None:
+    findings, topic = Findings([finding()]), Topic()
+    topic.fails = True
+    with pytest.raises(ConnectionError):
+        announce(findings, topic=topic)
+    assert findings.marked == []
+
+
+def test_an_index_that_lags_behind_is_waited_for() -> None:
+    findings = Findings([finding(tag=str(number)) for number in range(5)], lag=3)
+    (message,) = announce(findings)
+    body = json.loads(json.loads(message["Message"])["default"])
+    assert body["counts"]["opened"] == 5
+    assert len(findings.marked) == 5
+
+
+def test_an_index_that_never_catches_up_leaves_the_rest_for_the_next_run() -> None:
+    findings = Findings([finding(tag=str(number)) for number in range(5)], lag=1_000)
+    announce(findings)
+    assert len(findings.marked) == 1
+
+
+def test_the_same_news_has_the_same_id_and_other_news_another() -> None:
+    def ids(one: Finding, **changes: Any) -> tuple[str, str]:
+        (message,) = announce(Findings([one]), run(**changes))
+        body = json.loads(json.loads(message["Message"])["default"])
+        return body["id"], body["opened"][0]["id"]
+
+    first = ids(finding())
+    assert ids(finding()) == first
+    assert ids(finding(), run_id="20261123T030000Z")[1] == first[1]
+    assert ids(finding(), run_id="20261123T030000Z")[0] != first[0]
+    assert ids(finding(changed_in="20261123T030000Z"))[1] != first[1]
+
+
+def test_mail_gets_text_machines_get_json_and_a_phone_gets_a_line() -> None:
+    (message,) = announce(Findings([finding()]))
+    assert message["MessageStructure"] == "json"
+    parts = json.loads(message["Message"])
+    assert set(parts) == {"default", "email", "sms"}
+    assert json.loads(parts["default"])["opened"][0]["tag"] == "1"
+    assert "web/shop:1  UNSIGNED" in parts["email"]
+    assert "\n" not in parts["sms"]
+
+
+def test_the_mail_says_first_that_an_audit_is_no_pass() -> None:
+    (message,) = announce(
+        Findings([]), run(status=Status.NOT_REVIEWED, incomplete_because=("web/shop could not be read",))
+    )
+    text = json.loads(message["Message"])["email"]
+    assert "NOT_REVIEWED" in text.splitlines()[0]
+    assert "web/shop could not be read" in text
+    assert message["MessageAttributes"]["event"]["StringValue"] == "audit_incomplete"
+    assert "namespaces" not in message["MessageAttributes"]
+
+
+def test_a_registry_proven_empty_is_called_so() -> None:
+    one = run(status=Status.NOT_A_FINDING, tags=TagCounts(), findings=FindingCounts())
+    gone = finding(state=State.RESOLVED, resolution="repository removed", unannounced=(News.RESOLVED,))
+    (message,) = announce(Findings([gone]), one)
+    assert "empty" in message["Subject"]
+    assert "The registry is empty" in json.loads(message["Message"])["email"]
+
+
+def test_nothing_new_is_silence() -> None:
+    assert announce(Findings([]), run(findings=FindingCounts(open=5))) == []
+
+
+@pytest.mark.parametrize(
+    ("last", "days", "is_due"),
+    [
+        (None, 7, True),
+        (NOW - timedelta(days=7), 7, True),
+        (NOW - timedelta(days=7) + timedelta(minutes=5), 7, True),
+        (NOW - timedelta(days=6), 7, False),
+        (NOW - timedelta(days=400), 0, False),
+    ],
+)
+def test_a_reminder_is_due_by_the_day(last: datetime | None, days: int, is_due: bool) -> None:
+    published = announce(Findings([]), run(findings=FindingCounts(open=5)), runs=Runs(last), reminder_days=days)
+    assert bool(published) is is_due
+
+
+def test_nothing_open_is_nothing_to_be_reminded_of() -> None:
+    one = run(status=Status.NOT_A_FINDING, findings=FindingCounts())
+    assert announce(Findings([]), one, reminder_days=1) == []
+
+
+def test_by_namespace_a_registrys_own_trouble_is_a_message_of_its_own() -> None:
+    one = run(incomplete_because=("something",))
+    published = announce(Findings([finding()]), one, grouping=AlertGrouping.NAMESPACE)
+    events = [message["MessageAttributes"]["event"]["StringValue"] for message in published]
+    assert events == ["findings_changed", "audit_incomplete"]
