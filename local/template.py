@@ -1,0 +1,109 @@
+"""template.yaml as CloudFormation sees it: read, its parameters checked, its SAM macro expanded.
+
+Needs neither credentials nor a network. The tests and the embedded AWS both start here, so there is one reading of
+the template and no second description of what it deploys.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import boto3
+import yaml
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+Template = dict[str, Any]
+
+
+class ParameterError(ValueError):
+    """A value that CloudFormation would not take for a parameter of the template."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms: `!Ref x` becomes `{"Ref": "x"}`, `!Sub x` `{"Fn::Sub": "x"}`."""
+
+
+def _expand_short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+        if suffix == "GetAtt":
+            value = value.split(".", 1)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    elif isinstance(node, yaml.MappingNode):
+        value = loader.construct_mapping(node, deep=True)
+    return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """All that the translator asks of a boto3 session; a real one would want the user's profile to exist."""
+
+    region_name: str
+
+
+_Loader.add_multi_constructor("!", _expand_short_form)
+
+
+def load(path: Path) -> Template:
+    """Read a template as written, with the short forms of its functions spelled out."""
+    with path.open(encoding="utf-8") as file:
+        template = yaml.load(file, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
+    if not isinstance(template, dict) or "Resources" not in template:
+        raise ValueError(f"{path} is no CloudFormation template: it has no Resources.")
+    return template
+
+
+def translate(template: Template, region: str) -> Template:
+    """Expand the SAM macro as CloudFormation would in `region`; the code is said to lie in a bucket `artifacts`."""
+    packaged = copy.deepcopy(template)
+    for logical_id, resource in packaged["Resources"].items():
+        for key in ("CodeUri", "ContentUri"):
+            if key in resource.get("Properties", {}):
+                resource["Properties"][key] = f"s3://artifacts/{logical_id}"
+    translator = Translator({}, Parser(), boto_session=cast(boto3.Session, _Session(region)))
+    translated: Template = translator.translate(packaged, parameter_values={}, passthrough_metadata=True)
+    translator.metrics.publish()  # its timings, to nobody: unpublished, they become a warning on the console
+    return translated
+
+
+def complete_parameters(template: Template, given: Mapping[str, str]) -> dict[str, str]:
+    """Give every parameter a value, the default where none is given, checked by the template's own constraints.
+
+    Raises ParameterError as CloudFormation would refuse the deployment, with the template's constraint text.
+    """
+    declared: dict[str, dict[str, Any]] = template.get("Parameters", {})
+    unknown = sorted(set(given) - set(declared))
+    if unknown:
+        raise ParameterError(f"The template has no parameter {unknown[0]}. It has: {', '.join(declared)}.")
+    values: dict[str, str] = {}
+    for name, parameter in declared.items():
+        if name not in given and "Default" not in parameter:
+            raise ParameterError(f"{name} is needed: {parameter['Description']}")
+        values[name] = str(given.get(name, parameter.get("Default")))
+        if not _fits(parameter, values[name]):
+            raise ParameterError(f"{name} is {values[name]!r}; it {parameter['ConstraintDescription']}")
+    return values
+
+
+def _fits(parameter: Mapping[str, Any], value: str) -> bool:
+    elements = value.split(",") if parameter["Type"] == "CommaDelimitedList" else [value]
+    if "AllowedValues" in parameter and value not in {str(allowed) for allowed in parameter["AllowedValues"]}:
+        return False
+    if "AllowedPattern" in parameter and not all(
+        re.fullmatch(parameter["AllowedPattern"], element) for element in elements
+    ):
+        return False
+    if parameter["Type"] == "Number":
+        if not re.fullmatch(r"-?[0-9]{1,9}", value):
+            return False
+        return bool(parameter.get("MinValue", -math.inf) <= int(value) <= parameter.get("MaxValue", math.inf))
+    return True

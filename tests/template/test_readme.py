@@ -1,0 +1,124 @@
+"""What is written about the project, held against the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local import template as templates
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+CI = ROOT / ".ci" / "run"
+
+_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`[^`\n]+`")
+_LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+
+
+def read(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def parameter_row(name: str, parameter: dict[str, Any]) -> str:
+    default = parameter.get("Default")
+    shown = "needed" if default is None else f"`{default}`" if str(default) else "empty"
+    return f"| `{name}` | {shown} | {parameter['Description']} |"
+
+
+def anchors(document: Path) -> set[str]:
+    """Give the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", read(document)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def recipe(target: str) -> list[str]:
+    found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert found, f"the Makefile has no recipe for {target}"
+    return [line.strip() for line in found[1].splitlines()]
+
+
+def test_the_readme_lists_the_templates_parameters_with_their_defaults_and_descriptions() -> None:
+    parameters = templates.load(ROOT / "template.yaml")["Parameters"]
+    table = re.search(r"^\| Parameter \|.*\n\| --- .*\n((?:\|.*\n)+)", read(ROOT / "README.md"), re.MULTILINE)
+    assert table
+    assert table[1].splitlines() == [parameter_row(name, parameter) for name, parameter in parameters.items()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
+    for link in _LINK.findall(_INLINE.sub("", _BLOCK.sub("", read(document)))):
+        if re.match(r"https://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_make_command_that_is_written_down_exists(document: Path) -> None:
+    text = read(document)
+    code = "\n".join([*_BLOCK.findall(text), *_INLINE.findall(_BLOCK.sub("", text))])
+    for target in re.findall(r"(?:^|`)make ([a-z]+)\b", code, re.MULTILINE):
+        assert recipe(target)
+
+
+def test_the_readme_names_the_two_commands_to_start_with() -> None:
+    code = "\n".join(_BLOCK.findall(read(ROOT / "README.md")))
+    assert "\nmake demo " in code
+    assert "\nmake test " in code
+
+
+def test_every_target_that_is_declared_has_a_recipe() -> None:
+    declared = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
+    assert declared
+    for target in declared[1].split():
+        assert recipe(target)
+
+
+def test_every_decision_is_in_the_index() -> None:
+    decisions = ROOT / "docs" / "decisions"
+    listed = _LINK.findall(read(decisions / "README.md"))
+    assert listed == sorted(file.name for file in decisions.glob("[0-9]*.md"))
+    for number, name in enumerate(listed, start=1):
+        assert name.startswith(f"{number:04d}-")
+        assert read(decisions / name).startswith(f"# {number}. ")
+
+
+def test_ci_is_a_sound_script_that_anyone_can_run() -> None:
+    bash = shutil.which("bash")
+    assert bash
+    assert os.access(CI, os.X_OK)
+    subprocess.run([bash, "-n", CI], check=True)  # noqa: S603 (our own script, only parsed)
+
+
+def test_ci_runs_the_gate_whose_last_step_is_the_readmes_test_command() -> None:
+    script = read(CI)
+    assert re.search(r"^make check\b", script.rstrip().splitlines()[-1])
+    assert re.search(r"^export .*\bREQUIRE_REAL=1\b", script, re.MULTILINE)
+    assert recipe("check")[-1] == "$(MAKE) test"
+
+
+def test_the_workflow_runs_that_script_and_may_only_read() -> None:
+    workflow = yaml.safe_load(read(ROOT / ".github" / "workflows" / "ci.yml"))
+    assert workflow["permissions"] == {"contents": "read"}
+    jobs = workflow["jobs"]
+    assert [step["run"] for step in jobs["check"]["steps"] if "run" in step] == ["bash .ci/run"]
+    assert not any("permissions" in job for job in jobs.values())
+    for job in jobs.values():
+        for step in job["steps"]:
+            assert re.fullmatch(r"actions/[a-z-]+@v[0-9]+", step.get("uses", "actions/none@v0"))

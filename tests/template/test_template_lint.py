@@ -1,0 +1,44 @@
+"""cfn-lint, on what we wrote and on what CloudFormation gets to see, for every region we promise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from cfnlint.api import lint
+from cfnlint.config import ManualArgs
+
+from local import template as templates
+
+ROOT = Path(__file__).parents[2]
+REGIONS = ["us-east-1", "us-gov-west-1", "us-gov-east-1"]
+
+
+def complaints(text: str, regions: list[str]) -> list[str]:
+    found = lint(text, regions=regions, config=ManualArgs(regions=regions, include_checks=["I"]))
+    return [f"{match.rule.id} {match.message} {match.path}" for match in found]
+
+
+def test_the_configuration_of_cfn_lint_names_every_region() -> None:
+    config = yaml.safe_load((ROOT / ".cfnlintrc").read_text(encoding="utf-8"))
+    assert config["regions"] == REGIONS
+    assert "ignore_checks" not in config
+
+
+def test_the_template_is_clean() -> None:
+    assert complaints((ROOT / "template.yaml").read_text(encoding="utf-8"), REGIONS) == []
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_translated_template_is_clean(region: str) -> None:
+    translated = templates.translate(templates.load(ROOT / "template.yaml"), region)
+    assert not [r for r in translated["Resources"].values() if r["Type"].startswith("AWS::Serverless::")]
+    assert complaints(json.dumps(translated), [region]) == []
+
+
+def test_the_linter_would_have_complained() -> None:
+    translated = templates.translate(templates.load(ROOT / "template.yaml"), "us-gov-west-1")
+    translated["Resources"]["RunsTable"]["Properties"]["BillingMode"] = "FREE"
+    assert complaints(json.dumps(translated), ["us-gov-west-1"])
