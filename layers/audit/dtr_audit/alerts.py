@@ -312,8 +312,8 @@ class _Composer:
         if document["fix"]:
             lines += [
                 "HOW TO FIX (the first one; the others likewise)",
-                "  In the folder of the signer's UCP client bundle, with UCP_USER set to the signer's name in UCP, and after",
-                "  making sure that this digest is the image that you mean to vouch for:",
+                "  Make sure that this digest is the image that you mean to vouch for. Then, in the",
+                "  folder of the signer's UCP client bundle, with UCP_USER set to the signer's name:",
                 *(f"    {line}" for line in document["fix"]),
                 "",
             ]
@@ -366,14 +366,17 @@ class _Composer:
             if owner != namespace:
                 namespace = owner
                 lines.append(f"  {owner}  ({open_by_namespace.get(owner, 0)} open)")
-            what = "" if news is News.RESOLVED else f"  {item['verdict']}"
-            lines.append(f"    {item['repository']}:{item['tag']}{what}")
-            lines.append(f"      {item['reason']}")
-            if news is not News.RESOLVED:
-                pushed = (
-                    f"pushed {item['pushed_at'] or 'at an unknown time'} by {item['author'] or 'an unknown account'}"
-                )
-                lines += [f"      {item['digest'] or 'digest unknown'}", f"      {pushed}"]
+            name = f"    {item['repository']}:{item['tag']}"
+            if news is News.RESOLVED:
+                lines.append(f"{name}  ({item['reason']})")
+                continue
+            pushed = f"pushed {item['pushed_at'] or 'at an unknown time'} by {item['author'] or 'an unknown account'}"
+            lines += [
+                f"{name}  {item['verdict']}",
+                f"      {item['reason']}",
+                f"      {item['digest'] or 'digest unknown'}",
+                f"      {pushed}",
+            ]
         omitted = document["omitted"][news]
         if omitted:
             lines.append(f"  and {omitted} more: see below")
