@@ -1,0 +1,179 @@
+"""The command line: `python -m local demo`, `python -m local audit`."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from .exit_status import ExitStatus
+
+PASSWORD_VARIABLE = "DTR_PASSWORD"  # noqa: S105 (its name, not its value)
+
+_EXIT_STATUSES = f"""\
+the password:
+  comes from the environment variable {PASSWORD_VARIABLE}, or is asked for. It is never an argument, and is not written
+  anywhere. An access token of DTR does in its place. The account must be an administrator's: others do not see
+  every repository. Certificates are always verified.
+
+exit status:
+  0  complete, and every image tag of the registry is signed (NOT_A_FINDING)
+  1  complete, and there are findings (OPEN)
+  2  not completed, whether or not findings were seen: something could not be read, the run was partial and found
+     nothing (NOT_REVIEWED), or it could not even begin
+  130  interrupted; nothing of the run is kept
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; gives the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.command(options)
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. An unfinished run keeps nothing; earlier results are as they were.",
+            file=sys.stderr,
+        )
+        return ExitStatus.INTERRUPTED
+    except Exception:  # noqa: BLE001 (Python's own exit status for a crash is 1, which here means findings)
+        traceback.print_exc()
+        return ExitStatus.NOT_COMPLETED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local", description="Audit a Docker Trusted Registry, on this machine."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="demo | audit")
+
+    demo = commands.add_parser("demo", help="two audits of an embedded registry, in an embedded AWS: nothing is needed")
+    demo.add_argument("--output", type=Path, default=Path("out/demo"), help="folder for the results (out/demo)")
+    demo.set_defaults(command=_demo)
+
+    audit = commands.add_parser(
+        "audit",
+        help="audit a registry of yours from this machine; it is only read from",
+        description="Audit a registry from this machine with the very function that runs in AWS. It is only read from.",
+        epilog=_EXIT_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    audit.add_argument("--url", required=True, metavar="https://HOST[:PORT]", help="the registry's address")
+    audit.add_argument("--username", required=True, help="an administrator of the registry")
+    audit.add_argument("--password", nargs="?", action=_RefusePassword, help=argparse.SUPPRESS)
+    audit.add_argument("--ca-file", type=Path, metavar="PEM", help="the registry's private authority, if it has one")
+    audit.add_argument(
+        "--domain",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="what stands before an image's name in docker push, if the registry has more names than it says itself; "
+        "repeatable",
+    )
+    audit.add_argument(
+        "--output",
+        type=Path,
+        default=Path("out"),
+        metavar="FOLDER",
+        help="folder for the results, and for the state by which the next run knows what is new (out)",
+    )
+    audit.add_argument("--registry-name", metavar="NAME", help="what the results call it (made of the address)")
+    audit.add_argument(
+        "--namespace",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="look at this namespace alone: a partial run, which passes nothing; repeatable",
+    )
+    audit.add_argument("--concurrency", metavar="N", help="repositories read at the same time (16)")
+    audit.add_argument("--page-size", metavar="N", help="entries asked for in one request (100)")
+    audit.add_argument(
+        "--no-x509-strict",
+        action="store_true",
+        help="certificates stay verified; only Python 3.13's strictness is dropped, by which the certificates of many a "
+        "private authority are refused for a missing Authority Key Identifier",
+    )
+    audit.set_defaults(command=_audit, parser=audit)
+    return parser
+
+
+# The commands are imported when they run: the parts they are made of take a second, which a mistyped option need not wait.
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .console import Display, prepare_streams, tell_error  # noqa: PLC0415 (see above)
+    from .demo import demonstrate  # noqa: PLC0415
+    from .output import OutputError  # noqa: PLC0415
+
+    prepare_streams()
+    try:
+        demonstrate(options.output, Display())
+    except OutputError as error:
+        tell_error(str(error))
+        return ExitStatus.NOT_COMPLETED
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from dtr_audit.errors import AuditError, SettingsError  # noqa: PLC0415
+    from dtr_audit.settings import parse_domains, parse_dtr_url  # noqa: PLC0415
+
+    from .console import Display, prepare_streams, tell_error  # noqa: PLC0415
+    from .laptop import Assignment, audit, derive_registry_name, read_ca_file  # noqa: PLC0415
+    from .output import OutputError  # noqa: PLC0415
+    from .stack import StateFileError  # noqa: PLC0415
+    from .template import ParameterError  # noqa: PLC0415
+
+    prepare_streams()
+    password = os.environ.pop(PASSWORD_VARIABLE, "")  # no child of this process is to inherit it
+    limits = {"Concurrency": options.concurrency, "PageSize": options.page_size}
+    try:
+        url = parse_dtr_url(options.url, "--url")
+        assignment = Assignment(
+            url=url,
+            username=options.username,
+            registry_name=options.registry_name or derive_registry_name(url),
+            output=options.output,
+            ca_bundle=read_ca_file(options.ca_file) if options.ca_file else "",
+            domains=parse_domains(",".join(options.domain), "--domain"),
+            namespaces=tuple(options.namespace),
+            x509_strict=not options.no_x509_strict,
+            limits={name: value for name, value in limits.items() if value is not None},
+        )
+        assignment.check()
+        return audit(assignment, password or _ask_password(options.username, url), Display())
+    except (ParameterError, SettingsError) as error:
+        options.parser.error(str(error))
+    except (AuditError, OutputError, StateFileError) as error:
+        tell_error(str(error))
+    return ExitStatus.NOT_COMPLETED
+
+
+def _ask_password(username: str, url: str) -> str:
+    from dtr_audit.errors import SettingsError  # noqa: PLC0415
+
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"Password or access token of {username} at {url}: ")
+        if password:
+            return password
+    raise SettingsError(f"no password: put it into the environment variable {PASSWORD_VARIABLE}, or type it when asked")
+
+
+class _RefusePassword(argparse.Action):
+    """Say where a password belongs, without repeating it as argparse would."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.error(
+            f"a password is never an argument, since every user of this machine can read those: use {PASSWORD_VARIABLE}, or "
+            "type it when asked"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""The demonstration: the main job, twice, a night apart, against a registry that is seeded with things to find.
+
+Nothing is needed and nothing leaves this machine: the registry is `local.dtr`, over TLS under its own authority; AWS is
+template.yaml's own resources in `local.stack`; the function is the very one that is deployed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+from dtr_audit.model import RULE_ID
+from dtr_audit.rule import TITLE
+
+from . import PROJECT, story
+from .console import Display, Overview
+from .dtr.registry import InMemoryRegistry
+from .dtr.server import DtrServer
+from .function_log import FunctionLog
+from .invocation import invoke
+from .output import CONTENTS, Delivered, OutputError, OutputFolder, Run, Subscribers
+from .stack import EmbeddedAws, QueueSubscriber, Stack
+
+REGISTRY_NAME = "demo"
+TEAM = "payments"
+TEAM_FILTER = {"namespaces": [TEAM]}
+FIRST_MAIL_LINES = 34
+_DUE_HOUR = 5  # UTC, as the template's schedule has it
+
+
+def demonstrate(output: Path, display: Display) -> None:
+    """Run the demonstration and leave its results in `output`, which an earlier demonstration may have filled.
+
+    Raises OutputError for a folder with anything else in it.
+    """
+    began = time.monotonic()
+    folder = OutputFolder(output)
+    first_due, second_due = _last_two_nights(datetime.now(UTC))
+    registry = InMemoryRegistry()
+    story.seed(registry, at=first_due)
+    with (
+        folder.reserve(),
+        DtrServer(registry, faults=story.first_faults()) as server,
+        EmbeddedAws() as aws,
+    ):
+        _empty(folder)
+        _introduce(display)
+        stack = aws.deploy(
+            PROJECT / "template.yaml", {"DtrUrl": server.url, "RegistryName": REGISTRY_NAME, "LogLevel": "DEBUG"}
+        )
+        stack.put_secret(
+            {"username": server.admin.name, "password": server.admin.password, "ca_bundle": server.ca_bundle}
+        )
+        _show_parts(registry, server, stack, display)
+        with folder.open_log() as file:
+            stage = _Stage(
+                stack, folder, FunctionLog(file), display, Subscribers(stack), stack.subscribe_queue(TEAM_FILTER)
+            )
+
+            display.title(f"The first night: the schedule starts the audit ({_spoken(first_due)})")
+            run, alerts = stage.audit(first_due)
+            display.answer(run)
+            overview = Overview.of_rows(folder.rows(run))
+            display.pause()
+            display.namespaces(overview, run)
+            display.pause()
+            display.findings(overview)
+            display.pause()
+            display.say(
+                f"(The author of {story.HOSTILE_PUSH} tries to repaint this terminal; it is shown as the text that it is.)"
+            )
+            _contrast(read_as_the_rule_does(server), run, display)
+            display.title("What the subscribers get")
+            for alert in alerts:
+                display.mail(alert.mail, lines=FIRST_MAIL_LINES)
+            stage.show_queue()
+
+            display.title("In between")
+            display.items(story.night(registry, server, after=first_due))
+
+            display.title(f"The second night ({_spoken(second_due)})")
+            run, alerts = stage.audit(second_due)
+            display.answer(run)
+            display.pause()
+            display.say("What changed since the first night:")
+            display.changes([alert.machine for alert in alerts])
+            _contrast(read_as_the_rule_does(server), run, display)
+            display.title("What the subscribers get: the news, once")
+            for alert in alerts:
+                display.mail(alert.mail)
+            stage.show_queue("resolved")
+    _show_places(output, run, display)
+    _show_next(display)
+    display.pause()
+    display.say(f"That took {time.monotonic() - began:.0f} s. Everything embedded is gone again; the files stay.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What both nights have in common."""
+
+    stack: Stack
+    folder: OutputFolder
+    log: FunctionLog
+    display: Display
+    subscribers: Subscribers
+    team: QueueSubscriber
+
+    def audit(self, due: datetime) -> tuple[Run, tuple[Delivered, ...]]:
+        """Invoke the function with the event of its schedule, and keep what it leaves."""
+        event = self.stack.schedule_event("AuditFunction", due)
+        self.display.say(f"invoke AuditFunction with {json.dumps(event)}")
+        with self.display.progress("Reading the registry") as follow, self.log.capture(follow):
+            run = invoke(self.stack, "AuditFunction", event)
+        alerts = self.subscribers.take()
+        self.folder.keep(self.stack, run, alerts)
+        return run, alerts
+
+    def show_queue(self, news: str = "") -> None:
+        """Show what arrived in the team's own queue, and the team's part of the `news` in it."""
+        for message in self.team.messages():
+            body = {key: message.body[key] for key in ("id", "event", "status", "complete", "counts")}
+            if news:
+                body[news] = [item for item in message.body[news] if item["repository"].startswith(f"{TEAM}/")]
+            self.display.machine(f"Queue of {TEAM}, by its filter policy {json.dumps(TEAM_FILTER)}", message, body=body)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReading:
+    """What the check's own shell loop gets to see: it asks for no page, and so gets the first of each list."""
+
+    repositories: int
+    tags: int
+    not_true: int  # tags next to which it does not print "true"
+    overwritten: int  # those next to which it does, although they were pushed over after they were signed
+
+
+def read_as_the_rule_does(server: DtrServer) -> LoopReading:
+    """Ask what the Check Content's three curl commands ask, in their way (but for `-k`: the certificate is verified)."""
+    context = ssl.create_default_context(cadata=server.ca_bundle)
+    connection = HTTPSConnection("localhost", server.port, context=context, timeout=30)
+
+    def get(path: str, authorization: str) -> Any:
+        connection.request("GET", path, headers={"Authorization": authorization})
+        return json.loads(connection.getresponse().read())
+
+    login = base64.b64encode(f"{server.admin.name}:{server.admin.password}".encode()).decode()
+    try:
+        bearer = f"Bearer {get('/auth/token', f'Basic {login}')['token']}"
+        repositories = get("/api/v0/repositories", bearer)["repositories"]
+        tags = [
+            tag
+            for repository in repositories
+            for tag in get(
+                f"/api/v0/repositories/{repository['namespace']}/{repository['name']}/tags?domain={server.host}", bearer
+            )
+        ]
+    finally:
+        connection.close()
+    return LoopReading(
+        repositories=len(repositories),
+        tags=len(tags),
+        not_true=sum(tag["inNotary"] is not True for tag in tags),
+        overwritten=sum(tag["inNotary"] is True and tag["hashMismatch"] is True for tag in tags),
+    )
+
+
+def _contrast(loop: LoopReading, run: Mapping[str, Any], display: Display) -> None:
+    tags = run["tags"]
+    seen = "every one" if not loop.not_true else f"all but {loop.not_true}"
+    if loop.overwritten:
+        seen += f", {loop.overwritten} overwritten after signing among them"
+    display.pause()
+    display.say(
+        f"The rule's own curl loop, asked of this registry just now, sees {loop.repositories} of "
+        f"{run['repositories']['listed']} repositories and {loop.tags} of {tags['audited']} tags, and prints "
+        f'"true" next to {seen}. The audit found {tags["unsigned"] + tags["mismatched"]} tags that are not signed.',
+        style="bold",
+    )
+
+
+def _introduce(display: Display) -> None:
+    display.title("DTR Signature Audit: a demonstration")
+    display.say(
+        f'{RULE_ID}: "{TITLE}" Is every image tag signed? The audit asks a registry, every night; here twice, a night apart, '
+        "with what happens in between. No account, no Docker, no root: the registry and AWS are parts of this process, the "
+        "function and the template are the ones that are deployed."
+    )
+
+
+def _show_parts(registry: InMemoryRegistry, server: DtrServer, stack: Stack, display: Display) -> None:
+    repositories = registry.repositories()
+    count = sum(len(registry.tags(entry.namespace, entry.name, server.host)) for entry in repositories)
+    display.title("What was started")
+    display.items(
+        (
+            f"A registry at {server.url}, TLS under an authority of its own: {len(repositories)} repositories of "
+            f"{len(story.TEAMS)} teams, {count} tags. It speaks DTR's API, ten entries a page unless asked for more.",
+            f"An AWS: template.yaml as the stack {stack.name}: function, tables, bucket, topic, secret, schedule.",
+            f"Two subscribers of the alerts: a mailbox, and a queue of the team {TEAM}.",
+        )
+    )
+
+
+def _show_places(output: Path, run: Run, display: Display) -> None:
+    display.title("Where it all lies (the first two as in the bucket)")
+    partition = f"registry={run['registry']}"
+    display.places(
+        {
+            f"{output / 'findings' / partition}/": "a row for every tag, run by run",
+            f"{output / 'runs' / partition}/": "the record of every run",
+            f"{output / 'run.json'}": "the record of the last run",
+            f"{output / 'alerts.jsonl'}": "what subscribers got of the last run",
+            f"{output / 'state'}/": "the tables: what is open, and since when",
+            f"{output / 'audit.log'}": "what the function logged",
+        }
+    )
+
+
+def _show_next(display: Display) -> None:
+    display.title("What next")
+    display.say("Audit a DTR of yours from this machine. It is only read from, and the password is asked for:")
+    display.commands(
+        (
+            "make audit AUDIT_ARGUMENTS='--url https://dtr.example.mil --username auditor'",
+            ".venv/bin/python -m local audit --help   # a private authority, more domains, …",
+        )
+    )
+    display.say("Deploy it to AWS, in three commands (the first gets the SAM CLI into .sam-venv/ and runs sam build):")
+    display.commands(
+        (
+            "make build",
+            ".sam-venv/bin/sam deploy --guided",
+            "aws secretsmanager put-secret-value --secret-id <the output CredentialsSecretArn> \\",
+            '    --secret-string file://credentials.json   # {"username": …, "password": …, "ca_bundle": …}',
+        )
+    )
+
+
+def _last_two_nights(now: datetime) -> tuple[datetime, datetime]:
+    """Give the last two moments at which the template's schedule was due."""
+    today = now.replace(hour=_DUE_HOUR, minute=0, second=0, microsecond=0)
+    last = today if today <= now else today - timedelta(days=1)
+    return last - timedelta(days=1), last
+
+
+def _spoken(due: datetime) -> str:
+    return f"{due:%Y-%m-%d %H:%M} UTC"
+
+
+def _empty(folder: OutputFolder) -> None:
+    """Remove what an earlier demonstration left. Raises OutputError for a folder with anything else in it."""
+    entries = list(folder.path.iterdir())
+    foreign = [entry for entry in entries if entry.name not in CONTENTS]
+    foreign += [entry for entry in (folder.path / "runs").glob("*") if entry.name != f"registry={REGISTRY_NAME}"]
+    if foreign:
+        raise OutputError(
+            f"{foreign[0]} is not the demonstration's own, and its folder is emptied first. Give it another by --output."
+        )
+    for entry in entries:
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -1,0 +1,174 @@
+"""The audit of any DTR from this machine: the very function, with the template's resources in an embedded AWS around it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dtr_audit.credentials import parse_secret
+from dtr_audit.errors import SettingsError
+from dtr_audit.request import AuditRequest
+
+from . import PROJECT
+from .console import Display, Overview
+from .exit_status import ExitStatus
+from .function_log import FunctionLog
+from .invocation import invoke
+from .output import Delivered, OutputFolder, Run, Subscribers
+from .stack import EmbeddedAws
+from .template import complete_parameters
+from .template import load as load_template
+
+TEMPLATE = PROJECT / "template.yaml"
+SECONDS = 7 * 24 * 3600.0  # Lambda's time limit is not this machine's; only a registry without an end meets this one
+REGISTRY_NAME_LENGTH = 63
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+
+# The auditor's messages name the deployment's settings; here they are given otherwise.
+_OPTIONS = {
+    '"ca_bundle"': "--ca-file",
+    "X509_STRICT": "--no-x509-strict",
+    "DTR_DOMAINS": "--domain",
+    "DTR_URL": "--url",
+    "CONCURRENCY": "--concurrency",
+    "into the secret": "--username, and DTR_PASSWORD or the prompt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One audit to make: which registry, as whom, how, and where the results go. Nothing secret is in here."""
+
+    url: str  # https://host[:port]
+    username: str
+    registry_name: str
+    output: Path
+    ca_bundle: str = ""  # PEM; "": the public authorities
+    domains: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    x509_strict: bool = True
+    limits: Mapping[str, str] = field(default_factory=dict)  # the template's Concurrency and PageSize, where given
+
+    def parameters(self) -> dict[str, str]:
+        """Give the template's parameters."""
+        return {
+            "DtrUrl": self.url,
+            "RegistryName": self.registry_name,
+            "DtrDomains": ",".join(self.domains),
+            "X509Strict": json.dumps(self.x509_strict),
+            "LogLevel": "DEBUG",  # progress is read from it; at no level is a credential logged
+            **self.limits,
+        }
+
+    def secret(self, password: str) -> dict[str, str]:
+        """Give the secret's value."""
+        return {"username": self.username, "password": password, "ca_bundle": self.ca_bundle}
+
+    def event(self) -> dict[str, Any]:
+        """Give the function's event."""
+        return {"namespaces": list(self.namespaces)} if self.namespaces else {}
+
+    def check(self) -> None:
+        """Raise SettingsError or ParameterError for what the function or the template would refuse."""
+        parse_secret(json.dumps(self.secret("not asked for yet")))
+        complete_parameters(load_template(TEMPLATE), self.parameters())
+        AuditRequest.from_event(self.event(), now=datetime.now(UTC))
+
+
+def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus:
+    """Make the audit, keep its results, show them, and give the exit status.
+
+    Raises AuditError, OutputError or StateFileError if it could not even begin.
+    """
+    folder = OutputFolder(assignment.output)
+    display.say(f"Auditing {assignment.url} as {assignment.username}; it is only read from.")
+    with folder.reserve(), EmbeddedAws() as aws:
+        stack = aws.deploy(TEMPLATE, assignment.parameters())
+        folder.load_state(stack)
+        stack.put_secret(assignment.secret(password))
+        subscribers = Subscribers(stack)
+        with folder.open_log() as file:
+            log = FunctionLog(file)
+            with display.progress("Reading the registry") as follow, log.capture(follow):
+                run = invoke(stack, "AuditFunction", assignment.event(), seconds=SECONDS)
+        alerts = subscribers.take()
+        folder.keep(stack, run, alerts)
+    _show(assignment.registry_name, run, Overview.of_rows(folder.rows(run)), alerts, display)
+    _explain(run, log, display)
+    display.title("Where it lies")
+    display.places(
+        {
+            f"{folder.path / 'run.json'}": "the record of this run",
+            f"{folder.path / 'alerts.jsonl'}": f"what subscribers are told of it (messages: {len(alerts)})",
+            f"{folder.path / 'findings'}/": "a row for every tag, run by run",
+            f"{folder.path / 'state'}/": "what the next run has to know: keep it",
+            f"{folder.path / 'audit.log'}": "what the function logged",
+        }
+    )
+    status = ExitStatus.of_run(run)
+    display.pause()
+    display.say(f"Exit status {status}: {status.spoken()}.")
+    return status
+
+
+def derive_registry_name(url: str) -> str:
+    """Make a registry's name of its address: `https://DTR.example.mil:4443` becomes `dtr.example.mil-4443`."""
+    parts = urlsplit(url)
+    host = re.sub(r"[^a-z0-9.-]", "-", (parts.hostname or "").lower()).lstrip(".-")
+    port = f"-{parts.port}" if parts.port not in {None, 443} else ""
+    return host[: REGISTRY_NAME_LENGTH - len(port)] + port
+
+
+def read_ca_file(path: Path) -> str:
+    """Read the authorities to trust, the certificates alone. Raises SettingsError unless TLS can use them."""
+    try:
+        text = path.read_text(encoding="latin-1")  # whatever the comments between certificates are written in
+    except OSError as error:
+        raise SettingsError(f"--ca-file {path}: {error.strerror}") from None
+    certificates = "\n".join(_CERTIFICATE.findall(text))
+    if not certificates:
+        raise SettingsError(
+            f"--ca-file {path}: it holds no certificate in PEM form (-----BEGIN CERTIFICATE-----). "
+            f"One in DER form becomes PEM by: openssl x509 -inform der -in {shlex.quote(str(path))} -out ca.pem"
+        )
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
+    except ssl.SSLError:
+        raise SettingsError(f"--ca-file {path}: a certificate in it is damaged") from None
+    return certificates + "\n"
+
+
+def _show(name: str, run: Run, overview: Overview, alerts: Sequence[Delivered], display: Display) -> None:
+    display.title(f"{name}: what was found")
+    display.answer(run)
+    if overview.namespaces:
+        display.pause()
+        display.namespaces(overview, run)
+    if overview.findings:
+        display.pause()
+        display.findings(overview)
+    news = [alert.machine for alert in alerts if alert.machine.body["event"] == "findings_changed"]
+    if news and run["findings"]["opened"] < run["findings"]["open"] + run["findings"]["resolved"]:
+        display.pause()
+        display.say("What changed since the last run:")
+        display.changes(news)
+
+
+def _explain(run: Run, log: FunctionLog, display: Display) -> None:
+    """Say what else a reader should know: how to give here what a message asks for, and what the log complains of."""
+    told = "\n".join((*run["incomplete_because"], *run["warnings"]))
+    hints = [f"{name}: here by {option}" for name, option in _OPTIONS.items() if name in told]
+    if hints:
+        display.say("To do as the messages say:", style="yellow")
+        display.items(hints, style="yellow")
+    if log.trouble:
+        display.say("The function logged trouble:", style="yellow")
+        display.items(log.trouble, style="yellow")

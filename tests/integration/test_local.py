@@ -1,0 +1,776 @@
+"""`python -m local`: the demonstration, and the audit of any DTR from a laptop, as a user runs them."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import PROJECT, console, story
+from local import __main__ as command_line
+from local.dtr.authority import Flaw
+from local.dtr.faults import ALL_TAGS, Calls, Faults, Slow, Status, tags_of
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.exit_status import ExitStatus
+from local.function_log import FunctionLog
+from local.laptop import derive_registry_name, read_ca_file
+from local.output import OutputFolder, Subscribers
+from local.stack import EmbeddedAws
+from local.template import load
+
+SECONDS = 120
+Tree = Mapping[str, bytes]
+
+
+def local(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, as the make targets do; without a terminal."""
+    return subprocess.run(  # noqa: S603 (this project itself)
+        [sys.executable, "-m", "local", *arguments],
+        cwd=PROJECT,
+        env=surroundings(**environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def surroundings(**environment: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {**inherited, "COLUMNS": "100", **environment}
+
+
+def tree(folder: Path) -> Tree:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def flat(text: str) -> str:
+    """Join what the width of the terminal broke."""
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Laptop:
+    """Somebody with an account, an authority's file and an empty folder."""
+
+    dtr: DtrServer
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def arguments(self, *more: str) -> list[str]:
+        ca_file = self.folder / "ca.pem"
+        ca_file.write_text(self.dtr.ca_bundle)
+        fixed = ["--url", self.dtr.url, "--username", self.dtr.admin.name, "--output", str(self.out)]
+        return ["audit", *fixed, "--ca-file", str(ca_file), *more]
+
+    def audit(self, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return local(*self.arguments(*more), **{"DTR_PASSWORD": self.dtr.admin.password, **environment})
+
+    def run(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.out / "run.json").read_text())
+        return record
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "alerts.jsonl").read_text().splitlines()]
+
+    def state(self) -> Tree:
+        return tree(self.out / "state")
+
+
+@pytest.fixture
+def laptop(dtr: DtrServer, tmp_path: Path) -> Laptop:
+    return Laptop(dtr, tmp_path)
+
+
+# --- What it answers --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_found_exits_with_0_and_leaves_every_file(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    registry.sign("web", "shop", "1")
+    done = laptop.audit("--registry-name", "prod")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "NOT_A_FINDING" in done.stdout
+    run = laptop.run()
+    assert (run["registry"], run["status"], run["complete"]) == ("prod", "NOT_A_FINDING", True)
+    day = f"registry=prod/dt={run['run_id'][:4]}-{run['run_id'][4:6]}-{run['run_id'][6:8]}"
+    assert set(tree(laptop.out)) == {
+        "run.json",
+        "alerts.jsonl",
+        "audit.log",
+        "state/FindingsTable.jsonl",
+        "state/RunsTable.jsonl",
+        f"findings/{day}/{run['run_id']}-00001.jsonl.gz",
+        f"runs/{day}/{run['run_id']}.json",
+    }
+    assert json.loads((laptop.out / f"runs/{day}/{run['run_id']}.json").read_text()) == run
+    assert laptop.alerts() == []
+
+
+def test_findings_exit_with_1_and_each_is_told_once_when_it_opens_and_once_when_it_is_resolved(
+    laptop: Laptop, registry: InMemoryRegistry
+) -> None:
+    registry.push("web", "shop", "1")
+    registry.push("web", "shop", "2")
+    assert laptop.audit().returncode == 1
+    (alert,) = laptop.alerts()
+    assert set(alert) == {"message_id", "subject", "attributes", "body", "mail"}
+    assert alert["attributes"]["status"] == "OPEN"
+    assert [item["tag"] for item in alert["body"]["opened"]] == ["1", "2"]
+    assert "web/shop:1  UNSIGNED" in alert["mail"]
+    first_seen = {item["first_seen"] for item in alert["body"]["opened"]}
+
+    again = laptop.audit()
+    assert again.returncode == 1
+    assert laptop.run()["findings"] == {"open": 2, "opened": 0, "resolved": 0, "excepted": 0}
+    assert laptop.alerts() == []
+
+    registry.sign("web", "shop", "1")
+    third = laptop.audit()
+    assert third.returncode == 1
+    assert "RESOLVED web/shop:1" in flat(third.stdout)
+    (alert,) = laptop.alerts()
+    assert [(item["tag"], item["reason"]) for item in alert["body"]["resolved"]] == [("1", "signed")]
+    assert {item["first_seen"] for item in alert["body"]["resolved"]} == first_seen
+
+    registry.sign("web", "shop", "2")
+    assert laptop.audit().returncode == 0
+    assert len(list(laptop.out.glob("runs/*/*/*.json"))) == 4
+    assert len(list(laptop.out.glob("findings/*/*/*.gz"))) == 4
+
+
+def test_what_could_not_be_read_is_named_and_exits_with_2_even_beside_findings(
+    laptop: Laptop, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    registry.push("web", "shop", "1")
+    broken = [f"s{number}" for number in range(8)]  # more than the run record's reason names
+    for name in broken:
+        registry.push("broken", name, "1")
+    dtr.faults = Faults(strikes=(Status(500, Calls("/api/v0/repositories/broken/*/tags")),))
+    done = laptop.audit()
+    assert done.returncode == 2
+    assert (laptop.run()["status"], laptop.run()["complete"]) == ("OPEN", False)
+    assert "OPEN, and the audit is NOT COMPLETE" in done.stdout
+    for name in broken:
+        assert f"broken/{name}" in done.stdout
+
+
+def test_a_partial_run_passes_nothing(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    registry.push("data", "lake", "1")
+    registry.sign("web", "shop", "1")
+    done = laptop.audit("--namespace", "web")
+    assert done.returncode == 2
+    run = laptop.run()
+    assert (run["namespaces"], run["complete"], run["status"]) == (["web"], True, "NOT_REVIEWED")
+    assert run["repositories"]["listed"] == 1
+
+
+def test_the_options_reach_the_audit(laptop: Laptop, registry: InMemoryRegistry, dtr: DtrServer) -> None:
+    for number in range(11):
+        registry.push("web", "shop", str(number))
+        registry.sign("web", "shop", str(number), domain="dtr.example.com")
+    done = laptop.audit(
+        "--domain", "old.example.com", "--domain", "dtr.example.com:443", "--page-size", "10", "--concurrency", "1"
+    )
+    assert done.returncode == 1
+    assert laptop.run()["domains"] == ["old.example.com", "dtr.example.com:443"]
+    # Every tag looks unsigned: the warning's remedy is given in the words of this command.
+    assert "DTR_DOMAINS: here by --domain" in flat(done.stdout)
+    asked = dtr.calls("/api/v0/repositories/web/shop/tags")
+    assert len(asked) == 4  # two pages of 10 under each of two domains
+
+
+@pytest.mark.parametrize(
+    ("status", "complete", "expected"),
+    [
+        ("NOT_A_FINDING", True, 0),
+        ("OPEN", True, 1),
+        ("OPEN", False, 2),
+        ("NOT_REVIEWED", True, 2),
+        ("NOT_REVIEWED", False, 2),
+    ],
+)
+def test_only_a_complete_answer_is_not_2(status: str, complete: bool, expected: int) -> None:
+    assert ExitStatus.of_run({"status": status, "complete": complete}) == expected
+
+
+def test_a_crash_is_no_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def crash(_: object) -> int:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(command_line, "_demo", crash)
+    assert command_line.main(["demo"]) == 2
+    assert "RuntimeError: out of luck" in capsys.readouterr().err
+
+
+# --- What it refuses --------------------------------------------------------------------------------------------------
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command line that is refused in this process, and give what it says."""
+    with pytest.raises(SystemExit) as refused:
+        command_line.main(["audit", *arguments])
+    assert refused.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    return said.err
+
+
+def test_plain_http_is_refused(tmp_path: Path) -> None:
+    done = local("audit", "--url", "http://dtr.example.com", "--username", "a", "--output", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "--url: an address of the form https://host" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--url", "https://user:pass@dtr.example.com"], "--url"),
+        (["--url", "https://dtr.example.com/path"], "--url"),
+        (["--concurrency", "0"], "Concurrency"),
+        (["--page-size", "ten"], "PageSize"),
+        (["--registry-name", "Prod DTR"], "RegistryName"),
+        (["--domain", "https://dtr.example.com"], "--domain"),
+        (["--namespace", "a/b"], "namespaces"),
+        (["--username", "a:b"], "colon"),
+        (["--ca-file", "missing.pem"], "--ca-file missing.pem: No such file"),
+        (["--ca-file", str(PROJECT / "Makefile")], "holds no certificate in PEM form"),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_is_asked(
+    more: list[str],
+    named: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DTR_PASSWORD", "given")
+    plain = ["--url", "https://127.0.0.1:1", "--username", "a", "--output", str(tmp_path / "out")]
+    assert named in refuse(capsys, *plain, *more)
+    assert not (tmp_path / "out").exists()
+    assert "DTR_PASSWORD" not in os.environ  # taken, and not left for a child to inherit
+
+
+def test_a_password_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = ["--url", "https://127.0.0.1:1", "--username", "a", "--output", str(tmp_path / "out")]
+    assert "DTR_PASSWORD" in refuse(capsys, *plain)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", [["--password", "hunter2-hunter2"], ["--password=hunter2-hunter2"]])
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(
+    form: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refuse(capsys, "--url", "https://127.0.0.1:1", "--username", "a", *form)
+    assert "DTR_PASSWORD" in said
+    assert "hunter2" not in said
+
+
+def test_a_ca_file_is_taken_with_its_comments_and_without_its_keys(tmp_path: Path, dtr: DtrServer) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
+    file = tmp_path / "ca.pem"
+    file.write_text(f"# Zertifizierungsstelle für DTR\n{key}{dtr.ca_bundle}\n", encoding="utf-8")
+    assert read_ca_file(file) == dtr.ca_bundle
+
+
+def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        command_line.main(["audit", "--help"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert "certificates stay verified" in flat(text)
+    options = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
+    assert options == {
+        "--ca-file", "--concurrency", "--domain", "--help", "--namespace", "--no-x509-strict", "--output", "--page-size",
+        "--registry-name", "--url", "--username",
+    }  # fmt: skip
+
+
+def test_a_wrong_password_exits_with_2_and_tells_the_remedy(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    done = laptop.audit(DTR_PASSWORD="not-the-password-at-all")
+    assert done.returncode == 2
+    assert "does not accept the credentials" in flat(done.stdout)
+    assert "DTR_PASSWORD" in done.stdout
+    assert "not-the-password-at-all" not in done.stdout + done.stderr
+    assert laptop.run()["status"] == "NOT_REVIEWED"
+
+
+def test_an_unknown_authority_exits_with_2_and_names_the_option(laptop: Laptop, tmp_path: Path) -> None:
+    arguments = laptop.arguments()
+    at = arguments.index("--ca-file")
+    done = local(*arguments[:at], *arguments[at + 2 :], DTR_PASSWORD=laptop.dtr.admin.password)
+    assert done.returncode == 2
+    assert "its certificate is refused" in flat(done.stdout)
+    assert "--ca-file" in done.stdout
+    assert laptop.dtr.requests == ()
+
+
+def test_the_strictness_of_certificates_may_be_dropped_but_not_their_verification(
+    registry: InMemoryRegistry, tmp_path: Path
+) -> None:
+    registry.push("web", "shop", "1")
+    registry.sign("web", "shop", "1")
+    with DtrServer(registry, flaw=Flaw.NO_AUTHORITY_KEY_IDENTIFIER) as dtr:
+        laptop = Laptop(dtr, tmp_path)
+        done = laptop.audit()
+        assert done.returncode == 2
+        assert "--no-x509-strict" in done.stdout
+        assert laptop.audit("--no-x509-strict").returncode == 0
+    with DtrServer(registry) as other:
+        (tmp_path / "ca.pem").write_text(laptop.dtr.ca_bundle)
+        wrong = ["audit", "--url", other.url, "--username", "admin", "--output", str(laptop.out), "--no-x509-strict"]
+        done = local(*wrong, "--ca-file", str(tmp_path / "ca.pem"), DTR_PASSWORD=other.admin.password)
+        assert done.returncode == 2
+        assert other.requests == ()
+
+
+# --- What it keeps ----------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_state_is_named_and_nothing_is_changed(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    laptop.audit()
+    damaged = laptop.out / "state" / "RunsTable.jsonl"
+    damaged.write_text(damaged.read_text() + '{"pk": "somebody else\'s"}\n')
+    before = tree(laptop.out)
+    asked = len(laptop.dtr.requests)
+    done = laptop.audit()
+    assert done.returncode == 2
+    assert f"{damaged}, line " in done.stderr
+    assert "delete it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree(laptop.out) == before
+    assert len(laptop.dtr.requests) == asked
+
+
+def test_an_interrupted_run_keeps_the_earlier_results(
+    laptop: Laptop, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    for number in range(40):
+        registry.push("web", f"s{number}", "1")
+    assert laptop.audit().returncode == 1
+    before = dict(tree(laptop.out))
+    for number in range(40):
+        registry.sign("web", f"s{number}", "1")
+    dtr.faults = Faults(strikes=(Slow(ALL_TAGS, delay=0.5),))
+    reading = threading.Event()
+    dtr.on_request(lambda _: reading.set(), "*/tags")
+    with subprocess.Popen(  # noqa: S603 (this project itself)
+        [sys.executable, "-m", "local", *laptop.arguments("--concurrency", "2")],
+        cwd=PROJECT,
+        env=surroundings(DTR_PASSWORD=dtr.admin.password),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert reading.wait(SECONDS)
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert "Interrupted" in said
+    assert "Traceback" not in said
+    after = dict(tree(laptop.out))
+    assert after.pop("audit.log") != before.pop("audit.log")
+    assert after == before
+    dtr.faults = Faults()
+    assert laptop.audit().returncode == 0
+    (alert,) = laptop.alerts()
+    assert alert["body"]["counts"] == {"opened": 0, "changed": 0, "resolved": 40}
+
+
+def test_a_run_that_is_cut_while_its_results_are_moved_leaves_a_state_of_before_or_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws: EmbeddedAws
+) -> None:
+    parameters = {"DtrUrl": "https://dtr.example.com", "RegistryName": "moved"}
+    stack = aws.deploy(PROJECT / "template.yaml", parameters, stack_name="moved")
+    table = stack.outputs["FindingsTableName"]
+    folder = OutputFolder(tmp_path / "out")
+    stack.dynamodb.put_item(TableName=table, Item={"pk": {"S": "moved#web/shop"}, "sk": {"S": "1"}})
+    folder.keep(stack, {"run": 1}, Subscribers(stack).take())
+    old = tree(folder.path)
+    stack.dynamodb.put_item(TableName=table, Item={"pk": {"S": "moved#web/shop"}, "sk": {"S": "2"}})
+    folder.keep(stack, {"run": 2}, ())
+    new = tree(folder.path)
+    assert set(new) == set(old)
+    replace = Path.replace
+    for cut in range(len(new)):
+        for name, content in old.items():
+            (folder.path / name).write_bytes(content)
+        moved = 0
+
+        def replace_some(self: Path, target: Path, cut: int = cut) -> Path:
+            nonlocal moved
+            if target.parent in {folder.path, folder.path / "state"}:
+                if moved == cut:
+                    raise KeyboardInterrupt
+                moved += 1
+            return replace(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace_some)
+            with pytest.raises(KeyboardInterrupt):
+                folder.keep(stack, {"run": 2}, ())
+        left = {name: content for name, content in tree(folder.path).items() if not name.startswith(".unfinished")}
+        assert [name for name in left if left[name] not in {old[name], new[name]}] == []
+        if left["state/FindingsTable.jsonl"] != old["state/FindingsTable.jsonl"]:
+            assert left["run.json"] == new["run.json"]
+        folder.load_state(stack)
+    folder.keep(stack, {"run": 2}, ())
+    assert tree(folder.path) == new
+    assert not (folder.path / ".unfinished").exists()
+
+
+def test_two_audits_never_share_a_folder(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    with OutputFolder(laptop.out).reserve():
+        done = laptop.audit()
+    assert done.returncode == 2
+    assert "another audit is writing there" in done.stderr
+    assert laptop.dtr.requests == ()
+
+
+def test_two_registries_may_share_a_folder(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    laptop.audit("--registry-name", "one")
+    one = (laptop.out / "state" / "FindingsTable.jsonl").read_text()
+    laptop.audit("--registry-name", "two")
+    assert laptop.run()["findings"] == {"open": 1, "opened": 1, "resolved": 0, "excepted": 0}
+    both = (laptop.out / "state" / "FindingsTable.jsonl").read_text()
+    assert one in both
+    assert len(both.splitlines()) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_named(laptop: Laptop) -> None:
+    laptop.out.write_text("a file")
+    done = laptop.audit()
+    assert done.returncode == 2
+    assert done.stderr == f"error: {laptop.out}: File exists.\n"
+
+
+# --- What it shows ----------------------------------------------------------------------------------------------------
+
+
+def test_hostile_names_are_shown_as_harmless_text(laptop: Laptop, registry: InMemoryRegistry, dtr: DtrServer) -> None:
+    registry.push("web", "shop", "1", author="[red]x[/red] \x1b[2J\u202e\x07")
+    registry.push("web", "mad", "\x1b]0;owned\x07", author="a")
+    dtr.faults = Faults(hostile_names=tags_of("web/worse"))
+    registry.push("web", "worse", "1")
+    done = laptop.audit()
+    assert done.returncode == 2
+    assert "[red]x[/red]" in done.stdout
+    for character in "\x1b\x07\u202e\u2066\r":
+        assert character not in done.stdout + done.stderr
+    for name in ("run.json", "alerts.jsonl"):
+        kept = (laptop.out / name).read_text()
+        assert "\\u001b" not in kept
+        assert "\\u202e" not in kept
+
+
+def test_nothing_secret_is_in_any_file_or_on_the_screen(
+    laptop: Laptop, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    registry.push("web", "shop", "1")
+    registry.push("web", "broken", "1")
+    tokens: set[str] = set()
+    dtr.on_request(lambda request: tokens.add(request.header("authorization").rpartition(" ")[2]))
+    dtr.faults = Faults(secrets_echoed=Calls(), strikes=(Status(500, tags_of("web/broken")),))
+    done = laptop.audit()
+    assert done.returncode == 2
+    files = tree(laptop.folder)
+    assert len(files) == 8
+    secrets = {dtr.admin.password, *tokens} - {""}
+    assert len(secrets) >= 3  # the password, Basic's form of it, and a token
+    for secret in secrets:
+        assert secret not in done.stdout + done.stderr
+        for name, content in files.items():
+            assert secret.encode() not in content, name
+
+
+def test_the_password_is_asked_for_on_a_terminal_and_not_echoed(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    driver = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    with subprocess.Popen(  # noqa: S603 (this project itself)
+        [sys.executable, "-c", driver, sys.executable, "-m", "local", *laptop.arguments()],
+        cwd=PROJECT,
+        env=surroundings(TERM="xterm"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        shown = b""
+        while b"Password or access token of admin" not in shown or not shown.endswith(b": "):
+            shown += process.stdout.read(1)
+        process.stdin.write(laptop.dtr.admin.password.encode() + b"\n")
+        while piece := process.stdout.read(4096):
+            shown += piece
+        process.wait(SECONDS)
+    assert process.returncode == 1
+    text = shown.decode()
+    assert laptop.dtr.admin.password not in text
+    assert "1 of 1 listed repositories, 1 tags" in text
+    assert "web/shop:1" in text
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_audit(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    with subprocess.Popen(  # noqa: S603 (this project itself)
+        [sys.executable, "-m", "local", *laptop.arguments()],
+        cwd=PROJECT,
+        env=surroundings(DTR_PASSWORD=laptop.dtr.admin.password),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+        process.wait(SECONDS)
+    assert (process.returncode, said) == (1, "")
+    assert "web/shop" in (laptop.out / "state" / "FindingsTable.jsonl").read_text()
+
+
+def test_what_the_function_prints_is_kept_and_its_trouble_is_noted() -> None:
+    file = io.StringIO()
+    log = FunctionLog(file)
+    followed: list[Mapping[str, Any]] = []
+    with log.capture(followed.append):
+        sys.stdout.write("plain\n")
+        sys.stdout.write('{"level":"INFO","examined":1}\n{"level":"ERR')
+        sys.stdout.write('OR","message":"a repository could not be examined"}\n[1]\n')
+    assert file.getvalue().splitlines()[0] == "plain"
+    assert len(file.getvalue().splitlines()) == 4
+    assert [record["level"] for record in followed] == ["INFO", "ERROR"]
+    assert log.trouble == ["ERROR: a repository could not be examined"]
+    file.close()
+    print("after the end", file=log)  # a late thread's: dropped, no error
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    display = console.Display()
+    with display.progress("Reading") as follow:
+        follow({"level": "DEBUG", "listed": 300, "examined": 1, "tags": 2})
+        monkeypatch.setattr(console, "LINES_ELSEWHERE", 0.0)
+        follow({"level": "INFO", "message": "something else"})
+        follow({"level": "DEBUG", "listed": 300, "examined": 200, "tags": 4000})
+    assert capsys.readouterr().out == "Reading …\nReading: 200 of 300 listed repositories, 4000 tags\n"
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """A CONNECT proxy that leads every name to this machine."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Tunnel)
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Tunnel(socketserver.StreamRequestHandler):
+    server: Proxy
+
+    def handle(self) -> None:
+        line = self.rfile.readline().decode()
+        while self.rfile.readline().strip():
+            pass
+        self.server.asked.append(line.split(" ")[1] if line.startswith("CONNECT ") else line)
+        port = int(self.server.asked[-1].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as there:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=relay, args=(there, self.connection))
+            back.start()
+            relay(self.connection, there)
+            back.join()
+
+
+def relay(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65_536):
+            target.sendall(piece)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with Proxy() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_the_registry_is_reached_through_the_proxy_and_the_embedded_aws_is_not(
+    registry: InMemoryRegistry, tmp_path: Path, proxy: Proxy
+) -> None:
+    registry.push("web", "shop", "1")
+    registry.sign("web", "shop", "1")
+    with DtrServer(registry, hostname="dtr.example.test") as dtr:
+        laptop = Laptop(dtr, tmp_path)
+        done = laptop.audit(HTTPS_PROXY=proxy.url, HTTP_PROXY=proxy.url, https_proxy=proxy.url, http_proxy=proxy.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert set(proxy.asked) == {dtr.host}
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://DTR.example.mil", "dtr.example.mil"),
+        ("https://dtr.example.mil:443", "dtr.example.mil"),
+        ("https://dtr.example.mil:4443", "dtr.example.mil-4443"),
+        (f"https://{'a' * 80}.example:4443", f"{'a' * 58}-4443"),
+    ],
+)
+def test_a_registry_is_named_after_its_address(url: str, name: str) -> None:
+    assert derive_registry_name(url) == name
+
+
+# --- The demonstration ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    shown: str
+    out: Path
+    seconds: float
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        return [json.loads(file.read_text()) for file in sorted((self.out / "runs").rglob("*.json"))]
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
+    out = tmp_path_factory.mktemp("demonstration") / "out"
+    began = time.monotonic()
+    done = local("demo", "--output", str(out))
+    assert (done.returncode, done.stderr) == (0, "")
+    return Demonstration(done.stdout, out, time.monotonic() - began)
+
+
+def test_the_demonstration_tells_what_its_two_runs_recorded(demonstration: Demonstration) -> None:
+    first, second = demonstration.runs
+    assert (first["status"], first["complete"]) == ("OPEN", False)
+    assert (second["status"], second["complete"]) == ("OPEN", True)
+    assert json.loads((demonstration.out / "run.json").read_text()) == second
+    assert first["repositories"]["listed"] > 100
+    assert first["findings"]["resolved"] == 0
+    assert min(second["findings"].values()) == 0  # nothing is excepted yet
+    assert second["findings"]["opened"] > 0
+    assert second["findings"]["resolved"] > 0
+    text = flat(demonstration.shown)
+    for run in (first, second):
+        repositories, tags, findings = run["repositories"], run["tags"], run["findings"]
+        assert f"{repositories['audited']} of {repositories['listed']} repositories read" in text
+        assert (
+            f"{tags['audited']} image tags: {tags['signed']} signed, {tags['unsigned']} unsigned, {tags['mismatched']} "
+            f"mismatched (overwritten after signing); {tags['artifacts']} Cosign artifacts apart" in text
+        )
+        assert f"{findings['open']} open, {findings['opened']} new, {findings['resolved']} resolved" in text
+        assert run["domains"][0] in text
+    assert "/".join(story.UNREADABLE_REPOSITORY) in text
+
+
+def test_the_demonstration_shows_every_finding_and_every_change(demonstration: Demonstration) -> None:
+    folder = OutputFolder(demonstration.out)
+    first, second = demonstration.runs
+    for row in folder.rows(first):
+        if row["verdict"] not in {"SIGNED", None}:
+            image = f"{row['namespace']}/{row['repository']}:{row['tag']}"
+            line = next(line for line in demonstration.shown.splitlines() if line.startswith(image))
+            assert row["verdict"] in line
+            assert row["digest"].removeprefix("sha256:")[:12] in line
+    (alert,) = [json.loads(line) for line in (demonstration.out / "alerts.jsonl").read_text().splitlines()]
+    assert alert["body"]["run_id"] == second["run_id"]
+    for news, heading in (("opened", "NEW"), ("changed", "CHANGED"), ("resolved", "RESOLVED")):
+        assert alert["body"][news]
+        for item in alert["body"][news]:
+            assert f"{heading} {item['repository']}:{item['tag']} " in flat(demonstration.shown)
+    assert alert["subject"] in flat(demonstration.shown.replace("│", ""))
+
+
+def test_the_demonstration_contrasts_with_the_rules_own_loop_by_what_that_would_have_seen(
+    demonstration: Demonstration,
+) -> None:
+    folder = OutputFolder(demonstration.out)
+    for run in demonstration.runs:
+        tags = Counter((row["namespace"], row["repository"]) for row in folder.rows(run))
+        seen = sum(min(count, 10) for _, count in sorted(tags.items())[:10])
+        assert (
+            f"sees 10 of {run['repositories']['listed']} repositories and {seen} of {run['tags']['audited']} tags"
+            in flat(demonstration.shown)
+        )
+        assert f"found {run['tags']['unsigned'] + run['tags']['mismatched']} tags" in flat(demonstration.shown)
+
+
+def test_the_demonstration_reads_more_than_one_page_of_repositories_and_of_tags(demonstration: Demonstration) -> None:
+    rows = list(OutputFolder(demonstration.out).rows(demonstration.runs[1]))
+    assert len({(row["namespace"], row["repository"]) for row in rows}) > 100
+    long = [row["tag"] for row in rows if (row["namespace"], row["repository"]) == story.LONG_REPOSITORY]
+    assert len(set(long)) == len(long) == story.LONG_REPOSITORY_TAGS > 100
+
+
+def test_the_demonstration_needs_no_terminal_and_shows_hostile_text_as_text(demonstration: Demonstration) -> None:
+    for character in "\x1b\r\u202e":
+        assert character not in demonstration.shown
+    assert "[bold red]root[/]" in demonstration.shown
+    assert max(len(line) for line in demonstration.shown.splitlines() if "--secret" not in line) <= 100
+
+
+def test_what_the_demonstration_recommends_exists(demonstration: Demonstration) -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    for target in ("audit", "build"):
+        assert f"make {target}" in demonstration.shown
+        assert f"\n{target}:" in makefile
+    assert "CredentialsSecretArn" in demonstration.shown
+    assert "CredentialsSecretArn" in load(PROJECT / "template.yaml")["Outputs"]
+    for name in ("findings/registry=demo", "runs/registry=demo", "run.json", "alerts.jsonl", "state", "audit.log"):
+        assert name in demonstration.shown
+        assert (demonstration.out / name).exists()
+
+
+def test_the_demonstration_takes_well_under_a_minute(demonstration: Demonstration) -> None:
+    assert demonstration.seconds < 45
+
+
+def test_the_demonstration_empties_no_folder_but_its_own(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    laptop.audit()
+    before = tree(laptop.out)
+    done = local("demo", "--output", str(laptop.out))
+    assert done.returncode == 2
+    assert "--output" in done.stderr
+    assert tree(laptop.out) == before
