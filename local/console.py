@@ -240,7 +240,7 @@ class Display:
                 for item in body[news]:
                     if table.row_count == CHANGES_SHOWN:
                         break
-                    why = item["reason"] if news == "resolved" else f"{item['verdict']}: {item['reason']}"
+                    why = item["resolution"] if news == "resolved" else f"{item['verdict']}: {item['reason']}"
                     table.add_row(
                         Text(heading, _STYLES[heading]),
                         Text(_shown(f"{item['repository']}:{item['tag']}"), overflow="fold"),

@@ -298,6 +298,8 @@ class Faults:
     """The last page has an empty X-Next-Page-Start instead of none."""
     strange_cursors: Calls | None = None
     """Cursors hold ` +&=%2F#?`, and are refused unless they come back exactly."""
+    positional_cursors: Calls | None = None
+    """Cursors count rows instead of naming one: what is deleted before them moves the rest past the reader."""
     repeated_cursor: Calls | None = None
     """A page's cursor leads to that page again."""
     cursor_loop: Calls | None = None

@@ -27,6 +27,7 @@ _NO_TIME = "2020-01-01T00:00:00Z"
 _STRANGE = " +&=%2F#?"
 _ESCAPED = "~"
 _ENDLESS = "~endless~"
+_POSITION = "row/"
 
 
 class UnknownCursor(Exception):  # noqa: N818 - an answer of the registry's, not a mistake of ours
@@ -93,12 +94,14 @@ class Pager:
                 shifted = list(rows)
                 shifted.insert(0, shifted.pop())
                 rows = shifted
-            begin = self.position(rows, _key_from(cursor))
+            begin = _place(cursor) if cursor.startswith(_POSITION) else self.position(rows, _key_from(cursor))
         end = begin + (max(1, size // 2) if "short_pages" in names else size)
         page = rows[begin:end]
         following = _cursor_for(rows[end]) if end < len(rows) else None
         if begin > 0 and "rows_repeated" in names:
             page = rows[begin - 1 : end]
+        if following is not None and "positional_cursors" in names:
+            following = f"{_POSITION}{end}"
         if "next_page_stripped" in names:
             following = None
         elif "repeated_cursor" in names and begin < len(rows):
@@ -140,6 +143,13 @@ def _key_from(cursor: str) -> str:
     if cursor.startswith(_ESCAPED):
         return unquote(cursor.removeprefix(_ESCAPED), errors="surrogatepass")
     return cursor
+
+
+def _place(cursor: str) -> int:
+    number = cursor.removeprefix(_POSITION)
+    if not number.isdecimal():
+        raise UnknownCursor(cursor)
+    return int(number)
 
 
 def _invented_page(invent: Callable[[str], Row], cursor: str, size: int, struck: Struck) -> Page[Row]:

@@ -14,6 +14,7 @@ from local.dtr.api import SENSITIVE_SETTINGS
 from local.dtr.faults import ALL_TAGS, Calls, Faults, Slow, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
+from local.dtr.transport import Request
 from tests.audited import Audited
 
 ROW_KEYS = {
@@ -181,7 +182,7 @@ def test_news_of_a_run_without_alerts_is_kept_for_the_next(audited: Audited, reg
     push(registry, "web/shop:1")
     audited.audit({**audited.event(), "scheduled_time": "2026-10-31T03:00:00Z", "alerts": False})
     assert audited.messages() == []
-    assert audited.findings()["web/shop:1"]["unannounced"] == ["opened"]
+    assert [move["news"] for move in audited.findings()["web/shop:1"]["unannounced"]] == ["opened"]
     audited.audit()
     (message,) = audited.messages()
     assert message.body["counts"]["opened"] == 1
@@ -202,7 +203,7 @@ def test_two_runs_of_one_registry_never_overlap(audited: Audited, registry: InMe
     push(registry, "web/shop:1")
     table = audited.stack.outputs["RunsTableName"]
     runs = RunsTable(boto3.resource("dynamodb").meta.client, table, audited.name)
-    runs.take_lease("another", "20261031T030000Z", now=datetime.now(UTC), seconds=60)
+    runs.take_lease("another", "attempt", "20261031T030000Z", now=datetime.now(UTC), seconds=60)
     with pytest.raises(LeaseHeldError, match="20261031T030000Z"):
         audited.audit()
     runs.release_lease("another")
@@ -211,7 +212,7 @@ def test_two_runs_of_one_registry_never_overlap(audited: Audited, registry: InMe
 
 def test_a_lease_that_has_run_out_keeps_nobody_away(audited: Audited) -> None:
     runs = RunsTable(boto3.resource("dynamodb").meta.client, audited.stack.outputs["RunsTableName"], audited.name)
-    runs.take_lease("dead", "20261031T030000Z", now=datetime(2026, 1, 1, tzinfo=UTC), seconds=900)
+    runs.take_lease("dead", "attempt", "20261031T030000Z", now=datetime(2026, 1, 1, tzinfo=UTC), seconds=900)
     assert audited.audit()["complete"] is True
 
 
@@ -244,6 +245,63 @@ def test_a_second_domain_that_cannot_be_read_makes_unsigned_unknown(
     assert audited.verdicts(run["run_id"]) == {"web/shop:1": "SIGNED", "web/shop:2": "UNKNOWN"}
     assert run["status"] == "NOT_REVIEWED"
     assert audited.findings() == {}
+
+
+@pytest.mark.parametrize("is_once", [True, False])
+def test_a_push_between_two_domains_is_read_again_and_never_guessed(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, is_once: bool
+) -> None:
+    push(registry, "web/shop:1", "web/shop:2")
+    for tag in ("1", "2"):
+        registry.sign("web", "shop", tag, domain="a.example.com" if tag == "1" else "b.example.com")
+    pushes = 0
+
+    def push_more(request: Request) -> None:
+        nonlocal pushes
+        if request.parameter("domain") == "b.example.com" and not (is_once and pushes):
+            pushes += 1
+            registry.push("web", "shop", f"new-{pushes}")
+            registry.sign("web", "shop", f"new-{pushes}", domain="a.example.com")
+
+    dtr.on_request(push_more, "/api/v0/repositories/web/shop/tags")
+    run = audited.audit(DTR_DOMAINS="a.example.com,b.example.com")
+    verdicts = audited.verdicts(run["run_id"])
+    assert (verdicts["web/shop:1"], verdicts["web/shop:2"], verdicts["web/shop:new-1"]) == ("SIGNED",) * 3
+    assert audited.findings() == {}
+    if is_once:
+        assert run["status"] == "NOT_A_FINDING"
+    else:
+        assert verdicts["web/shop:new-2"] == "UNKNOWN"
+        assert run["status"] == "NOT_REVIEWED"
+
+
+def test_a_second_attempt_that_takes_over_silences_the_first(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    """A queue that delivers an event twice starts the same owner twice."""
+    push(registry, "web/shop:1")
+    runs = RunsTable(boto3.resource("dynamodb").meta.client, audited.stack.outputs["RunsTableName"], audited.name)
+    dtr.on_request(
+        lambda _: runs.take_lease("same", "second", "20261101T030000Z", now=datetime.now(UTC), seconds=60),
+        "/api/v0/repositories/web/shop/tags",
+    )
+    with pytest.raises(LeaseHeldError, match="another attempt"):
+        audited.audit(request_id="same")
+    assert audited.keys("findings") == audited.keys("runs") == []
+    assert audited.messages() == []
+
+
+def test_a_thread_left_waiting_changes_nothing_when_its_answer_comes(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    push(registry, "web/shop:1", "web/late:1")
+    dtr.faults = Faults(strikes=(Slow(tags_of("web/late"), delay=3.0),))
+    run = audited.audit(seconds=2.0)
+    assert run["repositories"]["audited"] == 1
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("examine-")]
+    for thread in threads:
+        thread.join(timeout=10)
+    assert set(audited.findings()) == {"web/shop:1"}
 
 
 def test_a_registry_where_nothing_is_signed_points_to_the_domain(audited: Audited, registry: InMemoryRegistry) -> None:
@@ -383,6 +441,7 @@ def test_a_run_stops_in_time_says_so_and_keeps_what_it_has(
     run = audited.audit(seconds=2.0, CONCURRENCY="2")
     assert run["status"] == "NOT_REVIEWED"
     assert 0 < run["repositories"]["audited"] < 30
+    assert run["repositories"]["unreadable"] == 0
     assert any("time limit" in reason for reason in run["incomplete_because"])
     assert len(audited.rows(run["run_id"])) == run["repositories"]["audited"]
     assert run["findings"]["open"] == 30

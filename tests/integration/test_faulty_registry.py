@@ -44,12 +44,14 @@ from local.dtr.faults import (
 )
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer, HarborServer
+from local.dtr.transport import Request
 from local.stack import Stack
 from tests.audited import Audited
 
 REPOSITORY_COUNT = 25
 BROKEN = "team/s07"
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
+WITHOUT_NAMES = Rewrite({"namespace": None, "name": None}, tag=None)
 WITHOUT_DETAILS = Rewrite(dict.fromkeys(("author", "updatedAt", "createdAt", "manifest", "cosignSigned"), MISSING))
 WITH_ODD_DETAILS = Rewrite({name: [1] for name in ("author", "updatedAt", "manifest", "cosignSigned")})
 
@@ -118,6 +120,9 @@ SURVIVED = [
     Case("tags in the form of DTR 2.1", Faults(object_tags=EVERY_CALL)),
     Case("tags by update time", Faults(tags_by_update_time=EVERY_CALL)),
     Case("ghosts", Faults(ghosts=EVERY_CALL)),
+    Case("cursors that count rows", Faults(positional_cursors=EVERY_CALL)),
+    Case("a 401 for one path at one moment", Faults(strikes=(Status(401, tags_of(BROKEN, times=1)),))),
+    Case("settings fail for a moment", Faults(strikes=(Status(500, SETTINGS.limited(after=1, times=1)),))),
     Case("no dtrHost", Faults(settings_without_host=EVERY_CALL)),
     Case("other fields are missing", Faults(rewrites=(WITHOUT_DETAILS,))),
     Case("other fields are of another type", Faults(rewrites=(WITH_ODD_DETAILS,))),
@@ -163,6 +168,12 @@ FATAL = [
     Case("pages without end", Faults(endless=Endless(tags_of(BROKEN))), BROKEN, "OPEN"),
     Case("empty pages without end", Faults(endless=Endless(REPOSITORIES, empty=True)), "pages"),
     Case("rows shifted at every reading", Faults(rows_shifted=tags_of(BROKEN)), "two readings"),
+    Case("repositories without the keys of a name", Faults(rewrites=(Rewrite({"name": MISSING}, tag=None),)), "no registry allows"),
+    Case("repositories whose names are null", Faults(rewrites=(WITHOUT_NAMES,)), "no registry allows"),
+    Case("repositories whose names are all empty", Faults(rewrites=(Rewrite({"namespace": "", "name": ""}, tag=None),)), "no name"),
+    Case("a tag that ends in a line break", Faults(rewrites=(Rewrite({"name": "latest\n"}, path=BROKEN),)), "no registry allows"),
+    Case("settings fail in mid-run", Faults(strikes=(Status(500, SETTINGS.limited(after=1)),)), "administrator"),
+    Case("settings become a login page", Faults(strikes=(Body(LOGIN_PAGE, SETTINGS.limited(after=1)),)), "administrator"),
     Case("hostile names", Faults(hostile_names=EVERY_CALL), "no registry allows", "OPEN"),
     Case("a repository that answers 404 though listed", Faults(missing_though_listed=tags_of(BROKEN)), "yet it is listed"),
     Case("Notary down", Faults(notary_down=EVERY_CALL), "Notary"),
@@ -302,6 +313,90 @@ def test_short_lived_tokens_are_renewed_once_for_all_threads(audited: Audited, d
     assert len(dtr.calls("/auth/token")) == 2
 
 
+def test_lists_read_as_nobody_before_a_401_prove_nothing(
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
+) -> None:
+    """A server may answer lists as to nobody and yet refuse a private repository: the renewal must not hide the former."""
+    registry.create_repository("aaa", "public", visibility="public")
+    dtr.faults = Faults(anonymous_as_success=EVERY_CALL, strikes=(Status(401, ALL_TAGS.limited(times=1)),))
+    pages = 0
+
+    def die_on_the_second_page(_: object) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            dtr.revoke_tokens()
+
+    dtr.on_request(die_on_the_second_page, "/api/v0/repositories")
+    run = audited.audit(PAGE_SIZE="10", CONCURRENCY="1")
+    assert run["complete"] is False
+    assert "anonymous" in " ".join(run["incomplete_because"])
+
+
+def test_a_tag_deleted_while_rows_are_counted_hides_no_other(
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
+) -> None:
+    """Something goes, so a row is skipped, and the count agrees with what was read: only its change tells."""
+    registry.push("team", "s07", "1.9-unsigned")
+    dtr.faults = Faults(positional_cursors=EVERY_CALL)
+    left = [f"1.{tag}" for tag in range(25)]
+    calls = 0
+
+    def delete_one(request: Request) -> None:
+        nonlocal calls
+        calls += 1
+        if request.parameter("pageStart"):
+            registry.delete_tag("team", "s07", left.pop(0))
+
+    dtr.on_request(delete_one, f"/api/v0/repositories/{BROKEN}/tags")
+    run = audited.audit(PAGE_SIZE="10")
+    assert run["complete"] is False
+    assert "changed while they were read" in " ".join(run["incomplete_because"])
+    assert calls == 6
+
+
+def test_a_repository_behind_a_missing_name_keeps_its_findings(
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
+) -> None:
+    registry.push("team", "s03", "unsigned")
+    audited.audit()
+    dtr.faults = Faults(rewrites=(Rewrite({"name": ""}, tag=None, path="team/s03"),))
+    run = audited.audit()
+    assert run["findings"]["open"] == 1
+    assert audited.findings()["team/s03:unsigned"]["state"] == "OPEN"
+    assert any("without a name" in warning for warning in run["warnings"])
+
+
+def test_a_signature_whose_image_was_not_read_is_unknown(
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
+) -> None:
+    registry.push("team", "s07", "0.sig")
+    registry.push("team", "s07", "zzz")
+    dtr.faults = Faults(strikes=(Status(500, tags_of(BROKEN, after=1)),))
+    run = audited.audit(PAGE_SIZE="10")
+    assert audited.verdicts(run["run_id"])["team/s07:0.sig"] == "UNKNOWN"
+    assert run["findings"]["opened"] == 0
+
+
+def test_many_threads_refused_at_once_try_the_login_once(audited: Audited, dtr: DtrServer) -> None:
+    def change_password(_: object) -> None:
+        dtr.accounts.rotate_password(dtr.admin.name)
+        dtr.revoke_tokens()
+
+    end = dtr.on_request(change_password, "/api/v0/repositories/team/s00/tags")
+    run = audited.audit(CONCURRENCY="16")
+    end()
+    assert run["status"] == "NOT_REVIEWED"
+    refused = [call for call in dtr.calls("/auth/token") if call.status == 401]
+    assert len(refused) <= 2
+
+
+def test_a_bundle_with_comments_in_any_script_is_taken(audited: Audited, dtr: DtrServer) -> None:
+    bundle = f"# Prüfstelle № 1\n{dtr.ca_bundle}\n# 終わり"
+    audited.put_secret(username=dtr.admin.name, password=dtr.admin.password, ca_bundle=bundle)
+    assert audited.audit()["status"] == "NOT_A_FINDING"
+
+
 def test_a_repository_deleted_in_mid_run_is_removed_and_not_missed(audited: Audited, dtr: DtrServer) -> None:
     dtr.faults = Faults(deleted_when_read=tags_of(BROKEN, times=1))
     run = audited.audit()
@@ -414,6 +509,7 @@ def test_the_environments_bundle_never_replaces_the_given_one(
         ('{"username": "admin"}', "'password'"),
         ('{"username": "admin", "password": ""}', "'password'"),
         ('{"username": "ad:min", "password": "hunter2"}', "colon"),
+        ('{"username": "admin", "password": "hunter2\\ud800"}', "half of a character"),
         ("hunter2", "not JSON"),
         ('["hunter2"]', "JSON object"),
         ('{"username": "admin", "password": "hunter2", "ca_bundle": "hunter2"}', "PEM"),
@@ -434,4 +530,5 @@ def test_a_malformed_secret_is_an_incomplete_run_that_quotes_nothing(
 def test_a_secret_that_cannot_be_read_is_an_incomplete_run(audited: Audited) -> None:
     run = audited.audit(SECRET_ARN="arn:aws:secretsmanager:us-east-1:123456789012:secret:none")
     assert run["status"] == "NOT_REVIEWED"
+    assert "ResourceNotFoundException" in run["incomplete_because"][0]
     assert "put-secret-value" in run["incomplete_because"][0]

@@ -148,7 +148,7 @@ def test_findings_exit_with_1_and_each_is_told_once_when_it_opens_and_once_when_
     assert third.returncode == 1
     assert "RESOLVED web/shop:1" in flat(third.stdout)
     (alert,) = laptop.alerts()
-    assert [(item["tag"], item["reason"]) for item in alert["body"]["resolved"]] == [("1", "signed")]
+    assert [(item["tag"], item["resolution"]) for item in alert["body"]["resolved"]] == [("1", "signed")]
     assert {item["first_seen"] for item in alert["body"]["resolved"]} == first_seen
 
     registry.sign("web", "shop", "2")

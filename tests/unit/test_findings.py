@@ -38,6 +38,10 @@ def after(
     return {finding.tag: finding for finding in (*moves.standing, *moves.resolutions)}
 
 
+def kinds(finding: Finding) -> tuple[News, ...]:
+    return tuple(move.news for move in finding.unannounced)
+
+
 def opened(verdict: Verdict = Verdict.UNSIGNED) -> dict[str, Finding]:
     return after([judged(verdict)], {}, FIRST)
 
@@ -52,7 +56,7 @@ def test_an_unsigned_tag_opens_a_finding_with_news() -> None:
     assert moves.standing == moves.writes
     assert finding.state is State.OPEN
     assert finding.first_seen == "2026-11-22T03:00:00.000Z"
-    assert finding.unannounced == (News.OPENED,)
+    assert kinds(finding) == (News.OPENED,)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.SIGNED, Verdict.UNKNOWN, None])
@@ -68,7 +72,7 @@ def test_an_unchanged_finding_writes_nothing() -> None:
 def test_another_verdict_is_news() -> None:
     known = announced(opened())
     finding = after([judged(Verdict.MISMATCHED)], known, NEXT)["1.0"]
-    assert finding.unannounced == (News.CHANGED,)
+    assert kinds(finding) == (News.CHANGED,)
     assert finding.first_seen == known["1.0"].first_seen
     assert finding.changed_in == NEXT.run_id
 
@@ -85,7 +89,7 @@ def test_a_signed_tag_resolves_its_finding(verdict: Verdict | None, resolution: 
     moves = compare("prod", REPOSITORY, [judged(verdict)], announced(opened()), is_complete=True, moment=NEXT)
     assert moves.writes == ()
     (finding,) = moves.resolutions
-    assert (finding.state, finding.resolution, finding.unannounced) == (State.RESOLVED, resolution, (News.RESOLVED,))
+    assert (finding.state, finding.resolution, kinds(finding)) == (State.RESOLVED, resolution, (News.RESOLVED,))
 
 
 def test_a_tag_that_is_gone_resolves_only_after_a_complete_reading() -> None:
@@ -109,13 +113,30 @@ def test_a_finding_that_opens_again_is_new() -> None:
     known = announced(after([judged(Verdict.SIGNED)], announced(opened()), FIRST))
     finding = after([judged(Verdict.UNSIGNED)], known, NEXT)["1.0"]
     assert finding.first_seen == "2026-11-23T03:00:00.000Z"
-    assert finding.unannounced == (News.OPENED,)
+    assert kinds(finding) == (News.OPENED,)
     assert finding.resolution == ""
 
 
 def test_resolved_before_anyone_heard_of_it_tells_both() -> None:
     finding = after([judged(Verdict.SIGNED)], opened(), NEXT)["1.0"]
-    assert finding.unannounced == (News.OPENED, News.RESOLVED)
+    assert kinds(finding) == (News.OPENED, News.RESOLVED)
+
+
+def test_news_keeps_the_run_that_made_it_whatever_happens_later() -> None:
+    """It may have been published by a run that died before it could note so: told again, it must be the same news."""
+    later = Moment("20261124T030000Z", AT + timedelta(days=2))
+    closed = after([judged(Verdict.SIGNED)], opened(), NEXT)
+    assert [move.run_id for move in closed["1.0"].unannounced] == [FIRST.run_id, NEXT.run_id]
+    again = after([judged(Verdict.UNSIGNED)], closed, later)["1.0"]
+    assert [(move.news, move.run_id) for move in again.unannounced] == [(News.OPENED, FIRST.run_id)]
+
+
+def test_a_resolution_that_is_told_late_is_told_as_it_was() -> None:
+    closed = after([], announced(opened()), NEXT)
+    again = after([judged(Verdict.UNSIGNED)], closed, Moment("20261124T030000Z", AT + timedelta(days=2)))["1.0"]
+    resolved, reopened = again.unannounced
+    assert (resolved.resolution, resolved.first_seen) == (TAG_REMOVED, "2026-11-22T03:00:00.000Z")
+    assert reopened.first_seen == again.first_seen == "2026-11-24T03:00:00.000Z"
 
 
 def test_comparing_twice_in_one_run_moves_nothing_twice() -> None:
@@ -134,9 +155,9 @@ def test_subscribers_always_hear_opened_and_resolved_in_turn(history: list[tuple
         tags = [] if what == "gone" else [judged(None if what is None else Verdict(what))]
         known = after(tags, known, Moment(f"run-{number}", AT + timedelta(days=number)))
         if is_announced:
-            told += [news for finding in known.values() for news in finding.unannounced]
+            told += [news for finding in known.values() for news in kinds(finding)]
             known = announced(known)
-    told += [news for finding in known.values() for news in finding.unannounced]
+    told += [news for finding in known.values() for news in kinds(finding)]
     turns = [news for news in told if news is not News.CHANGED]
     assert turns == [News.OPENED, News.RESOLVED] * (len(turns) // 2) + [News.OPENED] * (len(turns) % 2)
     is_open = any(finding.state is State.OPEN for finding in known.values())

@@ -7,14 +7,15 @@ the same ids; it is never lost.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .findings import FindingSpool, FindingsTable
-from .model import RULE_ID, Finding, News, Run, State, Status, iso
+from .model import RULE_ID, Finding, News, Repository, Run, State, Status, Transition, iso
 from .rule import SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
 
-MESSAGE_BYTES = 256 * 1024 - 16 * 1024  # SNS takes 256 KiB with the attributes, for which the rest is left
+MESSAGE_BYTES = 240 * 1024  # SNS takes 256 KiB, attributes and all
 MESSAGE_ITEMS = 60  # findings told one by one; the others are told in numbers, and lie in S3
 NAMESPACES_OF_A_MESSAGE = 100  # a filter policy must see each of them, so more are spread over messages
 NAMESPACE_ITEMS = 60  # held for one namespace
 HELD_ITEMS = 10_000  # held in all: memory does not grow with the news
-SUBJECT_LENGTH = 100
+HELD_ALWAYS = 5  # of each kind in a namespace, so that none is told in numbers alone
+SUBJECT_LENGTH = 99  # SNS wants fewer than 100 characters
 LINES_SHOWN = 10  # of reasons and of warnings
 LINE_LENGTH = 500
 INDEX_ATTEMPTS = 20
@@ -38,12 +40,21 @@ INDEX_WAIT_SECONDS = 0.5
 _HEADINGS = {News.OPENED: "NEW", News.CHANGED: "CHANGED", News.RESOLVED: "RESOLVED"}
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A finding, and the move of it that is told."""
+
+    finding: Finding
+    move: Transition
+
+
 @dataclass(slots=True)
 class NamespaceNews:
     """What is new in one namespace: how much, and the first of it by name."""
 
     counts: dict[News, int] = field(default_factory=lambda: dict.fromkeys(News, 0))
-    first: dict[News, list[Finding]] = field(default_factory=lambda: {news: [] for news in News})
+    first: dict[News, list["Told"]] = field(default_factory=lambda: {news: [] for news in News})
+    places: "array[int]" = field(default_factory=lambda: array("Q"))  # of its findings in the file
 
 
 class PendingNews:
@@ -56,13 +67,13 @@ class PendingNews:
 
     def add(self, finding: Finding) -> None:
         """Take one finding with news."""
-        self.findings.add(finding)
         namespace = self.namespaces.setdefault(finding.repository.namespace, NamespaceNews())
-        for news in finding.unannounced:
-            namespace.counts[news] += 1
-            held = namespace.first[news]
-            if self._held < HELD_ITEMS:
-                held.append(finding)
+        namespace.places.append(self.findings.add(finding))
+        for move in finding.unannounced:
+            namespace.counts[move.news] += 1
+            held = namespace.first[move.news]
+            if self._held < HELD_ITEMS or len(held) < HELD_ALWAYS:
+                held.append(Told(finding, move))
                 self._held += 1
             if len(held) > 2 * NAMESPACE_ITEMS:
                 held.sort(key=_by_name)
@@ -115,15 +126,20 @@ class Alerts:
         self._threads = threads
         self._sleep = sleep
 
-    def announce(self, run: Run, standing: Standing, places: Places, *, expected: int, now: datetime) -> int:
+    def announce(
+        self, run: Run, standing: Standing, places: Places, *, expected: int, now: datetime, until: float
+    ) -> int:
         """Publish what is new, and mark it as announced; gives the number of messages.
 
-        `expected` is how many findings are known to hold news: the index of them may lag a moment behind.
+        `expected` is how many findings are known to hold news: the index of them may lag a moment behind. What is not
+        published by `until` (time.monotonic) stays news for the next run.
         """
-        pending = self._collect(expected)
+        pending = self._collect(expected, until)
+        published = 0
         try:
-            messages = self._compose(run, standing, places, pending, now)
-            for message in messages:
+            for message, namespaces in self._compose(run, standing, places, pending, now):
+                if published and time.monotonic() >= until:
+                    break
                 self._client.publish(
                     TopicArn=self._topic_arn,
                     Subject=message.subject,
@@ -131,14 +147,18 @@ class Alerts:
                     MessageStructure="json",
                     MessageAttributes=message.attributes,
                 )
-            if messages:
+                published += 1
+                # Message by message: whatever ends the run here, what was told before is not told again.
+                for namespace in namespaces:
+                    told = pending.findings.at(pending.namespaces[namespace].places)
+                    self._findings.mark_announced(told, threads=self._threads)
+            if published:
                 self._runs.note_digest(now)
-            self._findings.mark_announced(pending.findings, threads=self._threads)
         finally:
             pending.close()
-        return len(messages)
+        return published
 
-    def _collect(self, expected: int) -> PendingNews:
+    def _collect(self, expected: int, until: float) -> PendingNews:
         for attempt in range(INDEX_ATTEMPTS):
             with ExitStack() as closing:
                 pending = PendingNews()
@@ -146,7 +166,8 @@ class Alerts:
                 for finding in self._findings.unannounced():
                     pending.add(finding)
                 # What the index does not show in this time is announced by the next run.
-                if len(pending.findings) >= expected or attempt == INDEX_ATTEMPTS - 1:
+                is_last = attempt == INDEX_ATTEMPTS - 1 or time.monotonic() + INDEX_WAIT_SECONDS >= until
+                if len(pending.findings) >= expected or is_last:
                     closing.pop_all()
                     return pending
             self._sleep(INDEX_WAIT_SECONDS)
@@ -154,21 +175,19 @@ class Alerts:
 
     def _compose(
         self, run: Run, standing: Standing, places: Places, pending: PendingNews, now: datetime
-    ) -> "list[Message]":
+    ) -> "Iterator[tuple[Message, Sequence[str]]]":
+        """Yield each message with the namespaces whose news it tells."""
         digest = _Composer(run, standing, places)
         names = sorted(pending.namespaces)
         size = 1 if self._grouping is AlertGrouping.NAMESPACE else NAMESPACES_OF_A_MESSAGE
         groups = [names[at : at + size] for at in range(0, len(names), size)]
-        messages = [
-            digest.message("findings_changed", {name: pending.namespaces[name] for name in group}) for group in groups
-        ]
         # Of a registry's own trouble its namespaces' teams need no word; with one digest a run it stands in there.
-        told = bool(messages) and self._grouping is AlertGrouping.RUN
-        if not run.complete and not told:
-            messages.append(digest.message("audit_incomplete", {}))
-        if not messages and run.findings.open and self._reminder_is_due(now):
-            messages.append(digest.message("reminder", {}))
-        return messages
+        if not run.complete and not (groups and self._grouping is AlertGrouping.RUN):
+            yield digest.message("audit_incomplete", {}), ()
+        for group in groups:
+            yield digest.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
+        if run.complete and not groups and run.findings.open and self._reminder_is_due(now):
+            yield digest.message("reminder", {}), ()
 
     def _reminder_is_due(self, now: datetime) -> bool:
         if not self._reminder_days:
@@ -202,14 +221,15 @@ class _Composer:
         while True:
             told = _first_items(namespaces, limit)
             document["omitted"] = {
-                str(news): document["counts"][str(news)] - len(findings) for news, findings in told.items()
+                str(news): document["counts"][str(news)] - len(items) for news, items in told.items()
             }
-            for news, findings in told.items():
-                document[str(news)] = [self._item(finding, news) for finding in findings]
+            for news, items in told.items():
+                document[str(news)] = [self._item(item) for item in items]
             document["fix"] = self._fix(told)
+            attributes = self._attributes(document, namespaces)
             body = _json({"default": _json(document), "email": self._text(document), "sms": self._line(document)})
-            if len(body.encode()) <= MESSAGE_BYTES:
-                return Message(self._line(document)[:SUBJECT_LENGTH], body, self._attributes(document, namespaces))
+            if len(body.encode()) + _size(attributes) <= MESSAGE_BYTES:
+                return Message(self._line(document)[:SUBJECT_LENGTH], body, attributes)
             if limit == 0:
                 # Only reasons and names are left, and each of them is bounded.
                 raise AssertionError("a message without findings is always under the limit")  # pragma: no cover
@@ -255,25 +275,27 @@ class _Composer:
         to_do = event != "findings_changed" or counts[News.OPENED] or counts[News.CHANGED] or not self._run.complete
         return SEVERITY if to_do else "informational"
 
-    def _item(self, finding: Finding, news: News) -> dict[str, Any]:
+    def _item(self, told: Told) -> dict[str, Any]:
+        finding, move = told.finding, told.move
         return {
-            "id": _id(finding.registry, str(finding.repository), finding.tag, str(news), finding.changed_in),
+            "id": _id(finding.registry, str(finding.repository), finding.tag, str(move.news), move.run_id),
             "repository": str(finding.repository),
             "tag": finding.tag,
             "digest": finding.digest,
             "verdict": str(finding.verdict),
-            "reason": finding.resolution if news is News.RESOLVED else finding.reason,
+            "reason": clean(finding.reason, LINE_LENGTH),
+            "resolution": move.resolution,
             "author": finding.author,
             "pushed_at": finding.pushed_at,
-            "first_seen": finding.first_seen,
+            "first_seen": move.first_seen,
             "last_changed": finding.last_changed,
         }
 
-    def _fix(self, told: Mapping[News, Sequence[Finding]]) -> list[str]:
+    def _fix(self, told: Mapping[News, Sequence[Told]]) -> list[str]:
         """Fill the rule's fix in for the first finding that can be fixed by signing."""
-        for finding in (*told[News.OPENED], *told[News.CHANGED]):
-            if finding.state is State.OPEN and self._run.domains:
-                return list(fix_commands(finding, self._run.domains[0]))
+        for item in (*told[News.OPENED], *told[News.CHANGED]):
+            if item.finding.state is State.OPEN and self._run.domains:
+                return list(fix_commands(item.finding, self._run.domains[0]))
         return []
 
     def _attributes(
@@ -368,7 +390,7 @@ class _Composer:
                 lines.append(f"  {owner}  ({open_by_namespace.get(owner, 0)} open)")
             name = f"    {item['repository']}:{item['tag']}"
             if news is News.RESOLVED:
-                lines.append(f"{name}  ({item['reason']})")
+                lines.append(f"{name}  ({item['resolution']})")
                 continue
             pushed = f"pushed {item['pushed_at'] or 'at an unknown time'} by {item['author'] or 'an unknown account'}"
             lines += [
@@ -396,11 +418,17 @@ def _spoken(run: Run) -> str:
     return f"{run.status} - {answer}"
 
 
-def _first_items(namespaces: Mapping[str, NamespaceNews], limit: int) -> dict[News, list[Finding]]:
-    """Give at most `limit` findings, what needs doing first."""
-    told: dict[News, list[Finding]] = {}
+def _size(attributes: "Mapping[str, MessageAttributeValueTypeDef]") -> int:
+    """Count attributes as SNS does: names, types and values, in bytes."""
+    texts = ((name, value["DataType"], value.get("StringValue", "")) for name, value in attributes.items())
+    return sum(len(text.encode()) for parts in texts for text in parts)
+
+
+def _first_items(namespaces: Mapping[str, NamespaceNews], limit: int) -> dict[News, list[Told]]:
+    """Give at most `limit` moves, what needs doing first."""
+    told: dict[News, list[Told]] = {}
     for news in (News.OPENED, News.CHANGED, News.RESOLVED):
-        items = [finding for one in namespaces.values() for finding in one.first[news]]
+        items = [item for one in namespaces.values() for item in one.first[news]]
         told[news] = sorted(items, key=_by_name)[:limit]
         limit -= len(told[news])
     return told
@@ -416,8 +444,8 @@ def _lines(texts: Sequence[str]) -> list[str]:
     return lines if len(texts) <= LINES_SHOWN else [*lines, f"and {len(texts) - LINES_SHOWN} more: see the run record"]
 
 
-def _by_name(finding: Finding) -> tuple[str, str, str]:
-    return (finding.repository.namespace, finding.repository.name, finding.tag)
+def _by_name(told: Told) -> tuple[Repository, str]:
+    return (told.finding.repository, told.finding.tag)
 
 
 def _id(*parts: str) -> str:

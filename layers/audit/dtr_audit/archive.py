@@ -7,7 +7,7 @@ Layout (Hive partitions, for Athena): `findings/registry=<name>/dt=<YYYY-MM-DD>/
 import gzip
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,14 @@ GZIP_LEVEL = 6
 class Archive:
     """The S3 side of one run; rows are streamed, and never more than one part is held."""
 
-    def __init__(self, client: "S3Client", bucket: str, registry: str, run_id: str, date: str) -> None:
-        """Prepare; `date` is the run's partition, YYYY-MM-DD."""
+    def __init__(
+        self, client: "S3Client", bucket: str, registry: str, run_id: str, date: str, *, confirm: Callable[[], None]
+    ) -> None:
+        """Prepare; `date` is the run's partition, YYYY-MM-DD.
+
+        `confirm` raises when another attempt at the same run has taken over; it is asked before each write.
+        """
+        self._confirm = confirm
         self._client = client
         self._bucket = bucket
         self._registry = registry
@@ -76,16 +82,17 @@ class Archive:
 
     def put_record(self, run: Run) -> None:
         """Write the run record: one JSON object on one line."""
+        self._confirm()
         line = json.dumps(run.as_dict(), separators=(",", ":")) + "\n"
         self._client.put_object(
             Bucket=self._bucket, Key=self.record_key, Body=line.encode(), ContentType="application/json"
         )
 
     def _upload(self) -> None:
-        if self._zip is None:
-            return
-        self._zip.close()
-        self._zip = None
+        self._confirm()
+        if self._zip is not None:
+            self._zip.close()
+            self._zip = None
         self._part += 1
         self._client.put_object(
             Bucket=self._bucket,

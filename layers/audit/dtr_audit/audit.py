@@ -7,6 +7,7 @@ proves that the reading saw everything, and only then resolves, records and anno
 import queue
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,6 @@ from .dtr import DtrClient, Listing, choose_domains
 from .errors import AuditError, OutOfTimeError, RepositoryGoneError
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
 from .model import (
-    Finding,
     FindingCounts,
     News,
     Repository,
@@ -36,13 +36,14 @@ from .model import (
     TrustFlags,
 )
 from .request import AuditRequest
-from .rule import decide, is_signature_artifact, judge
+from .rule import decide, judge_together
 from .runs import RunsTable
 from .settings import Settings
 from .text import clean
 
-REPORT_SECONDS = 60.0  # kept back at the end, to write down and announce what was found
+REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
+LAST_SECONDS = 5.0  # of those, to put down that all is said
 LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended from outside
 PROGRESS_SECONDS = 10.0
 UNREADABLE_KEPT = 100
@@ -80,11 +81,11 @@ class Tally:
     oldest: str = ""
     holding_news: int = 0
 
-    def count_open(self, finding: Finding) -> None:
+    def count_open(self, repository: Repository, first_seen: str) -> None:
         """Count a finding that is open after the run."""
         self.findings.open += 1
-        self.open_by_namespace[finding.repository.namespace] += 1
-        self.oldest = min(self.oldest or finding.first_seen, finding.first_seen)
+        self.open_by_namespace[repository.namespace] += 1
+        self.oldest = min(self.oldest or first_seen, first_seen)
 
 
 def audit(
@@ -102,14 +103,24 @@ def audit(
     cannot be read makes a run that is not complete, never an exception; AWS failing is one, so that the invocation is retried.
     Raises LeaseHeldError while another run of the registry is under way.
     """
+    ends_at = time.monotonic() + seconds
     runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
     if runs.is_finished(request.run_id):
         # Its first delivery may have died between its last word and this.
         runs.release_lease(owner)
         return None
-    runs.take_lease(owner, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
-    stop_at = time.monotonic() + seconds - min(REPORT_SECONDS, seconds * REPORT_SHARE)
-    one = _OneRun(settings, request, clients, runs, now=now, stop_at=stop_at)
+    attempt = uuid.uuid4().hex
+    runs.take_lease(owner, attempt, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
+    one = _OneRun(
+        settings,
+        request,
+        clients,
+        runs,
+        attempt=attempt,
+        now=now,
+        stop_at=ends_at - min(REPORT_SECONDS, seconds * REPORT_SHARE),
+        ends_at=ends_at - LAST_SECONDS,
+    )
     try:
         run = one.make()
     finally:
@@ -139,7 +150,8 @@ def examine(
     """Examine repositories in parallel and yield each when it is done, in no order.
 
     No more than a few results are held. Raises OutOfTimeError once `stop_at` (time.monotonic) has come, after everything
-    that was done in time; whatever a thread raises otherwise is raised here.
+    that was done in time; whatever a thread raises otherwise is raised here. Threads only read: one that is left waiting
+    for an answer changes nothing when it comes.
     """
     results: queue.Queue[Examined | BaseException | None] = queue.Queue(maxsize=2 * threads)
     taking = threading.Lock()
@@ -169,27 +181,30 @@ def examine(
     for number in range(threads):
         threading.Thread(target=work, name=f"examine-{number}", daemon=True).start()
     working = threads
-    late: OutOfTimeError | None = None
+    late = False
     try:
         while working:
+            if time.monotonic() >= stop_at:
+                late = True
+                stop.set()
             try:
-                result = results.get(timeout=max(0.05, min(1.0, stop_at - time.monotonic())))
+                result = results.get(block=not late, timeout=min(1.0, max(0.05, stop_at - time.monotonic())))
             except queue.Empty:
-                if time.monotonic() >= stop_at:
-                    raise OutOfTimeError("the registry did not answer in time") from None
+                if late:
+                    break
                 continue
             if result is None:
                 working -= 1
             elif isinstance(result, OutOfTimeError):
-                late = result
+                late = True
             elif isinstance(result, BaseException):
                 raise result
             else:
                 yield result
     finally:
         stop.set()
-    if late is not None:
-        raise late
+    if late:
+        raise OutOfTimeError("the time for reading the registry is over")
 
 
 def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:
@@ -229,28 +244,47 @@ def read_repository(registry: DtrClient, repository: Repository, domains: Sequen
         # The one place for it: a fault of ours, met in one repository, must not blind the audit of all others.
         logger.exception("a repository could not be examined", repository=str(repository))
         return RepositoryReading(repository, problem=f"an unforeseen {type(error).__name__}; the log has it in full")
-    judged = tuple(judge(tag, artifact=is_signature_artifact(tag.name, tags)) for tag in tags.values())
+    judged = judge_together(tags, is_complete=not problem)
     return RepositoryReading(repository, judged, problem=clean(problem, REASON_LENGTH))
 
 
 def _read_tags(registry: DtrClient, repository: Repository, domains: Sequence[str]) -> tuple[dict[str, Tag], str]:
-    """Read the tags under each domain in turn, as long as one of them is not signed under those before."""
+    """Read the tags under every domain that matters; once more if they changed between one domain and the next."""
+    tags, problem, agree = _read_domains(registry, repository, domains)
+    if not problem and not agree:
+        tags, problem, _ = _read_domains(registry, repository, domains)
+    return tags, problem
+
+
+def _read_domains(
+    registry: DtrClient, repository: Repository, domains: Sequence[str]
+) -> tuple[dict[str, Tag], str, bool]:
+    """Read the tags under each domain in turn, as long as one of them is not signed under those before.
+
+    Tells also whether all readings showed the same tags with the same digests. What was not seen with its present digest
+    under a domain has no flags there: signed or not, nobody knows.
+    """
     tags: dict[str, Tag] = {}
+    agree = True
     problem = ""
     for number, domain in enumerate(domains):
         if number and all(any(t.in_notary and t.hash_mismatch is False for t in tag.trust) for tag in tags.values()):
             break
         reading = registry.tags(repository, domain)
         problem = problem or reading.problem
+        unread = TrustFlags(domain, None, None)
         for name, tag in reading.tags.items():
             before = tags.get(name)
-            tags[name] = replace(tag, trust=before.trust + tag.trust) if before else tag
-        if number and reading.problem:
-            # Signed or not under this domain: nobody knows, so "not signed" under the others decides nothing.
-            for name in tags.keys() - reading.tags.keys():
-                unread = TrustFlags(domain, None, None)
-                tags[name] = replace(tags[name], trust=(*tags[name].trust, unread))
-    return tags, problem
+            if before is not None and before.digest == tag.digest:
+                tags[name] = replace(tag, trust=before.trust + tag.trust)
+            else:
+                agree = agree and not number
+                missed = tuple(TrustFlags(one, None, None) for one in domains[:number])
+                tags[name] = replace(tag, trust=missed + tag.trust)
+        for name in tags.keys() - reading.tags.keys():
+            agree = False
+            tags[name] = replace(tags[name], trust=(*tags[name].trust, unread))
+    return tags, problem, agree
 
 
 class _OneRun:
@@ -263,9 +297,13 @@ class _OneRun:
         clients: AwsClients,
         runs: RunsTable,
         *,
+        attempt: str,
         now: Callable[[], datetime],
         stop_at: float,
+        ends_at: float,
     ) -> None:
+        self._attempt = attempt
+        self._ends_at = ends_at
         self._settings = settings
         self._request = request
         self._clients = clients
@@ -277,7 +315,14 @@ class _OneRun:
         self._findings = FindingsTable(
             clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.resolved_days
         )
-        self._archive = Archive(clients.s3, settings.bucket, settings.registry, request.run_id, request.date)
+        self._archive = Archive(
+            clients.s3,
+            settings.bucket,
+            settings.registry,
+            request.run_id,
+            request.date,
+            confirm=lambda: runs.confirm_lease(attempt),
+        )
         self._tally = Tally()
         self._resolutions = FindingSpool()
         self._registry: DtrClient | None = None
@@ -298,7 +343,6 @@ class _OneRun:
         except AuditError as error:
             self._incomplete(str(error))
             return self._report(proven=False)
-        self._registry = registry
         self._examine_all(registry)
         return self._report(proven=self._prove(registry))
 
@@ -334,7 +378,7 @@ class _OneRun:
             read = tally.repositories
             self._incomplete(
                 f"it was stopped before the time limit of the function: {read.audited} repositories had been read to their end, of "
-                f"{read.listed} listed until then. Raise the function's timeout or CONCURRENCY"
+                f"{read.listed} listed until then. Raise the time limit of the function, or CONCURRENCY"
             )
         if tally.listing.problem:
             self._incomplete(tally.listing.problem)
@@ -360,16 +404,16 @@ class _OneRun:
                 is_complete=reading.is_complete,
                 moment=self._moment,
             )
-            self._findings.write(moves.writes)
             return Examined(reading, moves)
 
         return examine(repositories, examine_one, threads=self._settings.concurrency, stop_at=self._stop_at)
 
     def _take(self, examined: Examined) -> None:
-        """Archive and count one repository."""
+        """Write down and count one repository."""
         tally, reading, moves = self._tally, examined.reading, examined.moves
         repository = reading.repository
         tally.is_examined[repository] = True
+        self._findings.write(moves.writes)
         self._archive.add(repository, reading.tags, audited_at=self._now())
         for judged in reading.tags:
             tally.tags.count(judged)
@@ -379,7 +423,7 @@ class _OneRun:
             self._unreadable(repository, reading.problem)
         for finding in moves.standing:
             if finding.state is State.OPEN:
-                tally.count_open(finding)
+                tally.count_open(finding.repository, finding.first_seen)
             tally.holding_news += bool(finding.unannounced)
             if finding.changed_in == self._moment.run_id:
                 # Moved by this run, be it in an earlier attempt.
@@ -420,6 +464,8 @@ class _OneRun:
     def _report(self, *, proven: bool) -> Run:
         """Close the run: resolve what is proven, record, announce."""
         tally = self._tally
+        # Asked here too: a run without a single row has nothing to close.
+        self._runs.confirm_lease(self._attempt)
         self._archive.close()
         self._resolve(proven=proven)
         self._explain()
@@ -458,11 +504,11 @@ class _OneRun:
             tally.holding_news += len(self._resolutions)
         else:
             for finding in self._resolutions:
-                tally.count_open(finding)
-        all_listed = proven and not tally.listing.problem
+                tally.count_open(finding.repository, finding.first_seen)
+        # Behind a name that is missing any repository may hide.
+        all_listed = proven and not tally.listing.problem and not tally.listing.ghosts
         removed: set[Repository] = set()
-        for finding in self._findings.open():
-            repository = finding.repository
+        for repository, first_seen in self._findings.open():
             if tally.is_examined.get(repository) or repository in removed:
                 continue
             if all_listed and repository not in tally.is_examined and self._request.covers(repository):
@@ -474,7 +520,7 @@ class _OneRun:
                 tally.findings.resolved += len(closed)
                 tally.holding_news += len(closed)
             else:
-                tally.count_open(finding)
+                tally.count_open(repository, first_seen)
 
     def _explain(self) -> None:
         """Put what stands in the way of an answer into words."""
@@ -482,9 +528,9 @@ class _OneRun:
         unreadable = tally.repositories.unreadable
         if unreadable:
             named = "; ".join(f"{name} ({reason})" for name, reason in tally.unreadable[:UNREADABLE_NAMED])
-            more = f"; and {unreadable - UNREADABLE_NAMED} more" if unreadable > UNREADABLE_NAMED else ""
             noun = "repository" if unreadable == 1 else "repositories"
-            self._incomplete(f"{unreadable} {noun} could not be read to the end: {named}{more}")
+            first = ", the first of them" if unreadable > UNREADABLE_NAMED else ""
+            self._incomplete(f"{unreadable} {noun} could not be read to the end{first}: {named}")
         if tally.tags.unknown:
             noun = "tag" if tally.tags.unknown == 1 else "tags"
             self._incomplete(
@@ -509,7 +555,9 @@ class _OneRun:
             threads=settings.concurrency,
         )
         standing = Standing(self._tally.open_by_namespace, self._tally.oldest)
-        messages = alerts.announce(run, standing, places, expected=self._tally.holding_news, now=self._now())
+        messages = alerts.announce(
+            run, standing, places, expected=self._tally.holding_news, now=self._now(), until=self._ends_at
+        )
         logger.info("alerts published", messages=messages)
 
     def _in_time(self, ask: Callable[[], _T]) -> _T:

@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
 from .errors import SettingsError
+from .text import is_encodable
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -60,6 +61,8 @@ def parse_secret(text: str | bytes) -> Credentials:
     for key in ("username", "password"):
         if not isinstance(secret.get(key), str) or not secret[key]:
             raise SettingsError(f"secret: '{key}' is missing, empty or not a text; {_FORM}")
+        if not is_encodable(secret[key]):
+            raise SettingsError(f"secret: '{key}' holds half of a character (a lone surrogate); {_FORM}")
     if ":" in secret["username"]:
         raise SettingsError("secret: 'username' holds a colon, which HTTP Basic authentication cannot carry")
     ca_bundle = secret.get("ca_bundle") or ""
@@ -69,6 +72,7 @@ def parse_secret(text: str | bytes) -> Credentials:
 
 
 def _cause(error: GetParameterError) -> str:
-    cause = error.__cause__ or error
+    # Powertools raises without saying from what.
+    cause = error.__cause__ or error.__context__ or error
     response = getattr(cause, "response", None) or {}
     return str(response.get("Error", {}).get("Code") or type(cause).__name__)

@@ -17,6 +17,7 @@ from .credentials import Credentials
 from .errors import (
     AuditError,
     AuthenticationError,
+    OutOfTimeError,
     RegistryError,
     RepositoryGoneError,
     SettingsError,
@@ -29,7 +30,7 @@ from .transport import Answer, Clock, SystemClock, Transport
 
 PAGES = 20_000  # of one list
 REPOSITORIES = 1_000_000
-TAGS_OF_A_REPOSITORY = 200_000
+TAGS_OF_A_REPOSITORY = 100_000  # about 100 MB while they are compared, if none is signed
 CURSOR_LENGTH = 4_096
 NAME_LENGTH = 255
 AUTHOR_LENGTH = 128
@@ -39,14 +40,15 @@ TIME_LENGTH = 40
 REASON_LENGTH = 300
 TOKEN_LENGTH = 16_384
 TOKEN_SECONDS = 60.0  # where the server does not say how long (the Docker token specification's default)
+TOKEN_SECONDS_LEAST = 10.0
 TOKEN_SECONDS_LIMIT = 3_600.0
 TOKEN_RENEWAL_SHARE = 0.8  # of its life; the rest is for requests under way
 
 # Wider than DTR's own grammar on purpose: whatever is safe in a path is asked for.
-_COMPONENT = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*)$")
-_TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
-_DIGEST = re.compile(r"^[A-Za-z0-9+._-]+:[A-Za-z0-9=_-]+$")
-_TIME = re.compile(r"^[0-9T:.,+\-Z ]+$")
+_COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"[A-Za-z0-9+._-]+:[A-Za-z0-9=_-]+")
+_TIME = re.compile(r"[0-9T:.,+\-Z ]+")
 _SERVICE = re.compile(r'service="([^"]{1,256})"')
 _SETTINGS_KEYS = frozenset({"dtrHost", "createRepositoryOnPush", "reportAnalytics"})
 
@@ -150,8 +152,7 @@ class DtrClient:
         proof is asked of the very token that the lists were read with, and it is not renewed first.
         """
         with self._lock:
-            if self._refused is not None:
-                raise self._refused
+            self._raise_if_refused()
             answer = self._check_before_renewal()
             if self._doubt:
                 raise AuthenticationError(self._doubt)
@@ -165,7 +166,10 @@ class DtrClient:
     def _check_before_renewal(self) -> Answer:
         """Ask who we are with the authorization in hand, and see that what it read was not read as nobody."""
         answer = self._ask_settings()
-        if answer.status == 200:
+        if answer.status not in {200, 401, 403}:
+            # A fault of the moment says nothing about the account.
+            answer = self._ask_settings()
+        if _settings(answer) is not None:
             return answer
         if answer.status == 401:
             # A server that refuses a dead token for lists too has answered every list to a live one.
@@ -175,7 +179,7 @@ class DtrClient:
             if probe.status == 401:
                 return answer
         self._doubt = (
-            f"the registry stopped taking the account for an administrator's in mid-run ({answer.status}), "
+            f"asked again in mid-run, the registry did not confirm that the account is an administrator's ({answer.status}), "
             "and may have answered since as to an anonymous caller, who does not see everything. "
             "Look at the account; the next run reads everything anew"
         )
@@ -266,8 +270,7 @@ class DtrClient:
 
     def _current_authorization(self) -> tuple[str, int]:
         with self._lock:
-            if self._refused is not None:
-                raise self._refused
+            self._raise_if_refused()
             if self._clock.monotonic() >= self._renew_at:
                 self._check_before_renewal()
                 self._renew_locked()
@@ -276,7 +279,8 @@ class DtrClient:
     def _renew_token(self, generation: int) -> None:
         # One thread renews; the others, refused with the same old token, find the new one here.
         with self._lock:
-            if generation == self._generation:
+            self._raise_if_refused()
+            if generation == self._generation and self._check_before_renewal().status != 200:
                 self._renew_locked()
 
     def _renew_locked(self) -> None:
@@ -288,16 +292,25 @@ class DtrClient:
 
     def _renew_secret(self, generation: int) -> None:
         with self._lock:
+            self._raise_if_refused()
             if generation != self._generation:
+                return
+            status = self._check_before_renewal().status
+            if status == 200:
+                # The account is as good as ever: the 401 is about this one path.
                 return
             if self._refetch():
                 if self._by_token:
                     self._renew_locked()
                 else:
                     self._use_basic()
-            elif self._ask_settings().status == 401:
+            elif status == 401:
                 # Every further call would count against the account's lock.
                 self._refuse("the registry refuses the credentials that it took before")
+
+    def _raise_if_refused(self) -> None:
+        if self._refused is not None:
+            raise self._refused
 
     def _refuse(self, what: str) -> None:
         self._refused = AuthenticationError(
@@ -310,18 +323,18 @@ class DtrClient:
     def repositories(self, listing: Listing) -> Iterator[Repository]:
         """Yield every repository as its page arrives, and fill `listing`.
 
-        Read once more when the count disagrees: a push or a deletion in mid-list moves entries across pages. Never raises
-        for a list that cannot be read: `listing.problem` says so.
+        Read once more when the count disagrees: a push or a deletion in mid-list moves entries across pages. A list that
+        cannot be read is said in `listing.problem`; raises OutOfTimeError alone.
         """
         found: set[Repository] = set()
         for _ in (1, 2):
             entries: set[Repository] = set()
             ghosts = 0
             malformed = ""
-            count: int | None = None
+            counts: set[int | None] = set()
             try:
                 for page in self._pages("/api/v0/repositories", "repositories", {}):
-                    count = page.count
+                    counts.add(page.count)
                     for entry in page.entries:
                         try:
                             repository = _repository(entry)
@@ -338,30 +351,34 @@ class DtrClient:
                             yield repository
                     if len(found) > REPOSITORIES:
                         raise RegistryError(f"it lists more than {REPOSITORIES} repositories")
+            except OutOfTimeError:
+                raise
             except AuditError as error:
                 listing.problem = f"the list of repositories could not be read to its end: {self._said(error)}"
                 return
             listing.ghosts = ghosts
-            listing.problem = malformed or _count_problem("repositories", count, len(entries) + ghosts)
-            if not listing.problem or malformed or count is None:
+            listing.problem = malformed or _count_problem("repositories", counts, len(entries) + ghosts)
+            if ghosts and not entries and not listing.problem:
+                listing.problem = f"all {ghosts} repositories that it lists have no name"
+            if not listing.problem or malformed or None in counts:
                 return
 
     def tags(self, repository: Repository, domain: str) -> TagReading:
         """Read every tag of a repository, with its signature's flags under `domain`.
 
-        Raises RepositoryGoneError on a 404, and AuditError where nothing could be read; what was read before a fault is given,
-        with the problem.
+        What was read before a fault is given, with the problem. Raises RepositoryGoneError on a 404, and OutOfTimeError.
         """
         path = f"/api/v0/repositories/{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}/tags"
         reading = TagReading()
         for _ in (1, 2):
             reading = TagReading()
-            count: int | None = None
+            counts: set[int | None] = set()
             unpaged = False
             malformed = ""
             try:
                 for page in self._pages(path, "tags", {"domain": domain}):
-                    count, unpaged = page.count, page.is_unpaged
+                    counts.add(page.count)
+                    unpaged = page.is_unpaged
                     for entry in page.entries:
                         try:
                             tag = _tag(entry, domain)
@@ -371,15 +388,15 @@ class DtrClient:
                         reading.tags.setdefault(tag.name, tag)
                     if len(reading.tags) > TAGS_OF_A_REPOSITORY:
                         raise RegistryError(f"it has more than {TAGS_OF_A_REPOSITORY} tags")
-            except RepositoryGoneError:
+            except (RepositoryGoneError, OutOfTimeError):
                 raise
             except AuditError as error:
                 reading.problem = self._said(error)
                 return reading
             reading.problem = malformed
-            if not malformed and not (unpaged and count is None):
-                reading.problem = _count_problem("tags", count, len(reading.tags))
-            if not reading.problem or malformed or count is None:
+            if not malformed and not (unpaged and counts == {None}):
+                reading.problem = _count_problem("tags", counts, len(reading.tags))
+            if not reading.problem or malformed or None in counts:
                 return reading
         return reading
 
@@ -442,12 +459,9 @@ class DtrClient:
 
     def _proven_settings(self, answer: Answer) -> dict[str, Any]:
         """Take the settings as proof of an administrator, if they are settings at all: a login page answers 200 too."""
-        try:
-            body = _json(answer, "/api/v0/meta/settings")
-        except RegistryError:
-            body = None
-        if isinstance(body, dict) and body.keys() & _SETTINGS_KEYS:
-            return body
+        settings = _settings(answer)
+        if settings is not None:
+            return settings
         self._recognise_others()
         raise WrongProductError(
             "GET /api/v0/meta/settings: answered 200, but not with a registry's settings. Is a login page or another product "
@@ -489,7 +503,7 @@ class DtrClient:
         return clean(self._redacted(text[:TOKEN_LENGTH]), 200)
 
     def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
+        for secret in tuple(self._secrets):
             text = text.replace(secret, "[removed]")
         return text
 
@@ -512,6 +526,17 @@ def choose_domains(configured: Collection[str], dtr_host: str, url: str) -> tupl
     )
 
 
+def _settings(answer: Answer) -> dict[str, Any] | None:
+    """Read a registry's settings; None if the answer is anything else."""
+    if answer.status != 200:
+        return None
+    try:
+        body = _json(answer, "/api/v0/meta/settings")
+    except RegistryError:
+        return None
+    return body if isinstance(body, dict) and body.keys() & _SETTINGS_KEYS else None
+
+
 def _token(answer: Answer) -> tuple[str, float] | None:
     """Read a token and its life in seconds; None if the answer holds none that could be sent."""
     try:
@@ -526,7 +551,7 @@ def _token(answer: Answer) -> tuple[str, float] | None:
     life = body.get("expires_in")
     if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life <= TOKEN_SECONDS_LIMIT:
         life = TOKEN_SECONDS
-    return token, float(life)
+    return token, max(float(life), TOKEN_SECONDS_LEAST)
 
 
 def _json(answer: Answer, path: str) -> Any:
@@ -554,12 +579,17 @@ def _page(body: Any, answer: Answer, key: str, path: str) -> _Page:
     return _Page(body, count, is_unpaged)
 
 
-def _count_problem(what: str, count: int | None, found: int) -> str:
-    if count is None:
+def _count_problem(what: str, counts: Collection[int | None], found: int) -> str:
+    """Say how the registry's own counts, one a page, disagree with what was found; '' if they agree."""
+    if None in counts:
         return (
             f"the registry does not say how many {what} there are (X-Resource-Count is missing), so {found} cannot be shown to be "
             "all; does a proxy drop headers?"
         )
+    if len(counts) != 1:
+        # Something went while something else came: the sum may be right, and one of them still unread.
+        return f"the number of {what} changed while they were read, in two readings"
+    (count,) = counts
     if count != found:
         return f"the registry counts {count} {what}, and {found} could be read, in two readings"
     return ""
@@ -570,12 +600,12 @@ def _repository(entry: Any) -> Repository | None:
     if not isinstance(entry, dict):
         raise RegistryError("an entry of the list of repositories is not an object")
     namespace, name = entry.get("namespace"), entry.get("name")
-    if not namespace or not name:
+    if "" in (namespace, name):
         return None
     for part in (namespace, name):
-        if not isinstance(part, str) or len(part) > NAME_LENGTH or not _COMPONENT.match(part):
+        if not isinstance(part, str) or len(part) > NAME_LENGTH or not _COMPONENT.fullmatch(part):
             raise RegistryError(f"a repository has the name '{clean(part, 60)}', which no registry allows")
-    return Repository(namespace, name)
+    return Repository(str(namespace), str(name))
 
 
 def _tag(entry: Any, domain: str) -> Tag:
@@ -583,7 +613,7 @@ def _tag(entry: Any, domain: str) -> Tag:
     if not isinstance(entry, dict):
         raise RegistryError("an entry of the list of tags is not an object")
     name = entry.get("name")
-    if not isinstance(name, str) or not _TAG.match(name):
+    if not isinstance(name, str) or not _TAG.fullmatch(name):
         raise RegistryError(f"a tag has the name '{clean(name, 60)}', which no registry allows")
     manifest = entry.get("manifest")
     if not isinstance(manifest, dict):
@@ -593,9 +623,9 @@ def _tag(entry: Any, domain: str) -> Tag:
     flags = TrustFlags(domain, _flag(entry, "inNotary"), _flag(entry, "hashMismatch"))
     return Tag(
         name=name,
-        digest=digest if _DIGEST.match(digest) else "",
+        digest=digest if _DIGEST.fullmatch(digest) else "",
         author=clean(entry.get("author"), AUTHOR_LENGTH),
-        pushed_at=pushed_at if _TIME.match(pushed_at) else "",
+        pushed_at=pushed_at if _TIME.fullmatch(pushed_at) else "",
         media_type=clean(manifest.get("mediaType"), MEDIA_TYPE_LENGTH),
         cosign_signed=_flag(entry, "cosignSigned"),
         trust=(flags,),

@@ -19,13 +19,14 @@ from botocore.exceptions import ClientError
 
 from .clients import is_condition_failure
 from .errors import AuditError
-from .model import Finding, JudgedTag, News, Repository, State, Verdict, iso
+from .model import Finding, JudgedTag, News, Repository, State, Transition, Verdict, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 SHARDS = 8  # of each index: one registry's findings never share one partition
 BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
+TRANSACTION_ITEMS = 100  # and of one TransactWriteItems
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
 
@@ -115,9 +116,11 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
             pushed_at=tag.tag.pushed_at,
             first_seen=now,
             last_changed=now,
-            changed_in=moment.run_id,
             transition=News.OPENED,
-            unannounced=_pending(before.unannounced if before else (), News.OPENED),
+            changed_in=moment.run_id,
+            unannounced=_pending(
+                before.unannounced if before else (), Transition(News.OPENED, moment.run_id, first_seen=now)
+            ),
         )
     after = replace(
         before,
@@ -135,9 +138,9 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
     return replace(
         after,
         last_changed=now,
-        changed_in=moment.run_id,
         transition=News.CHANGED,
-        unannounced=_pending(before.unannounced, News.CHANGED),
+        changed_in=moment.run_id,
+        unannounced=_pending(before.unannounced, Transition(News.CHANGED, moment.run_id, before.first_seen)),
     )
 
 
@@ -148,19 +151,22 @@ def resolve(finding: Finding, resolution: str, moment: Moment) -> Finding:
         state=State.RESOLVED,
         resolution=resolution,
         last_changed=iso(moment.at),
-        changed_in=moment.run_id,
         transition=News.RESOLVED,
-        unannounced=_pending(finding.unannounced, News.RESOLVED),
+        changed_in=moment.run_id,
+        unannounced=_pending(
+            finding.unannounced, Transition(News.RESOLVED, moment.run_id, finding.first_seen, resolution)
+        ),
     )
 
 
-def _pending(pending: tuple[News, ...], news: News) -> tuple[News, ...]:
-    """Add news to what is not announced yet, so that the sum stays true: never opened twice, or resolved twice."""
-    if news is News.CHANGED:
-        return pending or (News.CHANGED,)
-    moves = (*(one for one in pending if one is not News.CHANGED), news)
-    # There and back again before anyone heard of it: only where it ends is news.
-    return moves if len(moves) < 3 else moves[-1:]
+def _pending(pending: tuple[Transition, ...], move: Transition) -> tuple[Transition, ...]:
+    """Add a move to what is not announced yet, so that the sum stays true: never opened twice, or resolved twice."""
+    if move.news is News.CHANGED:
+        return pending or (move,)
+    moves = (*(one for one in pending if one.news is not News.CHANGED), move)
+    # There and back again before anyone heard of it: the first move says it all. It may have been told already, by a
+    # run that died before it could note so, and is told again under its own id.
+    return moves if len(moves) < 3 else moves[:1]
 
 
 class FindingsTable:
@@ -193,26 +199,31 @@ class FindingsTable:
         found = (_from_fields(item) for page in pages for item in page["Items"])
         return {finding.tag: finding for finding in found}
 
-    def open(self) -> Iterator[Finding]:
-        """Yield the open findings of the registry, oldest first within each shard; the index lags a moment behind."""
-        return self._of_index("open", "open_shard")
+    def open(self) -> Iterator[tuple[Repository, str]]:
+        """Yield repository and first_seen of each open finding of the registry; the index lags a moment behind."""
+        fields = {"#namespace": "namespace", "#repository": "repository", "#first_seen": "first_seen"}
+        for item in self._of_index("open", "open_shard", fields):
+            yield Repository(item["namespace"], item["repository"]), item["first_seen"]
 
     def unannounced(self) -> Iterator[Finding]:
         """Yield the findings with news that no subscriber has heard; the index lags a moment behind."""
-        return self._of_index("unannounced", "unannounced_shard")
+        return (_from_fields(item) for item in self._of_index("unannounced", "unannounced_shard"))
 
-    def _of_index(self, index: str, attribute: str) -> Iterator[Finding]:
+    def _of_index(
+        self, index: str, attribute: str, fields: Mapping[str, str] | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        options: dict[str, Any] = {"ProjectionExpression": ", ".join(fields)} if fields else {}
         for shard in range(SHARDS):
             pages = self._client.get_paginator("query").paginate(
                 TableName=self._table,
                 IndexName=index,
                 KeyConditionExpression="#shard = :shard",
-                ExpressionAttributeNames={"#shard": attribute},
+                ExpressionAttributeNames={"#shard": attribute, **(fields or {})},
                 ExpressionAttributeValues={":shard": f"{self._registry}#{shard}"},
+                **options,
             )
             for page in pages:
-                for item in page["Items"]:
-                    yield _from_fields(item)
+                yield from page["Items"]
 
     def write(self, findings: Iterable[Finding]) -> None:
         """Put findings as they are now; raises AuditError when DynamoDB keeps turning them away."""
@@ -241,29 +252,45 @@ class FindingsTable:
         with ThreadPoolExecutor(max_workers=threads) as pool:
             rest = iter(findings)
             # In handfuls, so that not all of them are held at once.
-            while handful := tuple(islice(rest, 64 * threads)):
-                for _ in pool.map(self._mark_announced, handful):
+            while batches := [
+                batch for batch in (tuple(islice(rest, TRANSACTION_ITEMS)) for _ in range(threads)) if batch
+            ]:
+                for _ in pool.map(self._mark_together, batches):
                     pass
 
-    def _mark_announced(self, finding: Finding) -> None:
+    def _mark_together(self, findings: tuple[Finding, ...]) -> None:
+        updates = [self._mark(finding) for finding in findings]
+        try:
+            self._client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "TransactionCanceledException":
+                raise
+            # One of them has moved since, or the table is busy: then each for itself.
+            for update in updates:
+                self._mark_alone(update)
+
+    def _mark_alone(self, update: Any) -> None:
+        try:
+            self._client.update_item(**update)
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+
+    def _mark(self, finding: Finding) -> Any:
         update = "REMOVE unannounced, unannounced_shard"
-        values: dict[str, Any] = {":seen": finding.last_changed, ":news": [str(news) for news in finding.unannounced]}
+        values: dict[str, Any] = {":seen": finding.last_changed, ":news": _to_fields(finding)["unannounced"]}
         if finding.state is State.RESOLVED:
             # Only what has been announced may expire: news is never lost to the table's clock.
             expires = datetime.fromisoformat(finding.last_changed) + timedelta(days=self._resolved_days)
             update = f"SET expires_at = :expires {update}"
             values[":expires"] = int(expires.timestamp())
-        try:
-            self._client.update_item(
-                TableName=self._table,
-                Key={"pk": self._partition(finding.repository), "sk": finding.tag},
-                UpdateExpression=update,
-                ConditionExpression="last_changed = :seen AND unannounced = :news",
-                ExpressionAttributeValues=values,
-            )
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        return {
+            "TableName": self._table,
+            "Key": {"pk": self._partition(finding.repository), "sk": finding.tag},
+            "UpdateExpression": update,
+            "ConditionExpression": "last_changed = :seen AND unannounced = :news",
+            "ExpressionAttributeValues": values,
+        }
 
     def _partition(self, repository: Repository) -> str:
         return f"{self._registry}#{repository}"
@@ -283,8 +310,9 @@ class FindingSpool:
     """Findings that wait in a temporary file, so that a registry full of them does not fill the memory."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._length = 0
+        self._end = 0
 
     def __len__(self) -> int:
         return self._length
@@ -294,11 +322,20 @@ class FindingSpool:
         for line in self._file:
             yield _from_fields(json.loads(line))
 
-    def add(self, finding: Finding) -> None:
-        """Take one more; not while iterating."""
-        json.dump(_to_fields(finding), self._file)
-        self._file.write("\n")
+    def add(self, finding: Finding) -> int:
+        """Take one more, not while iterating; gives the place at which `at()` finds it."""
+        place = self._end
+        line = json.dumps(_to_fields(finding)).encode() + b"\n"
+        self._file.write(line)
         self._length += 1
+        self._end += len(line)
+        return place
+
+    def at(self, places: Iterable[int]) -> Iterator[Finding]:
+        """Yield the findings at some places."""
+        for place in places:
+            self._file.seek(place)
+            yield _from_fields(json.loads(self._file.readline()))
 
     def close(self) -> None:
         """Remove the file."""
@@ -324,7 +361,15 @@ def _to_fields(finding: Finding) -> dict[str, Any]:
         "resolution": finding.resolution,
     }
     if finding.unannounced:
-        fields["unannounced"] = [str(news) for news in finding.unannounced]
+        fields["unannounced"] = [
+            {
+                "news": str(move.news),
+                "run_id": move.run_id,
+                "first_seen": move.first_seen,
+                "resolution": move.resolution,
+            }
+            for move in finding.unannounced
+        ]
     return fields
 
 
@@ -344,5 +389,8 @@ def _from_fields(item: Mapping[str, Any]) -> Finding:
         changed_in=item["changed_in"],
         transition=News(item["transition"]),
         resolution=item["resolution"],
-        unannounced=tuple(News(news) for news in item.get("unannounced", ())),
+        unannounced=tuple(
+            Transition(News(move["news"]), move["run_id"], move["first_seen"], move["resolution"])
+            for move in item.get("unannounced", ())
+        ),
     )

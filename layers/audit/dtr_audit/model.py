@@ -45,7 +45,7 @@ class State(StrEnum):
 
 
 class News(StrEnum):
-    """A transition of a finding that subscribers have not heard of yet."""
+    """How a finding moves."""
 
     OPENED = "opened"
     CHANGED = "changed"
@@ -129,10 +129,20 @@ class RepositoryReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """One move of a finding, as it is to be told: what, in which run, and what was true then."""
+
+    news: News
+    run_id: str
+    first_seen: str  # of the finding that moved: a tag can be opened, resolved and opened anew
+    resolution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One tag that is, or was, not signed; the item of the findings table.
 
-    `unannounced` are the transitions that no subscriber has heard of yet, oldest first. Times are ISO 8601, UTC.
+    `unannounced` are the moves that no subscriber has heard of yet, oldest first. Times are ISO 8601, UTC.
     """
 
     registry: str
@@ -146,10 +156,10 @@ class Finding:
     pushed_at: str
     first_seen: str
     last_changed: str
-    changed_in: str  # run id of the last transition
-    transition: News
+    transition: News  # the last
+    changed_in: str  # and the run that made it
     resolution: str = ""
-    unannounced: tuple[News, ...] = ()
+    unannounced: tuple[Transition, ...] = ()
 
 
 @dataclass(slots=True)
@@ -260,7 +270,8 @@ class Run:
     @property
     def is_empty(self) -> bool:
         """Whether the registry is proven to hold no image at all."""
-        return self.scope is Scope.FULL and self.complete and self.tags.audited == 0
+        nothing = self.tags.audited == self.tags.artifacts == 0
+        return self.scope is Scope.FULL and self.complete and nothing
 
     @property
     def coverage_percent(self) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from .errors import SettingsError
 from .model import Repository, Scope
 
-_NAMESPACE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAMESPACES = 1_000  # the most that one partial run may name
 _KEYS = frozenset({"scheduled_time", "namespaces", "alerts"})
 
@@ -68,7 +68,7 @@ def _namespaces(event: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     names = event["namespaces"]
     usable = isinstance(names, list) and 0 < len(names) <= NAMESPACES
-    if not usable or not all(isinstance(name, str) and _NAMESPACE.match(name) for name in names):
+    if not usable or not all(isinstance(name, str) and _NAMESPACE.fullmatch(name) for name in names):
         raise SettingsError(
             f"event: 'namespaces' is a list of 1 to {NAMESPACES} namespaces' names; leave it out for the whole registry"
         )

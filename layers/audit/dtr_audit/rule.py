@@ -5,7 +5,7 @@ Source of the rule: DISA, Docker Enterprise 2.x Linux/UNIX STIG, V2R2 (24 Jul 20
 
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from .model import Finding, JudgedTag, Scope, Status, Tag, TagCounts, TrustFlags, Verdict
 
@@ -13,7 +13,7 @@ TITLE = "Only trusted, signed images must be stored in Docker Trusted Registry (
 SEVERITY = "medium"
 
 # Cosign (and MSR 2.10 with it) keeps signatures, attestations and SBOMs as tags beside the image.
-_COSIGN_ARTIFACT = re.compile(r"^sha256-[0-9a-f]{64}(\.(sig|att|sbom))?$")
+_COSIGN_ARTIFACT = re.compile(r"sha256-[0-9a-f]{64}(\.(sig|att|sbom))?")
 
 
 def is_signature_artifact(name: str, tag_names: Collection[str]) -> bool:
@@ -22,7 +22,7 @@ def is_signature_artifact(name: str, tag_names: Collection[str]) -> bool:
     `<tag>.sig` counts only beside `<tag>` itself: a lone `anything.sig` is judged as an image, so that a name
     alone does not take it out of the audit.
     """
-    if _COSIGN_ARTIFACT.match(name):
+    if _COSIGN_ARTIFACT.fullmatch(name):
         return True
     return name.endswith(".sig") and name.removesuffix(".sig") in tag_names
 
@@ -51,6 +51,19 @@ def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
     else:
         reason = "not signed under " + ", ".join(trust.domain for trust in tag.trust)
     return JudgedTag(tag, Verdict.UNSIGNED, reason, first)
+
+
+def judge_together(tags: Mapping[str, Tag], *, is_complete: bool) -> tuple[JudgedTag, ...]:
+    """Judge the tags of one repository, by name; `is_complete` tells whether they are all of its tags."""
+    judged = []
+    for name, tag in tags.items():
+        artifact = is_signature_artifact(name, tags)
+        if not is_complete and not artifact and name.endswith(".sig"):
+            reason = "named like a signature, and whether its image stands beside it was not read"
+            judged.append(JudgedTag(tag, Verdict.UNKNOWN, reason, tag.trust[0] if tag.trust else None))
+        else:
+            judged.append(judge(tag, artifact=artifact))
+    return tuple(judged)
 
 
 def _unread_flags(trust: TrustFlags) -> str:

@@ -27,8 +27,8 @@ class RunsTable:
         self._table = table
         self._registry = registry
 
-    def take_lease(self, owner: str, run_id: str, *, now: datetime, seconds: float) -> None:
-        """Take the registry for `seconds`; the same owner, retried after a crash, takes it over from itself.
+    def take_lease(self, owner: str, attempt: str, run_id: str, *, now: datetime, seconds: float) -> None:
+        """Take the registry for `seconds`; the same owner, retried after a crash, takes it over from its last attempt.
 
         Raises LeaseHeldError while another owner's lease lasts.
         """
@@ -38,6 +38,7 @@ class RunsTable:
                 Item={
                     **self._key(_LEASE),
                     "owner": owner,
+                    "attempt": attempt,
                     "run_id": run_id,
                     "until": iso(now + timedelta(seconds=seconds)),
                 },
@@ -54,6 +55,18 @@ class RunsTable:
                 f"registry {self._registry}: run {holder.get('run_id', '?')} is under way until {holder.get('until', '?')} at the "
                 "latest; this one is to be tried again then"
             ) from None
+
+    def confirm_lease(self, attempt: str) -> None:
+        """See that no other attempt has taken the lease over; raises LeaseHeldError if one has.
+
+        A queue that delivers an event twice can start the same owner twice.
+        """
+        found = self._client.get_item(TableName=self._table, Key=self._key(_LEASE), ConsistentRead=True)
+        held: Mapping[str, Any] = found.get("Item", {})
+        if held.get("attempt") != attempt:
+            raise LeaseHeldError(
+                f"registry {self._registry}: another attempt at this run has taken over; this one writes nothing more"
+            )
 
     def release_lease(self, owner: str) -> None:
         """Give the registry free, if it is still this owner's."""

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from .errors import SettingsError
 
-_REGISTRY_NAME = re.compile(r"^[a-z0-9][a-z0-9.-]{0,62}$")
+_REGISTRY_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _HOST = (
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\])"
 )
-_DOMAIN = re.compile(rf"^{_HOST}(?::[0-9]{{1,5}})?$")
+_DOMAIN = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
 DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, with room for brackets
 
 
@@ -44,9 +44,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read the settings; raises SettingsError naming the variable, never its value."""
+        """Read the settings; raises SettingsError naming the variable."""
         registry = _text(environment, "REGISTRY_NAME")
-        if not _REGISTRY_NAME.match(registry):
+        if not _REGISTRY_NAME.fullmatch(registry):
             raise SettingsError(
                 "REGISTRY_NAME: 1 to 63 of a-z, 0-9, '.' and '-', beginning with a letter or digit, are needed"
             )
@@ -102,7 +102,7 @@ def parse_domains(text: str, name: str) -> tuple[str, ...]:
 
 def is_domain(text: str) -> bool:
     """Tell whether a text is `host` or `host:port`, as it stands in an image's name."""
-    return len(text) <= DOMAIN_LENGTH and _DOMAIN.match(text) is not None
+    return len(text) <= DOMAIN_LENGTH and _DOMAIN.fullmatch(text) is not None
 
 
 def _text(environment: Mapping[str, str], name: str, *, may_be_empty: bool = False) -> str:

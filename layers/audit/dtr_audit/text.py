@@ -8,6 +8,11 @@ _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ORDINARY = re.compile(r"^[ -~]*$")
 
 
+def is_encodable(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8: one read from JSON can hold lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def clean(value: object, length: int) -> str:
     """Give a text of at most `length` characters; anything that is not a text becomes ''."""
     if not isinstance(value, str):

@@ -5,6 +5,7 @@ The one seam where the errors of requests, urllib3 and ssl become ours.
 
 import email.utils
 import random
+import re
 import ssl
 import threading
 import time
@@ -34,6 +35,8 @@ BACKOFF_SECONDS = 0.5  # the first wait is up to that long, each further one up 
 BACKOFF_LIMIT_SECONDS = 20.0
 RETRY_AFTER_LIMIT_SECONDS = 120.0
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 
 # OpenSSL's verification errors that only VERIFY_X509_STRICT raises (x509_vfy.h, OpenSSL 3).
 _STRICT_ERRORS = range(80, 95)
@@ -197,8 +200,10 @@ class Transport:
         inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
         started = self._clock.monotonic()
         body = bytearray()
+        received = False
         try:
             while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+                received = True
                 if inflate:
                     chunk = inflate.decompress(chunk, BODY_BYTES + 1 - len(body))
                 body += chunk
@@ -211,7 +216,8 @@ class Transport:
             raise _BrokenConnectionError("the answer is not the gzip that it says it is") from None
         except (HTTPError, requests.exceptions.RequestException, OSError) as error:
             raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}") from None
-        if inflate and not inflate.eof:
+        # No body at all is no broken one, whatever encoding it claims.
+        if inflate and received and not inflate.eof:
             raise _BrokenConnectionError("the answer broke off")
         return bytes(body)
 
@@ -223,7 +229,7 @@ class Transport:
 
     def _wait(self, seconds: float, path: str) -> None:
         if seconds >= self._seconds_left(path):
-            raise OutOfTimeError(f"GET {path}: the registry is to be asked again later than the time allows")
+            raise RegistryError(f"GET {path}: it is to be asked again later than the time of this run allows")
         self._clock.sleep(seconds)
 
     def _certificate_error(self, cause: ssl.SSLCertVerificationError) -> RegistryError:
@@ -256,8 +262,10 @@ def _tls_context(ca_bundle: str, x509_strict: bool) -> ssl.SSLContext:
     if not ca_bundle:
         context.load_verify_locations(cafile=certifi.where())
         return context
+    # Bundles carry comments, in any script, which OpenSSL does not want to see.
+    certificates = "\n".join(_CERTIFICATE.findall(ca_bundle))
     try:
-        context.load_verify_locations(cadata=ca_bundle)
+        context.load_verify_locations(cadata=certificates)
     except (ssl.SSLError, ValueError):
         raise SettingsError('secret: "ca_bundle" holds no certificate in PEM form') from None
     return context

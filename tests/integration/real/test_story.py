@@ -57,7 +57,7 @@ def test_unsigned_then_signed_as_the_fix_text_says_then_overwritten(
     (row,) = story.rows(run["run_id"])
     assert (row["digest"], row["signed_domain"]) == (unsigned, registry.host)
     (message,) = story.messages()
-    assert [item["reason"] for item in message.body["resolved"]] == ["signed"]
+    assert [item["resolution"] for item in message.body["resolved"]] == ["signed"]
 
     overwritten = registry.push_image("payments", "api", "1.0")
     assert overwritten != unsigned
