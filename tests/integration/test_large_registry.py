@@ -37,10 +37,10 @@ def test_three_hundred_repositories_are_read_to_the_last_tag(stack: Stack) -> No
     with DtrServer(registry, profile=Profile(maximum_page_size=10)) as dtr:
         audited = Audited(stack, dtr)
         audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
+        cursors: list[str] = []
+        dtr.on_request(lambda request: cursors.append(request.parameter("pageStart")), "/api/v0/repositories")
         run = audited.audit()
-        cursors = [
-            call.query["pageStart"][0] for call in dtr.calls("/api/v0/repositories") if "pageStart" in call.query
-        ]
+        audited.close()
     assert run["complete"] is True
     assert run["status"] == "OPEN"
     assert run["repositories"] == {"listed": 300, "audited": 300, "unreadable": 0, "removed": 0}

@@ -1,0 +1,76 @@
+"""The examples in docs/contracts.md, held against what an audit really leaves."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from dtr_audit.credentials import parse_secret
+
+from local import PROJECT
+from local.dtr.faults import Faults, Status, tags_of
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from tests.audited import Audited
+
+EXAMPLES: dict[str, Any] = {
+    name: json.loads(body)
+    for name, body in re.findall(
+        r"^<!-- example: ([a-z]+) -->\n```json\n(.*?)^```$",
+        (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+}
+
+
+def shape(value: Any) -> Any:
+    """Give the keys of a document, at every depth."""
+    if isinstance(value, dict):
+        return {name: shape(part) for name, part in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [shape(value[0])]
+    return None
+
+
+@pytest.fixture
+def told(audited: Audited, registry: InMemoryRegistry, dtr: DtrServer) -> Audited:
+    """A registry after the story that the examples tell."""
+    registry.push("payments", "ledger", "2.3")
+    registry.push("web", "shop", "1.2")
+    registry.push("platform", "base", "latest")
+    registry.sign("platform", "base", "latest")
+    audited.audit()
+    registry.sign("payments", "ledger", "2.3")
+    registry.push("platform", "base", "latest")
+    audited.audit()
+    dtr.faults = Faults(strikes=(Status(500, tags_of("web/shop")),))
+    return audited
+
+
+def test_the_documented_inputs_are_accepted(audited: Audited) -> None:
+    assert audited.audit(EXAMPLES["event"])["run_id"].startswith("20261122T050000Z.")
+    assert set(EXAMPLES["event"]) == {"scheduled_time", "namespaces", "alerts"}
+    secret = parse_secret(json.dumps(EXAMPLES["secret"]))
+    assert {"username", "password", "ca_bundle"} == set(EXAMPLES["secret"])
+    assert secret.ca_bundle
+
+
+def test_the_documented_outputs_have_the_keys_of_the_real_ones(told: Audited) -> None:
+    _, message = told.messages()
+    run = told.audit()
+    assert shape(run) == shape(EXAMPLES["run"])
+    assert shape(message.body) == shape(EXAMPLES["message"])
+    assert set(message.attributes) == set(EXAMPLES["attributes"])
+    assert {frozenset(row) for row in told.rows(run["run_id"])} == {frozenset(EXAMPLES["row"])}
+    assert set(told.findings()["platform/base:latest"]) == set(EXAMPLES["finding"])
+
+
+def test_every_documented_key_of_a_row_a_run_and_a_message_is_a_real_one() -> None:
+    text = (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8")
+    for heading, example in (("Rows", "row"), ("Run record", "run"), ("Messages", "message")):
+        section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        table = section.split("| Key | Meaning |")[1]
+        keys = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+        documented = {key for cell in keys for key in re.findall(r"`([a-z_]+)`", cell)}
+        assert documented
+        assert documented <= set(EXAMPLES[example])
