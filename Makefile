@@ -10,8 +10,12 @@ LOCAL_READY := $(VENV)/.local-ready
 DEV_READY := $(VENV)/.dev-ready
 SOURCES := layers functions local tests
 AUDIT_ARGUMENTS ?=
+LOCK_ARGUMENTS ?=
 
-.PHONY: demo audit test check format build validate lock clean
+# The SAM CLI reports its use to AWS unless it is told not to.
+export SAM_CLI_TELEMETRY := 0
+
+.PHONY: demo audit test check lint format build validate lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/python -m local demo
@@ -23,12 +27,16 @@ test: $(DEV_READY)  ## every test that can run on this machine
 	$(BIN)/python -m pytest
 
 check: $(DEV_READY) $(SAM)  ## the gate: exactly what CI runs
+	$(MAKE) lint
+	$(MAKE) validate
+	$(MAKE) build
+	$(MAKE) test
+
+lint: $(DEV_READY)  ## format, style, types, template
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/cfn-lint
-	$(MAKE) validate build
-	$(BIN)/python -m pytest
 
 format: $(DEV_READY)
 	$(BIN)/ruff format $(SOURCES)
@@ -37,25 +45,34 @@ format: $(DEV_READY)
 validate: $(SAM)
 	$(SAM) validate --lint
 
-build: $(SAM)
-	$(SAM) build
+build: $(SAM)  ## the deployable artifact, in .aws-sam/
+	MAKEFLAGS= PYTHON='$(abspath $(SAM_VENV))/bin/python' $(SAM) build
 
-# Development environments. The stamp files make a changed lock file rebuild them.
+lock:  ## the lock files from the .in files; LOCK_ARGUMENTS=--upgrade takes newer versions
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	set -e; for list in layers/audit/requirements requirements/local requirements/dev requirements/sam; do \
+		build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-annotate $(LOCK_ARGUMENTS) --output-file $$list.txt $$list.in; \
+	done
+
+# Development environments. The stamp files make a changed lock file rebuild them; the lists are whole, so that pip
+# resolves nothing (it could not: a list with hashes has no extras).
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
 $(LOCAL_READY): requirements/local.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/local.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/local.txt
 	touch $@
 
 $(DEV_READY): requirements/dev.txt $(LOCAL_READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	touch $@
 
 $(SAM): requirements/sam.txt
 	$(PYTHON) -m venv $(SAM_VENV)
-	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sam.txt
+	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/sam.txt
 	touch $@
 
 clean:
