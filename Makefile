@@ -24,7 +24,7 @@ audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGU
 	$(BIN)/python -m local audit $(AUDIT_ARGUMENTS)
 
 test: $(DEV_READY)  ## every test that can run on this machine
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(DEV_READY) $(SAM)  ## the gate: exactly what CI runs
 	$(MAKE) lint
@@ -75,5 +75,5 @@ $(SAM): requirements/sam.txt
 	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/sam.txt
 	touch $@
 
-clean:
-	rm -rf out .aws-sam $(VENV) $(SAM_VENV)
+clean:  ## what can be made again; not out/, which holds the state of your audits
+	rm -rf out/demo build .aws-sam $(VENV) $(SAM_VENV)

@@ -206,7 +206,7 @@ def test_two_runs_of_one_registry_never_overlap(audited: Audited, registry: InMe
     runs.take_lease("another", "attempt", "20261031T030000Z", now=datetime.now(UTC), seconds=60)
     with pytest.raises(LeaseHeldError, match="20261031T030000Z"):
         audited.audit()
-    runs.release_lease("another")
+    runs.release_lease("attempt")
     assert audited.audit()["status"] == "OPEN"
 
 
@@ -289,6 +289,34 @@ def test_a_second_attempt_that_takes_over_silences_the_first(
         audited.audit(request_id="same")
     assert audited.keys("findings") == audited.keys("runs") == []
     assert audited.messages() == []
+
+
+def test_an_attempt_that_ends_leaves_its_successor_the_lease(audited: Audited) -> None:
+    table = audited.stack.outputs["RunsTableName"]
+    runs = RunsTable(boto3.resource("dynamodb").meta.client, table, audited.name)
+    for attempt in ("first", "second"):
+        runs.take_lease("same", attempt, "20261101T030000Z", now=datetime.now(UTC), seconds=60)
+    runs.release_lease("first")
+    runs.confirm_lease("second")
+    with pytest.raises(LeaseHeldError):
+        runs.confirm_lease("first")
+
+
+def test_what_opens_and_closes_before_it_is_told_says_how_it_stands(
+    audited: Audited, registry: InMemoryRegistry
+) -> None:
+    push(registry, "web/shop:1")
+    audited.audit()
+    audited.messages()
+    sign(registry, "web/shop:1")
+    audited.audit({"scheduled_time": "2026-12-01T03:00:00Z", "alerts": False})
+    push(registry, "web/shop:1")
+    audited.audit()
+    (message,) = audited.messages()
+    (opened,), (resolved,) = message.body["opened"], message.body["resolved"]
+    assert opened["state"] == resolved["state"] == "OPEN"
+    assert (resolved["run_id"], opened["run_id"]) == ("20261201T030000Z", "20261102T030000Z")
+    assert "(signed; open again)" in audited.mails()[-1].text
 
 
 def test_a_thread_left_waiting_changes_nothing_when_its_answer_comes(

@@ -51,6 +51,9 @@ from tests.audited import Audited
 REPOSITORY_COUNT = 25
 BROKEN = "team/s07"
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
+RENEWED_AT_THE_SECOND_TRY = Faults(
+    tokens_revoked=API.limited(after=9, times=1), strikes=(Status(500, TOKEN.limited(after=1, times=1)),)
+)
 WITHOUT_NAMES = Rewrite({"namespace": None, "name": None}, tag=None)
 WITHOUT_DETAILS = Rewrite(dict.fromkeys(("author", "updatedAt", "createdAt", "manifest", "cosignSigned"), MISSING))
 WITH_ODD_DETAILS = Rewrite({name: [1] for name in ("author", "updatedAt", "manifest", "cosignSigned")})
@@ -122,6 +125,7 @@ SURVIVED = [
     Case("ghosts", Faults(ghosts=EVERY_CALL)),
     Case("cursors that count rows", Faults(positional_cursors=EVERY_CALL)),
     Case("a 401 for one path at one moment", Faults(strikes=(Status(401, tags_of(BROKEN, times=1)),))),
+    Case("the token server fails for a moment in mid-run", RENEWED_AT_THE_SECOND_TRY),
     Case("settings fail for a moment", Faults(strikes=(Status(500, SETTINGS.limited(after=1, times=1)),))),
     Case("no dtrHost", Faults(settings_without_host=EVERY_CALL)),
     Case("other fields are missing", Faults(rewrites=(WITHOUT_DETAILS,))),
@@ -365,6 +369,26 @@ def test_a_repository_behind_a_missing_name_keeps_its_findings(
     assert run["findings"]["open"] == 1
     assert audited.findings()["team/s03:unsigned"]["state"] == "OPEN"
     assert any("without a name" in warning for warning in run["warnings"])
+    assert run["status"] == "NOT_REVIEWED"
+    assert "team/s03" in " ".join(run["incomplete_because"])
+
+
+def test_a_repository_that_turns_nameless_in_mid_run_is_not_removed(
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
+) -> None:
+    registry.push("team", "s03", "unsigned")
+    audited.audit()
+
+    def turn_nameless(_: object) -> None:
+        strikes = (Status(404, tags_of("team/s03"), code="NO_SUCH_REPOSITORY"),)
+        dtr.faults = Faults(strikes=strikes, rewrites=(Rewrite({"name": ""}, tag=None, path="team/s03"),))
+
+    end = dtr.on_request(turn_nameless, "/api/v0/repositories/team/s03/tags")
+    run = audited.audit()
+    end()
+    assert run["status"] == "NOT_REVIEWED"
+    assert run["repositories"]["removed"] == 0
+    assert audited.findings()["team/s03:unsigned"]["state"] == "OPEN"
 
 
 def test_a_signature_whose_image_was_not_read_is_unknown(

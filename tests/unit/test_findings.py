@@ -131,6 +131,12 @@ def test_news_keeps_the_run_that_made_it_whatever_happens_later() -> None:
     assert [(move.news, move.run_id) for move in again.unannounced] == [(News.OPENED, FIRST.run_id)]
 
 
+def test_a_second_change_is_news_of_its_own() -> None:
+    changed = after([judged(Verdict.MISMATCHED)], announced(opened()), NEXT)
+    again = after([judged(Verdict.UNSIGNED)], changed, Moment("20261124T030000Z", AT + timedelta(days=2)))["1.0"]
+    assert [(move.news, move.run_id) for move in again.unannounced] == [(News.CHANGED, "20261124T030000Z")]
+
+
 def test_a_resolution_that_is_told_late_is_told_as_it_was() -> None:
     closed = after([], announced(opened()), NEXT)
     again = after([judged(Verdict.UNSIGNED)], closed, Moment("20261124T030000Z", AT + timedelta(days=2)))["1.0"]

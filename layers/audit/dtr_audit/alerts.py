@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .findings import FindingSpool, FindingsTable
@@ -149,9 +150,8 @@ class Alerts:
                 )
                 published += 1
                 # Message by message: whatever ends the run here, what was told before is not told again.
-                for namespace in namespaces:
-                    told = pending.findings.at(pending.namespaces[namespace].places)
-                    self._findings.mark_announced(told, threads=self._threads)
+                places_told = chain.from_iterable(pending.namespaces[namespace].places for namespace in namespaces)
+                self._findings.mark_announced(pending.findings.at(places_told), threads=self._threads)
             if published:
                 self._runs.note_digest(now)
         finally:
@@ -282,6 +282,8 @@ class _Composer:
             "repository": str(finding.repository),
             "tag": finding.tag,
             "digest": finding.digest,
+            "state": str(finding.state),
+            "run_id": move.run_id,
             "verdict": str(finding.verdict),
             "reason": clean(finding.reason, LINE_LENGTH),
             "resolution": move.resolution,
@@ -390,11 +392,12 @@ class _Composer:
                 lines.append(f"  {owner}  ({open_by_namespace.get(owner, 0)} open)")
             name = f"    {item['repository']}:{item['tag']}"
             if news is News.RESOLVED:
-                lines.append(f"{name}  ({item['resolution']})")
+                since = "; open again" if item["state"] == State.OPEN else ""
+                lines.append(f"{name}  ({item['resolution']}{since})")
                 continue
             pushed = f"pushed {item['pushed_at'] or 'at an unknown time'} by {item['author'] or 'an unknown account'}"
             lines += [
-                f"{name}  {item['verdict']}",
+                f"{name}  {item['verdict']}" + ("" if item["state"] == State.OPEN else "; resolved since"),
                 f"      {item['reason']}",
                 f"      {item['digest'] or 'digest unknown'}",
                 f"      {pushed}",

@@ -43,6 +43,7 @@ from .text import clean
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
+DRAIN_SECONDS = 20.0  # of those at most, to write down what had been read in time
 LAST_SECONDS = 5.0  # of those, to put down that all is said
 LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended from outside
 PROGRESS_SECONDS = 10.0
@@ -106,8 +107,6 @@ def audit(
     ends_at = time.monotonic() + seconds
     runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
     if runs.is_finished(request.run_id):
-        # Its first delivery may have died between its last word and this.
-        runs.release_lease(owner)
         return None
     attempt = uuid.uuid4().hex
     runs.take_lease(owner, attempt, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
@@ -126,7 +125,7 @@ def audit(
     finally:
         one.close()
     # Not after a crash: the lease then keeps others away until whatever is left of this invocation is dead for certain.
-    runs.release_lease(owner)
+    runs.release_lease(attempt)
     return run
 
 
@@ -187,6 +186,8 @@ def examine(
             if time.monotonic() >= stop_at:
                 late = True
                 stop.set()
+            if time.monotonic() >= stop_at + DRAIN_SECONDS:
+                break
             try:
                 result = results.get(block=not late, timeout=min(1.0, max(0.05, stop_at - time.monotonic())))
             except queue.Empty:
@@ -383,8 +384,9 @@ class _OneRun:
         if tally.listing.problem:
             self._incomplete(tally.listing.problem)
         if tally.listing.ghosts:
+            noun = "repository" if tally.listing.ghosts == 1 else "repositories"
             tally.warnings.append(
-                f"the registry lists {tally.listing.ghosts} repositories without a name; they were passed over"
+                f"the registry lists {tally.listing.ghosts} {noun} without a name, which cannot be asked for and was passed over"
             )
         missing = sorted(set(self._request.namespaces) - tally.namespaces)
         if missing and not tally.listing.problem:
@@ -437,9 +439,10 @@ class _OneRun:
         """Tell repositories that were deleted meanwhile from those that are listed and yet answer 404."""
         again = Listing()
         still = self._in_time(lambda: {one for one in registry.repositories(again) if one in gone})
-        if again.problem:
+        unseen = again.problem or ("repositories without a name are listed, and it may be one" if again.ghosts else "")
+        if unseen:
             for repository, problem in gone.items():
-                self._unreadable(repository, f"{problem}; whether it still exists could not be seen: {again.problem}")
+                self._unreadable(repository, f"{problem}; whether it still exists could not be seen: {unseen}")
             return
         for repository in gone.keys() - still:
             self._tally.repositories.removed += 1
@@ -490,7 +493,9 @@ class _OneRun:
         self._archive.put_record(run)
         self._runs.record(run, rows=places.rows, record=places.record)
         if self._request.alerts:
+            self._runs.confirm_lease(self._attempt)
             self._announce(run, places)
+        self._runs.confirm_lease(self._attempt)
         self._runs.finish(run.run_id, now=self._now())
         logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
         return run
@@ -508,6 +513,7 @@ class _OneRun:
         # Behind a name that is missing any repository may hide.
         all_listed = proven and not tally.listing.problem and not tally.listing.ghosts
         removed: set[Repository] = set()
+        hidden = ""
         for repository, first_seen in self._findings.open():
             if tally.is_examined.get(repository) or repository in removed:
                 continue
@@ -521,6 +527,14 @@ class _OneRun:
                 tally.holding_news += len(closed)
             else:
                 tally.count_open(repository, first_seen)
+                may_hide = tally.listing.ghosts and repository not in tally.is_examined
+                if may_hide and self._request.covers(repository) and not hidden:
+                    hidden = str(repository)
+        if hidden:
+            self._incomplete(
+                f"the registry lists {tally.listing.ghosts} repositories without a name, and {hidden}, which has open findings, "
+                "not at all: it may be one of them. Look for it in the registry's own console"
+            )
 
     def _explain(self) -> None:
         """Put what stands in the way of an answer into words."""

@@ -65,7 +65,6 @@ class CredentialSource(Protocol):
 class Listing:
     """What is known of a list of repositories once it has been read; filled while it is iterated."""
 
-    listed: int = 0
     ghosts: int = 0  # entries without a name, as old servers have been seen to list
     # '': read to its end, and the registry's own count agrees
     problem: str = "the list of repositories was not read to its end"
@@ -284,11 +283,17 @@ class DtrClient:
                 self._renew_locked()
 
     def _renew_locked(self) -> None:
-        if self._take_token() is None:
+        if not self._by_token:
+            if self._refetch():
+                self._use_basic()
             return
-        if self._refetch() and self._take_token() is None:
+        refusal = self._take_token()
+        if refusal is not None and refusal.status != 401:
+            # A fault of the moment says nothing about the credentials.
+            refusal = self._take_token()
+        if refusal is None or (self._refetch() and self._take_token() is None):
             return
-        self._refuse("the registry gives no new token any more")
+        self._refuse(f"the registry gives no new token any more ({refusal.status})")
 
     def _renew_secret(self, generation: int) -> None:
         with self._lock:
@@ -347,7 +352,6 @@ class DtrClient:
                         entries.add(repository)
                         if repository not in found:
                             found.add(repository)
-                            listing.listed += 1
                             yield repository
                     if len(found) > REPOSITORIES:
                         raise RegistryError(f"it lists more than {REPOSITORIES} repositories")

@@ -1,6 +1,6 @@
 """The findings of a registry, and how they move: opened, changed, resolved, announced.
 
-The moves are pure functions; FindingsTable keeps the result. Only the holder of the registry's lease writes, and every write
+The moves are pure functions; FindingsTable keeps the result. Runs of one registry are kept apart by its lease, and every write
 puts a whole item computed from what was read, so doing it twice changes nothing.
 """
 
@@ -162,7 +162,8 @@ def resolve(finding: Finding, resolution: str, moment: Moment) -> Finding:
 def _pending(pending: tuple[Transition, ...], move: Transition) -> tuple[Transition, ...]:
     """Add a move to what is not announced yet, so that the sum stays true: never opened twice, or resolved twice."""
     if move.news is News.CHANGED:
-        return pending or (move,)
+        # What changed last is told; what is to be told as opened is told as it is now anyway.
+        return (move,) if not pending or pending[0].news is News.CHANGED else pending
     moves = (*(one for one in pending if one.news is not News.CHANGED), move)
     # There and back again before anyone heard of it: the first move says it all. It may have been told already, by a
     # run that died before it could note so, and is told again under its own id.

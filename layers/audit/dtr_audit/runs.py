@@ -57,7 +57,7 @@ class RunsTable:
             ) from None
 
     def confirm_lease(self, attempt: str) -> None:
-        """See that no other attempt has taken the lease over; raises LeaseHeldError if one has.
+        """See that the lease is still this attempt's; raises LeaseHeldError if it is not.
 
         A queue that delivers an event twice can start the same owner twice.
         """
@@ -65,18 +65,17 @@ class RunsTable:
         held: Mapping[str, Any] = found.get("Item", {})
         if held.get("attempt") != attempt:
             raise LeaseHeldError(
-                f"registry {self._registry}: another attempt at this run has taken over; this one writes nothing more"
+                f"registry {self._registry}: another attempt has taken this run over, or its time is up; this one ends here"
             )
 
-    def release_lease(self, owner: str) -> None:
-        """Give the registry free, if it is still this owner's."""
+    def release_lease(self, attempt: str) -> None:
+        """Give the registry free, if it is still this attempt's."""
         try:
             self._client.delete_item(
                 TableName=self._table,
                 Key=self._key(_LEASE),
-                ConditionExpression="#owner = :owner",
-                ExpressionAttributeNames={"#owner": "owner"},
-                ExpressionAttributeValues={":owner": owner},
+                ConditionExpression="attempt = :attempt",
+                ExpressionAttributeValues={":attempt": attempt},
             )
         except ClientError as error:
             if not is_condition_failure(error):
