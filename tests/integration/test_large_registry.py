@@ -27,7 +27,7 @@ def test_three_hundred_repositories_are_read_to_the_last_tag(stack: Stack) -> No
         namespace, name = f"team-{number % 7}", f"service.{number}"
         for tag in range(choice.randint(1, 250) if number else 250):
             image = f"{namespace}/{name}:1.{tag}"
-            truth[image] = choice.choice(("SIGNED",) * 98 + ("UNSIGNED", "MISMATCHED"))
+            truth[image] = choice.choice(("SIGNED",) * 198 + ("UNSIGNED", "MISMATCHED"))
             registry.push(namespace, name, f"1.{tag}")
             if truth[image] != "UNSIGNED":
                 registry.sign(namespace, name, f"1.{tag}")

@@ -75,7 +75,6 @@ NEEDED = {
     "put_item": "dynamodb:PutItem",
     "update_item": "dynamodb:UpdateItem",
     "delete_item": "dynamodb:DeleteItem",
-    "transact_write_items": "dynamodb:UpdateItem",  # a transaction needs the rights of what is in it: updates
     "batch_write_item": "dynamodb:BatchWriteItem",
     "list_objects_v2": "s3:ListBucket",
     "put_object": "s3:PutObject",

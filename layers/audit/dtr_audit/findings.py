@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SHARDS = 8  # of each index: one registry's findings never share one partition
 BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
-TRANSACTION_ITEMS = 100  # and of one TransactWriteItems
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
 
@@ -253,31 +252,11 @@ class FindingsTable:
         with ThreadPoolExecutor(max_workers=threads) as pool:
             rest = iter(findings)
             # In handfuls, so that not all of them are held at once.
-            while batches := [
-                batch for batch in (tuple(islice(rest, TRANSACTION_ITEMS)) for _ in range(threads)) if batch
-            ]:
-                for _ in pool.map(self._mark_together, batches):
+            while handful := tuple(islice(rest, 64 * threads)):
+                for _ in pool.map(self._mark_announced, handful):
                     pass
 
-    def _mark_together(self, findings: tuple[Finding, ...]) -> None:
-        updates = [self._mark(finding) for finding in findings]
-        try:
-            self._client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "TransactionCanceledException":
-                raise
-            # One of them has moved since, or the table is busy: then each for itself.
-            for update in updates:
-                self._mark_alone(update)
-
-    def _mark_alone(self, update: Any) -> None:
-        try:
-            self._client.update_item(**update)
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
-
-    def _mark(self, finding: Finding) -> Any:
+    def _mark_announced(self, finding: Finding) -> None:
         update = "REMOVE unannounced, unannounced_shard"
         values: dict[str, Any] = {":seen": finding.last_changed, ":news": _to_fields(finding)["unannounced"]}
         if finding.state is State.RESOLVED:
@@ -285,13 +264,17 @@ class FindingsTable:
             expires = datetime.fromisoformat(finding.last_changed) + timedelta(days=self._resolved_days)
             update = f"SET expires_at = :expires {update}"
             values[":expires"] = int(expires.timestamp())
-        return {
-            "TableName": self._table,
-            "Key": {"pk": self._partition(finding.repository), "sk": finding.tag},
-            "UpdateExpression": update,
-            "ConditionExpression": "last_changed = :seen AND unannounced = :news",
-            "ExpressionAttributeValues": values,
-        }
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": self._partition(finding.repository), "sk": finding.tag},
+                UpdateExpression=update,
+                ConditionExpression="last_changed = :seen AND unannounced = :news",
+                ExpressionAttributeValues=values,
+            )
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
 
     def _partition(self, repository: Repository) -> str:
         return f"{self._registry}#{repository}"
