@@ -745,6 +745,7 @@ def test_many_clients_at_once_each_get_their_answers(bench: Bench) -> None:
 
 
 def test_stopping_ends_idle_slow_and_endless_connections_at_once(bench: Bench) -> None:
+    before = set(threading.enumerate())
     dtr = DtrServer(a_registry())
     with ExitStack() as stack:
         stack.enter_context(dtr)
@@ -760,7 +761,8 @@ def test_stopping_ends_idle_slow_and_endless_connections_at_once(bench: Bench) -
         begun = time.monotonic()
         dtr.stop()
         assert time.monotonic() - begun < 3
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dtr-")]
+    begun_here = set(threading.enumerate()) - before
+    assert not [thread for thread in begun_here if thread.name.startswith("dtr-")]
 
 
 def test_a_server_that_is_not_running_says_so() -> None:

@@ -209,6 +209,8 @@ class Transport:
                 body += chunk
                 if len(body) > BODY_BYTES:
                     raise RegistryError(f"GET {path}: the answer is larger than {BODY_BYTES // 1024**2} MiB")
+                if inflate and inflate.unused_data:
+                    raise RegistryError(f"GET {path}: the answer goes on after the end of its gzip stream")
                 if self._clock.monotonic() - started > ANSWER_SECONDS:
                     raise RegistryError(f"GET {path}: the answer did not end within {ANSWER_SECONDS:.0f} s")
                 self._seconds_left(path)
@@ -284,7 +286,7 @@ def _retry_after(answer: Answer) -> float:
         return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
