@@ -53,7 +53,8 @@ def invoke(
         seconds=stack.function_timeout(logical_id) if seconds is None else seconds,
         request_id=request_id or str(uuid.uuid4()),
     )
-    with _environment({**stack.function_environment(logical_id), **(environment or {})}):
+    region = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), stack.region)
+    with _environment({**region, **stack.function_environment(logical_id), **(environment or {})}):
         return load_handler(*stack.handler_path(logical_id))(event, context)
 
 

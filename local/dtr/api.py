@@ -85,6 +85,7 @@ class Profile:
     cosign: bool = True
     create_repository_on_push: bool = False
     report_analytics: bool = False
+    scanning_enabled: bool = True
     scan_databases_failed: bool = False
     replica_id: str = "a5f2c0d8e913"
     settings: Mapping[str, Any] = field(default_factory=lambda: SENSITIVE_SETTINGS)
@@ -332,6 +333,7 @@ class DtrApi:
             "dtrHost": self._dtr_host,
             "createRepositoryOnPush": self._profile.create_repository_on_push,
             "reportAnalytics": self._profile.report_analytics,
+            "scanningEnabled": self._profile.scanning_enabled,
             **self._profile.settings,
         }
         if "settings_without_host" in call.struck.names:

@@ -192,9 +192,13 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Gzipped:
-    """Compress the body whether or not the client accepts it, as a proxy may: no lie, just `Content-Encoding: gzip`."""
+    """Compress the body whether or not the client accepts it, as a proxy may: no lie, just `Content-Encoding: gzip`.
+
+    The compressed body may be `followed_by` bytes that are no part of it.
+    """
 
     calls: Calls = EVERY_CALL
+    followed_by: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +467,7 @@ def spoiled(response: Response, struck: Struck) -> Response:
                 )
             case Gzipped():
                 headers = (*response.headers, ("Content-Encoding", "gzip"))
-                response = replace(response, body=gzip.compress(response.body, 1), headers=headers)
+                response = replace(response, body=gzip.compress(response.body, 1) + strike.followed_by, headers=headers)
             case Cookies():
                 response = replace(response, headers=(*response.headers, *_COOKIES))
             case _:

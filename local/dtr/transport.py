@@ -33,6 +33,7 @@ class Request:
     method: str
     target: str
     headers: dict[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
@@ -284,10 +285,10 @@ class _Reader:
             raise ConnectionAbortedError(f"not an HTTP request: {first[:80]!r}") from None
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         length = headers.get("content-length", "0")
-        self._skip(int(length) if length.isdecimal() else 0)
+        body = self._take(int(length) if length.isdecimal() else 0)
         connection = headers.get("connection", "").lower()
         keep_alive = connection == "keep-alive" if version == "HTTP/1.0" else connection != "close"
-        return Request(method, target, headers), keep_alive
+        return Request(method, target, headers, body), keep_alive
 
     def _until(self, end: bytes) -> bytes | None:
         searched = 0
@@ -301,13 +302,15 @@ class _Reader:
         del self._buffer[: found + len(end)]
         return head
 
-    def _skip(self, length: int) -> None:
+    def _take(self, length: int) -> bytes:
         if length > MAXIMUM_REQUEST_BODY:
             raise ConnectionAbortedError("the request's body is too long")
         while len(self._buffer) < length:
             if not self._receive():
                 raise ConnectionAbortedError("the request's body ends early")
+        body = bytes(self._buffer[:length])
         del self._buffer[:length]
+        return body
 
     def _receive(self) -> bool:
         received = self._connection.recv(65_536)

@@ -8,7 +8,7 @@ import os
 import secrets
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -115,13 +115,22 @@ class Workstation:
             self.docker("trust", "key", "generate", f"--dir={directory}", user)
         return public_key
 
+    def shell(self, user: str, lines: Sequence[str]) -> str:
+        """Run a shell's lines in the folder of the user's client bundle, as UCP_USER, and give what they printed."""
+        certificate, _ = self.make_bundle(user)
+        environment = {"UCP_USER": user, "SSL_CERT_FILE": str(self._ca_directory / "ca.crt")}
+        command = ["/bin/sh", "-euc", "\n".join(lines)]
+        return self._execute(command, certificate.parent, environment).decode("utf-8", "replace")
+
     def _run(self, part: Part, *arguments: str) -> bytes:
-        command = [executable_path(part), *arguments]
+        return self._execute([executable_path(part), *arguments], self._directory, {})
+
+    def _execute(self, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> bytes:
         try:
             done = subprocess.run(
                 command,
-                cwd=self._directory,
-                env=self._environment,
+                cwd=directory,
+                env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,  # whoever asks for a passphrase gets none and fails at once
                 capture_output=True,
                 timeout=TOOL_SECONDS,

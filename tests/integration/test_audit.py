@@ -1,12 +1,15 @@
 """The audit through its real parts: the function, the template's resources, and a registry over TLS."""
 
+import itertools
 import json
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 import pytest
+from dtr_audit.audit import REPORT_SECONDS
 from dtr_audit.errors import LeaseHeldError
 from dtr_audit.runs import RunsTable
 
@@ -22,6 +25,43 @@ ROW_KEYS = {
     "signed_domain", "signers", "cosign_signed", "artifact", "exception_id", "author", "pushed_at", "media_type",
     "rule_id", "run_id", "audited_at",
 }  # fmt: skip
+
+
+PATIENCE_SECONDS = 60.0  # for what takes a moment, on a machine that has other things to do
+
+
+class HeldTime:
+    """The time that an audit goes by: it stands still until the test lets the time for reading be over."""
+
+    SECONDS = 600.0
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def run_out(self) -> None:
+        self.now += self.SECONDS - REPORT_SECONDS + 1.0
+
+
+@pytest.fixture
+def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
+    held = HeldTime()
+    monkeypatch.setattr("dtr_audit.audit.time", held)
+    monkeypatch.setattr("dtr_audit.transport.time", held)
+    return held
+
+
+def await_findings(audited: Audited, number: int) -> None:
+    """Wait until the audit has taken so many findings down."""
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while len(audited.findings()) < number:
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
 
 
 def sign(registry: InMemoryRegistry, *images: str) -> None:
@@ -281,10 +321,11 @@ def test_a_second_attempt_that_takes_over_silences_the_first(
     """A queue that delivers an event twice starts the same owner twice."""
     push(registry, "web/shop:1")
     runs = RunsTable(boto3.resource("dynamodb").meta.client, audited.stack.outputs["RunsTableName"], audited.name)
-    dtr.on_request(
-        lambda _: runs.take_lease("same", "second", "20261101T030000Z", now=datetime.now(UTC), seconds=60),
-        "/api/v0/repositories/web/shop/tags",
-    )
+
+    def take_over(_: Request) -> None:
+        runs.take_lease("same", "second", "20261101T030000Z", now=datetime.now(UTC), seconds=60)
+
+    dtr.on_request(take_over, "/api/v0/repositories/web/shop/tags")
     with pytest.raises(LeaseHeldError, match="another attempt"):
         audited.audit(request_id="same")
     assert audited.keys("findings") == audited.keys("runs") == []
@@ -320,15 +361,25 @@ def test_what_opens_and_closes_before_it_is_told_says_how_it_stands(
 
 
 def test_a_thread_left_waiting_changes_nothing_when_its_answer_comes(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime
 ) -> None:
     push(registry, "web/shop:1", "web/late:1")
-    dtr.faults = Faults(strikes=(Slow(tags_of("web/late"), delay=3.0),))
-    run = audited.audit(seconds=2.0)
+    may_answer = threading.Event()
+
+    def answer_late(_: Request) -> None:
+        await_findings(audited, 1)
+        held_time.run_out()
+        may_answer.wait(PATIENCE_SECONDS)
+
+    dtr.on_request(answer_late, "/api/v0/repositories/web/late/tags")
+    run = audited.audit(seconds=held_time.SECONDS)
     assert run["repositories"]["audited"] == 1
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("examine-")]
-    for thread in threads:
-        thread.join(timeout=10)
+    waiting = [thread for thread in threading.enumerate() if thread.name.startswith("examine-")]
+    assert waiting
+    may_answer.set()
+    for thread in waiting:
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
     assert set(audited.findings()) == {"web/shop:1"}
 
 
@@ -431,6 +482,22 @@ def test_each_namespace_gets_its_own_news_if_asked_for(audited: Audited, registr
     assert len({message.body["id"] for message in messages}) == 2
 
 
+def test_a_teams_own_message_names_no_repository_of_another(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    push(registry, "web/shop:1", "web/broken:1", "hidden/plan:1")
+    dtr.faults = Faults(strikes=(Status(500, tags_of("web/broken")), Status(500, tags_of("hidden/plan"))))
+    audited.audit(ALERT_GROUPING="namespace")
+    (team,) = (message for message in audited.messages() if message.attributes.get("namespaces") == ["web"])
+    assert team.attributes["complete"] == "false"
+    own, others = team.body["incomplete_because"]
+    assert own.startswith("web/broken could not be read to the end: GET ")
+    assert others.startswith("and 1 reason elsewhere in the registry")
+    texts = [team.text, *(mail.text for mail in audited.mails() if mail.attributes.get("namespaces") == ["web"])]
+    assert len(texts) == 2
+    assert all("web/broken" in text and "hidden" not in text for text in texts)
+
+
 def test_a_team_that_filters_for_its_namespace_gets_the_common_digest(
     audited: Audited, registry: InMemoryRegistry
 ) -> None:
@@ -456,8 +523,21 @@ def test_the_mail_tells_what_whose_when_and_how_to_fix_it(audited: Audited, regi
     assert f"docker push {audited.server.host}/web/shop:1" in mail.text
 
 
+def test_the_fix_of_a_list_of_images_keeps_all_its_platforms(audited: Audited, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1", media_type="application/vnd.docker.distribution.manifest.list.v2+json")
+    audited.audit()
+    (mail,) = audited.mails()
+    (row,) = audited.rows("20261101T030000Z")
+    assert f"--sha256 {row['digest'].removeprefix('sha256:')} {audited.server.host}/web/shop 1 " in mail.text
+    assert f"docker push {audited.server.host}" not in mail.text
+    assert audited.findings()["web/shop:1"]["media_type"] == row["media_type"]
+    push(registry, "web/shop:1")
+    audited.audit()
+    assert audited.findings()["web/shop:1"]["media_type"] == "application/vnd.docker.distribution.manifest.v2+json"
+
+
 def test_a_run_stops_in_time_says_so_and_keeps_what_it_has(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime
 ) -> None:
     for number in range(30):
         push(registry, f"web/s{number}:1")
@@ -465,8 +545,9 @@ def test_a_run_stops_in_time_says_so_and_keeps_what_it_has(
     audited.messages()
     for number in range(30):
         sign(registry, f"web/s{number}:1")
-    dtr.faults = Faults(strikes=(Slow(ALL_TAGS, delay=0.25),))
-    run = audited.audit(seconds=2.0, CONCURRENCY="2")
+    asked = itertools.count(1)
+    dtr.on_request(lambda _: held_time.run_out() if next(asked) == 10 else None, "/api/v0/repositories/*/tags")
+    run = audited.audit(seconds=held_time.SECONDS, CONCURRENCY="2")
     assert run["status"] == "NOT_REVIEWED"
     assert 0 < run["repositories"]["audited"] < 30
     assert run["repositories"]["unreadable"] == 0
@@ -477,18 +558,24 @@ def test_a_run_stops_in_time_says_so_and_keeps_what_it_has(
     assert message.attributes["event"] == "audit_incomplete"
 
 
-@pytest.mark.parametrize("slow", [Slow(tags_of("web/s0"), head_pause=0.3), Slow(tags_of("web/s0"), body_pause=0.3)])
+@pytest.mark.parametrize("slow", [Slow(tags_of("web/s0"), head_pause=1.0), Slow(tags_of("web/s0"), body_pause=1.0)])
 def test_one_answer_that_never_ends_does_not_outlast_the_time(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, slow: Slow
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, slow: Slow
 ) -> None:
     for number in range(5):
         push(registry, f"web/s{number}:1")
-        sign(registry, f"web/s{number}:1")
     dtr.faults = Faults(strikes=(slow,))
-    began = datetime.now(UTC)
-    run = audited.audit(seconds=4.0)
-    assert (datetime.now(UTC) - began).total_seconds() < 10
-    assert run["status"] == "NOT_REVIEWED"
+
+    def let_the_others_go_first(_: Request) -> None:
+        await_findings(audited, 4)
+        held_time.run_out()
+
+    dtr.on_request(let_the_others_go_first, "/api/v0/repositories/web/s0/tags")
+    began = time.monotonic()
+    run = audited.audit(seconds=held_time.SECONDS)
+    assert time.monotonic() - began < PATIENCE_SECONDS, "it takes one second a byte to wait for the end of that answer"
+    assert run["complete"] is False
+    assert any("time limit" in reason for reason in run["incomplete_because"])
     assert run["repositories"]["audited"] == 4
 
 

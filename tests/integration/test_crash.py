@@ -9,6 +9,7 @@ from botocore.client import BaseClient
 from dtr_audit import archive
 from dtr_audit.audit import audit
 from dtr_audit.clients import AwsClients
+from dtr_audit.errors import LeaseHeldError
 from dtr_audit.request import AuditRequest
 from dtr_audit.settings import Settings
 
@@ -25,15 +26,16 @@ class Cut(BaseException):
 
 
 class Scissors:
-    """Cut after the n-th call to AWS; 0 is never."""
+    """Cut after the n-th call to AWS (0 is never), or after the first of one operation ('' is none)."""
 
     def __init__(self) -> None:
         self.after = 0
+        self.operation = ""
         self.calls: list[str] = []
 
     def count(self, operation: str) -> None:
         self.calls.append(operation)
-        if len(self.calls) == self.after:
+        if len(self.calls) == self.after or operation == self.operation:
             raise Cut(operation)
 
 
@@ -115,6 +117,7 @@ EXPECTED = {
     ("resolved", "team/old:3"),
 }
 OPEN = {"web/shop:3", "web/new:1", "web/till:1", "web/till:2", "web/till:3", "team/api:1", "team/api:2", "team/api:3"}
+RESOLVED = len([image for news, image in EXPECTED if news == "resolved"])
 TAGS = 3 + 3 + 3 + 1 - 1
 
 
@@ -173,7 +176,8 @@ def test_a_run_cut_off_after_any_call_to_aws_is_made_good_by_its_retry(
                 assert cut_after - SLICES <= len(scissors.calls) < cut_after
                 assert len(scissors.calls) > 30
             # Lambda delivers the event once more, with the same request id.
-            story.night(2, owner="second")
+            run = story.night(2, owner="second")
+            assert run is None or run.findings.resolved == RESOLVED
             assert check(story) in ({1, 2} if is_cut else {1})
             # The morning after, nothing is left to say; whatever lease was left behind has run out.
             expire_lease(story)
@@ -204,8 +208,56 @@ def test_a_run_cut_off_and_never_retried_is_made_good_by_the_next(
         story.end()
 
 
+@pytest.fixture
+def story(stack: Stack, scissors: Scissors, clients: AwsClients) -> Iterator[Story]:
+    story = Story(stack, scissors, clients)
+    yield story
+    story.end()
+
+
+@pytest.mark.parametrize("asked", [{}, {"namespaces": ["web"]}])
+def test_a_run_by_hand_that_is_cut_off_and_retried_is_the_same_run(story: Story, asked: dict[str, Any]) -> None:
+    story.scissors.operation = "PutObject"  # the first part of the rows is written
+    with pytest.raises(Cut):
+        story.audited.audit(asked, request_id="by hand")
+    story.scissors.operation = ""
+    (left,) = story.audited.keys("findings")
+    run = story.audited.audit(asked, request_id="by hand")
+    keys = story.audited.keys("findings")
+    assert left in keys
+    assert {key.rsplit("-", 1)[0] for key in keys} == {left.rsplit("-", 1)[0]}
+    assert len(story.audited.verdicts(run["run_id"])) == run["tags"]["audited"] > 0
+    another = story.audited.audit(asked, request_id="by hand")
+    assert another["run_id"] != run["run_id"], "what is asked for once more, after it was done, is another run"
+
+
+def test_a_run_by_hand_that_was_done_when_it_was_cut_off_is_not_made_again(story: Story) -> None:
+    asked = {"alerts": False}
+    story.scissors.operation = "UpdateItem"  # it is noted that the run is finished
+    with pytest.raises(Cut):
+        story.audited.audit(asked, request_id="by hand")
+    story.scissors.operation = ""
+    (record,) = story.audited.keys("runs")
+    answer = story.audited.audit(asked, request_id="by hand")
+    assert answer == {"run_id": record.split("/")[-1].removesuffix(".json"), "finished_before": True}
+
+
+def test_a_run_by_hand_of_somebody_else_is_a_run_of_its_own(story: Story) -> None:
+    story.scissors.operation = "PutObject"
+    with pytest.raises(Cut):
+        story.audited.audit({}, request_id="by hand")
+    story.scissors.operation = ""
+    with pytest.raises(LeaseHeldError):
+        story.audited.audit({}, request_id="somebody else's")
+    expire_lease(story)
+    run = story.audited.audit({}, request_id="somebody else's")
+    assert len({key.rsplit("-", 1)[0] for key in story.audited.keys("findings")}) == 2
+    assert len(story.audited.rows(run["run_id"])) == run["tags"]["audited"]
+
+
 def expire_lease(story: Story) -> None:
-    """Let the time pass after which the dead run's lease holds nobody off."""
-    story.clients.dynamodb.delete_item(
-        TableName=story.settings.runs_table, Key={"pk": story.audited.name, "sk": "#lease"}
-    )
+    """Let the time pass after which a dead run's lease holds nobody off."""
+    table, key = story.settings.runs_table, {"pk": story.audited.name, "sk": "#lease"}
+    left = story.clients.dynamodb.get_item(TableName=table, Key=key).get("Item")
+    if left:
+        story.clients.dynamodb.put_item(TableName=table, Item={**left, "until": "2000-01-01T00:00:00.000Z"})

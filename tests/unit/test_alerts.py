@@ -130,7 +130,7 @@ def announce(
     alerts.announce(
         one or run(),
         Standing({"web": 1}, "2026-11-22T03:00:00.000Z"),
-        Places("s3://bucket/findings/x-", "s3://bucket/runs/x.json"),
+        Places("s3://bucket/findings/x-", "s3://bucket/runs/x.json", ""),
         expected=len(findings.pending) if expected is None else expected,
         now=NOW,
         until=until,
@@ -246,6 +246,33 @@ def test_the_mail_says_first_that_an_audit_is_no_pass() -> None:
     assert "namespaces" not in message["MessageAttributes"]
 
 
+def test_one_is_spoken_of_in_the_singular_and_more_in_the_plural() -> None:
+    def said(number: int) -> str:
+        one = run(
+            repositories=RepositoryCounts(listed=number, audited=number),
+            tags=TagCounts(unsigned=number, artifacts=number),
+            findings=FindingCounts(open=number),
+        )
+        (message,) = announce(Findings([]), one, runs=Runs(), reminder_days=1)
+        return str(json.loads(message["Message"])["email"] + message["Subject"])
+
+    one, two = said(1), said(2)
+    for text in (
+        "1 of 1 repository read; 1 image tag, 1 of them",
+        "1 more tag holds a signature (Cosign), no image, and is not judged.",
+        "1 finding is open, ",
+        "1 finding is still open",
+    ):
+        assert text in one
+    for text in (
+        "2 of 2 repositories read; 2 image tags, 2 of them",
+        "2 more tags hold signatures (Cosign), no images, and are not judged.",
+        "2 findings are open, ",
+        "2 findings are still open",
+    ):
+        assert text in two
+
+
 def test_a_registry_proven_empty_is_called_so() -> None:
     one = run(status=Status.NOT_A_FINDING, tags=TagCounts(), findings=FindingCounts())
     move = Transition(News.RESOLVED, "20261122T030000Z", "2026-11-01T03:00:00.000Z", "repository removed")
@@ -284,6 +311,55 @@ def test_by_namespace_a_registrys_own_trouble_is_a_message_of_its_own() -> None:
     published = announce(Findings([finding()]), one, grouping=AlertGrouping.NAMESPACE)
     events = [message["MessageAttributes"]["event"]["StringValue"] for message in published]
     assert events == ["audit_incomplete", "findings_changed"]
+
+
+def told_reasons(message: dict[str, Any]) -> list[str]:
+    parts = json.loads(message["Message"])
+    reasons: list[str] = json.loads(parts["default"])["incomplete_because"]
+    assert "THE AUDIT IS NOT COMPLETE" in parts["email"]
+    assert all(reason in parts["email"] for reason in reasons)
+    return reasons
+
+
+def test_by_namespace_a_team_reads_its_own_reasons_and_no_repository_of_another() -> None:
+    reasons = ("3 repositories could not be read to the end: web/shop (500); web/till (403); hidden/plan (404)", "time")
+    unreadable = (("web/shop", "500"), ("web/till", "403"), ("hidden/plan", "404"))
+    one = run(incomplete_because=reasons, unreadable=unreadable, repositories=RepositoryCounts(listed=9, unreadable=3))
+    findings = Findings([finding("data"), finding("web")])
+    registry, data, web = announce(findings, one, grouping=AlertGrouping.NAMESPACE)
+    assert told_reasons(registry) == list(reasons)
+    assert told_reasons(data) == ["4 reasons elsewhere in the registry, or about all of it: see the run record"]
+    assert told_reasons(web) == [
+        "web/shop could not be read to the end: 500",
+        "web/till could not be read to the end: 403",
+        "and 2 reasons elsewhere in the registry, or about all of it: see the run record",
+    ]
+    assert "hidden" not in data["Message"] + web["Message"]
+    assert "web" not in data["Message"]
+    (together,) = announce(findings, one)
+    assert told_reasons(together) == list(reasons)
+
+
+def test_by_namespace_a_reason_that_is_a_teams_own_alone_is_all_it_reads() -> None:
+    one = run(
+        incomplete_because=("1 repository could not be read to the end: web/shop (500)",),
+        unreadable=(("web/shop", "500"),),
+        repositories=RepositoryCounts(listed=2, unreadable=1),
+    )
+    _, web = announce(Findings([finding("web")]), one, grouping=AlertGrouping.NAMESPACE)
+    assert told_reasons(web) == ["web/shop could not be read to the end: 500"]
+
+
+def test_by_namespace_repositories_that_nobody_names_may_be_anybodys() -> None:
+    one = run(
+        incomplete_because=("130 repositories could not be read to the end, the first of them: …",),
+        unreadable=tuple((f"data/d{number}", "500") for number in range(100)),
+        repositories=RepositoryCounts(listed=200, unreadable=130),
+    )
+    _, web = announce(Findings([finding("web")]), one, grouping=AlertGrouping.NAMESPACE)
+    (reason,) = told_reasons(web)
+    assert reason.startswith("130 reasons elsewhere")
+    assert "30 of the repositories stand there without their names, and may be yours" in reason
 
 
 def test_what_was_told_before_the_time_was_up_is_not_told_again() -> None:

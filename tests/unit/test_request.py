@@ -22,6 +22,28 @@ def test_a_retried_event_is_the_same_run() -> None:
     assert (first.run_id, first.date, first.scope, first.alerts) == ("20261122T030000Z", "2026-11-22", Scope.FULL, True)
 
 
+@pytest.mark.parametrize("asked", [{}, {"namespaces": ["web"]}])
+def test_a_retried_event_by_hand_is_the_run_that_its_first_attempt_left(asked: dict[str, Any]) -> None:
+    first = AuditRequest.from_event(asked, now=NOW)
+    again = AuditRequest.from_event(asked, now=NOW + timedelta(days=1), earlier=first.run_id)
+    assert first == again
+    assert again.date == "2026-11-22"
+    assert AuditRequest.from_event(asked, now=NOW + timedelta(days=1)) != first
+
+
+def test_a_scheduled_time_decides_whatever_an_earlier_attempt_was_called() -> None:
+    event = {"scheduled_time": "2026-11-22T03:00:00Z"}
+    assert AuditRequest.from_event(event, now=NOW, earlier="20261121T030000Z").run_id == "20261122T030000Z"
+
+
+def test_run_ids_sort_by_their_time_in_every_year() -> None:
+    times = ["0001-01-01T00:00:00Z", "0999-12-31T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+    requests = [AuditRequest.from_event({"scheduled_time": time}, now=NOW) for time in times]
+    ids = [request.run_id for request in requests]
+    assert ids == sorted(ids)
+    assert [request.date for request in requests] == [time[:10] for time in times]
+
+
 def test_the_scheduled_time_is_read_in_its_own_zone() -> None:
     request = AuditRequest.from_event({"scheduled_time": "2026-11-22T23:30:00-05:00"}, now=NOW)
     assert (request.run_id, request.date) == ("20261123T043000Z", "2026-11-23")
@@ -56,6 +78,8 @@ def test_a_partial_run_never_takes_the_place_of_the_full_run_of_its_time() -> No
         ({"scheduled_time": "yesterday"}, "scheduled_time"),
         ({"scheduled_time": "2026-11-22T03:00:00"}, "scheduled_time"),
         ({"scheduled_time": 5}, "scheduled_time"),
+        ({"scheduled_time": "0001-01-01T00:00:00+14:00"}, "scheduled_time"),
+        ({"scheduled_time": "9999-12-31T23:59:59-14:00"}, "scheduled_time"),
         ({"scheduled_time": "<aws.scheduler.scheduled-time>"}, "scheduled_time"),
         ({"namespaces": []}, "namespaces"),
         ({"namespaces": "web"}, "namespaces"),

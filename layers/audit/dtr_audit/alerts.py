@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -100,6 +100,7 @@ class Places:
 
     rows: str
     record: str
+    report: str  # '' where none was written
 
 
 class Alerts:
@@ -177,12 +178,13 @@ class Alerts:
         self, run: Run, standing: Standing, places: Places, pending: PendingNews, now: datetime
     ) -> "Iterator[tuple[Message, Sequence[str]]]":
         """Yield each message with the namespaces whose news it tells."""
-        digest = _Composer(run, standing, places)
+        is_by_namespace = self._grouping is AlertGrouping.NAMESPACE
+        digest = _Composer(run, standing, places, is_by_namespace=is_by_namespace)
         names = sorted(pending.namespaces)
-        size = 1 if self._grouping is AlertGrouping.NAMESPACE else NAMESPACES_OF_A_MESSAGE
+        size = 1 if is_by_namespace else NAMESPACES_OF_A_MESSAGE
         groups = [names[at : at + size] for at in range(0, len(names), size)]
-        # Of a registry's own trouble its namespaces' teams need no word; with one digest a run it stands in there.
-        if not run.complete and not (groups and self._grouping is AlertGrouping.RUN):
+        # A registry's own trouble is told in full to those who see all of it; with one digest a run it stands in there.
+        if not run.complete and not (groups and not is_by_namespace):
             yield digest.message("audit_incomplete", {}), ()
         for group in groups:
             yield digest.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
@@ -209,7 +211,8 @@ class Message:
 class _Composer:
     """Writes the messages of one run: text for people, JSON for machines, both under SNS's limit."""
 
-    def __init__(self, run: Run, standing: Standing, places: Places) -> None:
+    def __init__(self, run: Run, standing: Standing, places: Places, *, is_by_namespace: bool) -> None:
+        self._is_by_namespace = is_by_namespace
         self._run = run
         self._standing = standing
         self._places = places
@@ -250,7 +253,7 @@ class _Composer:
             "severity": self._severity(event, counts),
             "complete": run.complete,
             "empty": run.is_empty,
-            "incomplete_because": _lines(run.incomplete_because),
+            "incomplete_because": self._reasons(namespaces),
             "warnings": _lines(run.warnings),
             "finished_at": iso(run.finished_at),
             "repositories": run.repositories.as_dict(),
@@ -268,7 +271,29 @@ class _Composer:
             ],
             "rows": self._places.rows,
             "record": self._places.record,
+            "report": self._places.report or None,
         }
+
+    def _reasons(self, namespaces: Collection[str]) -> list[str]:
+        """Say why the audit is incomplete: to a namespace's own team only as far as it is known to concern them."""
+        run = self._run
+        if run.complete or not (self._is_by_namespace and namespaces):
+            return _lines(run.incomplete_because)
+        own = [
+            f"{name} could not be read to the end: {why}" for name, why in run.unreadable if _owner(name) in namespaces
+        ]
+        unreadable = run.repositories.unreadable
+        # All unreadable repositories together are one of the run's reasons; here each is one.
+        others = len(run.incomplete_because) - bool(unreadable) + unreadable - len(own)
+        lines = _lines(own)
+        if others:
+            many = _spoken_count(others, "reason", "reasons")
+            line = f"{'and ' if own else ''}{many} elsewhere in the registry, or about all of it: see the run record"
+            unnamed = unreadable - len(run.unreadable)
+            if unnamed:
+                line += f"; {unnamed} of the repositories stand there without their names, and may be yours"
+            lines.append(line)
+        return lines
 
     def _severity(self, event: str, counts: Mapping[str, int]) -> str:
         """Give the rule's own severity where somebody has something to do."""
@@ -319,7 +344,7 @@ class _Composer:
         if document["event"] == "audit_incomplete":
             return f"{head}; the audit could not be completed"
         if document["event"] == "reminder":
-            return f"{head}; {document['findings']['open']} findings are still open"
+            return f"{head}; {_spoken_count(document['findings']['open'], 'finding is', 'findings are')} still open"
         counts = document["counts"]
         parts = [
             f"{counts[News.OPENED]} new" if counts[News.OPENED] else "",
@@ -343,6 +368,7 @@ class _Composer:
             ]
         lines += [
             "WHERE THE REST IS",
+            *([f"  the report:             {document['report']}"] if document["report"] else []),
             f"  every tag of this run:  {document['rows']}*",
             f"  the run record:         {document['record']}",
             "",
@@ -357,15 +383,22 @@ class _Composer:
             lines.append(
                 "The registry is empty: it holds no image. An administrator's account looked, and the counts are 0."
             )
-        read = f"{repositories.audited} of {repositories.listed} repositories were read"
+        listed = _spoken_count(repositories.listed, "repository", "repositories")
+        read = f"{repositories.audited} of {listed} read"
         if repositories.removed:
-            read += f", {repositories.removed} were removed meanwhile"
-        lines.append(f"{read}; {tags.audited} image tags, {tags.failed} of them not signed or not trusted.")
+            read += f", {repositories.removed} removed meanwhile"
+        images = _spoken_count(tags.audited, "image tag", "image tags")
+        lines.append(f"{read}; {images}, {tags.failed} of them not signed or not trusted.")
         if tags.artifacts:
-            lines.append(f"{tags.artifacts} more tags hold signatures (Cosign), no images, and are not judged.")
+            more = _spoken_count(
+                tags.artifacts,
+                "more tag holds a signature (Cosign), no image, and is",
+                "more tags hold signatures (Cosign), no images, and are",
+            )
+            lines.append(f"{more} not judged.")
         if run.findings.open:
-            are = "finding is" if run.findings.open == 1 else "findings are"
-            lines.append(f"{run.findings.open} {are} open, the oldest since {self._standing.oldest}.")
+            are = _spoken_count(run.findings.open, "finding is", "findings are")
+            lines.append(f"{are} open, the oldest since {self._standing.oldest}.")
         if run.namespaces:
             lines.append(
                 f"A partial run, of: {', '.join(run.namespaces[:LINES_SHOWN])}. It does not answer the rule for the rest."
@@ -386,7 +419,7 @@ class _Composer:
         namespace = None
         open_by_namespace = self._standing.open_by_namespace
         for item in document[news]:
-            owner, _, _ = item["repository"].partition("/")
+            owner = _owner(item["repository"])
             if owner != namespace:
                 namespace = owner
                 lines.append(f"  {owner}  ({open_by_namespace.get(owner, 0)} open)")
@@ -421,6 +454,11 @@ def _spoken(run: Run) -> str:
     return f"{run.status} - {answer}"
 
 
+def _spoken_count(number: int, one: str, many: str) -> str:
+    """Give a number with what is counted, in the singular or the plural."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def _size(attributes: "Mapping[str, MessageAttributeValueTypeDef]") -> int:
     """Count attributes as SNS does: names, types and values, in bytes."""
     texts = ((name, value["DataType"], value.get("StringValue", "")) for name, value in attributes.items())
@@ -445,6 +483,11 @@ def _json(document: Mapping[str, Any]) -> str:
 def _lines(texts: Sequence[str]) -> list[str]:
     lines = [clean(text, LINE_LENGTH) for text in texts[:LINES_SHOWN]]
     return lines if len(texts) <= LINES_SHOWN else [*lines, f"and {len(texts) - LINES_SHOWN} more: see the run record"]
+
+
+def _owner(repository: str) -> str:
+    """Give the namespace of `namespace/name`."""
+    return repository.partition("/")[0]
 
 
 def _by_name(told: Told) -> tuple[Repository, str]:

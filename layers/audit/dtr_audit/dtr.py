@@ -25,7 +25,7 @@ from .errors import (
 )
 from .model import Repository, Tag, TrustFlags
 from .settings import is_domain
-from .text import clean
+from .text import clean, redact
 from .transport import Answer, Clock, SystemClock, Transport
 
 PAGES = 20_000  # of one list
@@ -43,6 +43,7 @@ TOKEN_SECONDS = 60.0  # where the server does not say how long (the Docker token
 TOKEN_SECONDS_LEAST = 10.0
 TOKEN_SECONDS_LIMIT = 3_600.0
 TOKEN_RENEWAL_SHARE = 0.8  # of its life; the rest is for requests under way
+ROTATION_SECONDS = 10.0  # for which a new password may be known to the registry and not yet stand in the secret
 
 # Wider than DTR's own grammar on purpose: whatever is safe in a path is asked for.
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -103,6 +104,7 @@ class DtrClient:
         self._clock = clock or SystemClock()
         self._source = source
         self._page_size = page_size
+        self._stop_at = stop_at
         self._credentials = source.fetch()
         self._transport = Transport(
             url,
@@ -253,6 +255,16 @@ class DtrClient:
         self._credentials = fresh
         return changed
 
+    def _refetch_in_mid_run(self) -> bool:
+        """Read the secret anew once a rotation under way has had time to reach it; nothing is asked meanwhile.
+
+        Who rotates changes the registry first and the secret then, and it is read anew only once.
+        """
+        if not self._was_refetched:
+            left = self._stop_at - self._clock.monotonic()
+            self._clock.sleep(max(0.0, min(ROTATION_SECONDS, left)))
+        return self._refetch()
+
     # -- one call ----------------------------------------------------------------------------------------------------
 
     def _get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
@@ -284,14 +296,14 @@ class DtrClient:
 
     def _renew_locked(self) -> None:
         if not self._by_token:
-            if self._refetch():
+            if self._refetch_in_mid_run():
                 self._use_basic()
             return
         refusal = self._take_token()
         if refusal is not None and refusal.status != 401:
             # A fault of the moment says nothing about the credentials.
             refusal = self._take_token()
-        if refusal is None or (self._refetch() and self._take_token() is None):
+        if refusal is None or (self._refetch_in_mid_run() and self._take_token() is None):
             return
         self._refuse(f"the registry gives no new token any more ({refusal.status})")
 
@@ -304,7 +316,7 @@ class DtrClient:
             if status == 200:
                 # The account is as good as ever: the 401 is about this one path.
                 return
-            if self._refetch():
+            if self._refetch_in_mid_run():
                 if self._by_token:
                     self._renew_locked()
                 else:
@@ -426,6 +438,19 @@ class DtrClient:
             seen.add(cursor)
         raise RegistryError(f"GET {path}: the list has more than {PAGES} pages")
 
+    # -- what stands beside ------------------------------------------------------------------------------------------
+
+    def look_up(self, path: str) -> Any:
+        """Read a JSON document on which nothing hangs, with the authorization in hand: it is neither renewed nor doubted.
+
+        Raises RegistryError or OutOfTimeError.
+        """
+        answer = self._transport.get(path, authorization=self._authorization)
+        if answer.status != 200:
+            said = self._error_text(answer)
+            raise RegistryError(f"GET {path}: {answer.status}" + (f": {said}" if said else ""))
+        return _json(answer, path)
+
     # -- what the answers mean ---------------------------------------------------------------------------------------
 
     def _status_error(self, answer: Answer, path: str, page: int) -> AuditError:
@@ -507,9 +532,7 @@ class DtrClient:
         return clean(self._redacted(text[:TOKEN_LENGTH]), 200)
 
     def _redacted(self, text: str) -> str:
-        for secret in tuple(self._secrets):
-            text = text.replace(secret, "[removed]")
-        return text
+        return redact(text, tuple(self._secrets))
 
 
 def choose_domains(configured: Collection[str], dtr_host: str, url: str) -> tuple[tuple[str, ...], str]:

@@ -25,8 +25,16 @@ class WrongProductError(RegistryError):
     """The address answers, but not as a Docker Trusted Registry."""
 
 
+class UcpError(AuditError):
+    """UCP cannot be asked, or its answer cannot be used."""
+
+
 class OutOfTimeError(AuditError):
     """The time set aside for reading the registry is over."""
+
+
+class EvidenceError(AuditError):
+    """A file of evidence cannot be made of this run, or is not what it should be."""
 
 
 class LeaseHeldError(AuditError):

@@ -117,6 +117,7 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
             last_changed=now,
             transition=News.OPENED,
             changed_in=moment.run_id,
+            media_type=tag.tag.media_type,
             unannounced=_pending(
                 before.unannounced if before else (), Transition(News.OPENED, moment.run_id, first_seen=now)
             ),
@@ -128,6 +129,7 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
         digest=tag.tag.digest,
         author=tag.tag.author,
         pushed_at=tag.tag.pushed_at,
+        media_type=tag.tag.media_type,
     )
     if after == before:
         return before
@@ -199,28 +201,22 @@ class FindingsTable:
         found = (_from_fields(item) for page in pages for item in page["Items"])
         return {finding.tag: finding for finding in found}
 
-    def open(self) -> Iterator[tuple[Repository, str]]:
-        """Yield repository and first_seen of each open finding of the registry; the index lags a moment behind."""
-        fields = {"#namespace": "namespace", "#repository": "repository", "#first_seen": "first_seen"}
-        for item in self._of_index("open", "open_shard", fields):
-            yield Repository(item["namespace"], item["repository"]), item["first_seen"]
+    def open(self) -> Iterator[Finding]:
+        """Yield the open findings of the registry; the index lags a moment behind."""
+        return (_from_fields(item) for item in self._of_index("open", "open_shard"))
 
     def unannounced(self) -> Iterator[Finding]:
         """Yield the findings with news that no subscriber has heard; the index lags a moment behind."""
         return (_from_fields(item) for item in self._of_index("unannounced", "unannounced_shard"))
 
-    def _of_index(
-        self, index: str, attribute: str, fields: Mapping[str, str] | None = None
-    ) -> Iterator[Mapping[str, Any]]:
-        options: dict[str, Any] = {"ProjectionExpression": ", ".join(fields)} if fields else {}
+    def _of_index(self, index: str, attribute: str) -> Iterator[Mapping[str, Any]]:
         for shard in range(SHARDS):
             pages = self._client.get_paginator("query").paginate(
                 TableName=self._table,
                 IndexName=index,
                 KeyConditionExpression="#shard = :shard",
-                ExpressionAttributeNames={"#shard": attribute, **(fields or {})},
+                ExpressionAttributeNames={"#shard": attribute},
                 ExpressionAttributeValues={":shard": f"{self._registry}#{shard}"},
-                **options,
             )
             for page in pages:
                 yield from page["Items"]
@@ -343,6 +339,7 @@ def _to_fields(finding: Finding) -> dict[str, Any]:
         "changed_in": finding.changed_in,
         "transition": str(finding.transition),
         "resolution": finding.resolution,
+        "media_type": finding.media_type,
     }
     if finding.unannounced:
         fields["unannounced"] = [
@@ -373,6 +370,7 @@ def _from_fields(item: Mapping[str, Any]) -> Finding:
         changed_in=item["changed_in"],
         transition=News(item["transition"]),
         resolution=item["resolution"],
+        media_type=item.get("media_type", ""),
         unannounced=tuple(
             Transition(News(move["news"]), move["run_id"], move["first_seen"], move["resolution"])
             for move in item.get("unannounced", ())

@@ -19,10 +19,14 @@ _KEYS = frozenset({"scheduled_time", "namespaces", "alerts"})
 class AuditRequest:
     """One run to make. `run_id` is the same for every retry of the same scheduled time and scope."""
 
-    run_id: str
-    date: str  # YYYY-MM-DD, UTC: the partition of everything that the run writes
+    run_id: str  # begins with YYYYMMDD, UTC
     namespaces: tuple[str, ...]  # empty: the whole registry
     alerts: bool
+
+    @property
+    def date(self) -> str:
+        """YYYY-MM-DD, UTC: the partition of everything that the run writes."""
+        return f"{self.run_id[:4]}-{self.run_id[4:6]}-{self.run_id[6:8]}"
 
     @property
     def scope(self) -> Scope:
@@ -34,9 +38,10 @@ class AuditRequest:
         return not self.namespaces or repository.namespace in self.namespaces
 
     @classmethod
-    def from_event(cls, event: object, *, now: datetime) -> "AuditRequest":
-        """Read the event of the Scheduler, or one made by hand; `now` dates one without a scheduled time.
+    def from_event(cls, event: object, *, now: datetime, earlier: str = "") -> "AuditRequest":
+        """Read the event of the Scheduler, or one made by hand, without a scheduled time.
 
+        What was asked for by hand is the run `earlier`, which an attempt at this very event left unfinished, or a new one of `now`.
         Raises SettingsError naming the key that is unknown or malformed.
         """
         if not isinstance(event, Mapping):
@@ -49,18 +54,12 @@ class AuditRequest:
         if not isinstance(alerts, bool):
             raise SettingsError("event: 'alerts' is true or false")
         scheduled = event.get("scheduled_time")
-        if scheduled is None:
-            moment = now.astimezone(UTC)
-            # Milliseconds keep a run by hand apart from a scheduled one of the same second.
-            run_id = f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
+        if scheduled is not None:
+            run_id = _run_id(_time(scheduled), "seconds", namespaces)
         else:
-            moment = _time(scheduled)
-            run_id = f"{moment:%Y%m%dT%H%M%SZ}"
-        if namespaces:
-            # A partial run never takes the place of the full run of the same time.
-            scope = hashlib.sha256("\n".join(namespaces).encode()).hexdigest()[:8]
-            run_id = f"{run_id}.{scope}"
-        return cls(run_id=run_id, date=f"{moment:%Y-%m-%d}", namespaces=namespaces, alerts=alerts)
+            # Milliseconds keep a run by hand apart from a scheduled one of the same second.
+            run_id = earlier or _run_id(now, "milliseconds", namespaces)
+        return cls(run_id=run_id, namespaces=namespaces, alerts=alerts)
 
 
 def _namespaces(event: Mapping[str, Any]) -> tuple[str, ...]:
@@ -75,6 +74,16 @@ def _namespaces(event: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
+def _run_id(moment: datetime, precision: str, namespaces: tuple[str, ...]) -> str:
+    time = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision)
+    run_id = re.sub("[-:]", "", time) + "Z"
+    if not namespaces:
+        return run_id
+    # A partial run never takes the place of the full run of the same time.
+    scope = hashlib.sha256("\n".join(namespaces).encode()).hexdigest()[:8]
+    return f"{run_id}.{scope}"
+
+
 def _time(text: object) -> datetime:
     problem = SettingsError("event: 'scheduled_time' is an ISO 8601 time with a zone, such as 2026-11-22T03:00:00Z")
     if not isinstance(text, str):
@@ -85,4 +94,7 @@ def _time(text: object) -> datetime:
         raise problem from None
     if moment.tzinfo is None:
         raise problem
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise problem from None

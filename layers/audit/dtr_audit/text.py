@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # Whatever moves a cursor, hides or reverses text, or cannot be written as UTF-8 (lone surrogates).
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -11,6 +12,13 @@ _ORDINARY = re.compile(r"^[ -~]*$")
 def is_encodable(text: str) -> bool:
     """Tell whether a text can be written as UTF-8: one read from JSON can hold lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Take secrets out of a text that may echo them. To be done before the text is cut, or half of one stays."""
+    for secret in secrets:
+        text = text.replace(secret, "[removed]")
+    return text
 
 
 def clean(value: object, length: int) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
@@ -49,6 +49,19 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who is asked, in the words of the messages, and how large its answers may be."""
+
+    name: str
+    url_setting: str
+    bundle_keys: str  # of the secret
+    body_bytes: int = BODY_BYTES
+
+
+REGISTRY = Party("the registry", "DTR_URL", '"ca_bundle"')
 
 
 class Clock(Protocol):
@@ -93,8 +106,21 @@ class _VerifyingAdapter(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is asked; `str()` names it in messages."""
+
+    method: str
+    path: str
+    accept: str
+    authorization: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
 class Transport:
-    """GET requests to one host. Safe to share between threads."""
+    """Requests to one host. Safe to share between threads."""
 
     def __init__(
         self,
@@ -105,9 +131,11 @@ class Transport:
         connections: int,
         stop_at: float,
         clock: Clock | None = None,
+        party: Party = REGISTRY,
     ) -> None:
         """Prepare for `url` (https://host[:port]); `stop_at` is on the clock, after it nothing is asked any more."""
         self.url = url
+        self._party = party
         self._x509_strict = x509_strict
         self._own_authority = bool(ca_bundle)
         self._stop_at = stop_at
@@ -117,7 +145,7 @@ class Transport:
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.proxies = requests.utils.get_environ_proxies(url)
-        self._session.mount("https://", _VerifyingAdapter(_tls_context(ca_bundle, x509_strict), connections))
+        self._session.mount("https://", _VerifyingAdapter(_tls_context(ca_bundle, x509_strict, party), connections))
         self._stopped = threading.Event()
 
     def close(self) -> None:
@@ -125,46 +153,69 @@ class Transport:
         self._stopped.set()
         self._session.close()
 
-    def get(self, path: str, *, params: Mapping[str, str] | None = None, authorization: str = "") -> Answer:
+    def get(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        authorization: str = "",
+        accept: str = "application/json",
+    ) -> Answer:
         """Ask once, and again after a passing fault.
 
         Raises RegistryError when no usable answer came, OutOfTimeError when the time is up. Any status but the retried
         ones is an answer; a redirect is an error.
         """
+        call = _Call("GET", path, accept, authorization)
         for attempt in range(1, ATTEMPTS + 1):
             last = attempt == ATTEMPTS
             try:
-                answer = self._get_once(path, params, authorization)
+                answer = self._ask(call, params=params)
             except _BrokenConnectionError as error:
                 if last:
-                    raise RegistryError(f"GET {path}: {error} ({ATTEMPTS} attempts)") from None
-                self._wait(_backoff(attempt), path)
+                    raise RegistryError(f"{call}: {error} ({ATTEMPTS} attempts)") from None
+                self._wait(_backoff(attempt), call)
                 continue
             if answer.status not in RETRIED_STATUSES or last:
                 return answer
             asked = _retry_after(answer)
             if asked > RETRY_AFTER_LIMIT_SECONDS:
                 raise RegistryError(
-                    f"GET {path}: answered {answer.status} and asks to come back in {asked:.0f} s; "
+                    f"{call}: answered {answer.status} and asks to come back in {asked:.0f} s; "
                     f"this run waits {RETRY_AFTER_LIMIT_SECONDS:.0f} s at most"
                 )
-            self._wait(max(_backoff(attempt), asked), path)
+            self._wait(max(_backoff(attempt), asked), call)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _get_once(self, path: str, params: Mapping[str, str] | None, authorization: str) -> Answer:
-        left = self._seconds_left(path)
+    def post(self, path: str, content: bytes = b"", *, authorization: str = "") -> Answer:
+        """Send a JSON document, and never twice: after a fault nobody knows whether it has had its effect.
+
+        Raises as `get` does.
+        """
+        call = _Call("POST", path, "application/json", authorization)
+        try:
+            return self._ask(call, content=content)
+        except _BrokenConnectionError as error:
+            raise RegistryError(f"{call}: {error}") from None
+
+    def _ask(self, call: _Call, *, params: Mapping[str, str] | None = None, content: bytes | None = None) -> Answer:
+        left = self._seconds_left(call)
         headers = {
-            "Accept": "application/json",
+            "Accept": call.accept,
             "Accept-Encoding": "gzip",
             "User-Agent": "dtr-signature-audit",
         }
-        if authorization:
-            headers["Authorization"] = authorization
+        if call.authorization:
+            headers["Authorization"] = call.authorization
+        if content:
+            headers["Content-Type"] = "application/json"
         timeout = (min(CONNECT_SECONDS, left), min(SILENCE_SECONDS, left))
         try:
-            response = self._session.get(
-                self.url + path,
+            response = self._session.request(
+                call.method,
+                self.url + call.path,
                 params=params,
+                data=content,
                 headers=headers,
                 timeout=timeout,
                 stream=True,
@@ -186,17 +237,19 @@ class Transport:
         with response:
             if 300 <= response.status_code < 400:
                 raise RegistryError(
-                    f"GET {path}: answered with a redirect ({response.status_code}), and none is followed. "
-                    "DTR_URL must be the registry's own address, and a proxy on the way must not ask for a login"
+                    f"{call}: answered with a redirect ({response.status_code}), and none is followed. "
+                    f"{self._party.url_setting} must be {self._party.name}'s own address, and a proxy on the way must not ask "
+                    "for a login"
                 )
-            body = self._read(response, path)
+            body = self._read(response, call)
         return Answer(response.status_code, response.headers, body)
 
-    def _read(self, response: requests.Response, path: str) -> bytes:
+    def _read(self, response: requests.Response, call: _Call) -> bytes:
         """Read the body in small steps, so that neither its size nor its slowness has no end."""
+        most = self._party.body_bytes
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in {"identity", "gzip", ""}:
-            raise RegistryError(f"GET {path}: the answer's encoding {clean(encoding, 40)!r} was not asked for")
+            raise RegistryError(f"{call}: the answer's encoding {clean(encoding, 40)!r} was not asked for")
         inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
         started = self._clock.monotonic()
         body = bytearray()
@@ -205,15 +258,15 @@ class Transport:
             while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                 received = True
                 if inflate:
-                    chunk = inflate.decompress(chunk, BODY_BYTES + 1 - len(body))
+                    chunk = inflate.decompress(chunk, most + 1 - len(body))
                 body += chunk
-                if len(body) > BODY_BYTES:
-                    raise RegistryError(f"GET {path}: the answer is larger than {BODY_BYTES // 1024**2} MiB")
+                if len(body) > most:
+                    raise RegistryError(f"{call}: the answer is larger than {most / 1024**2:g} MiB")
                 if inflate and inflate.unused_data:
-                    raise RegistryError(f"GET {path}: the answer goes on after the end of its gzip stream")
+                    raise RegistryError(f"{call}: the answer goes on after the end of its gzip stream")
                 if self._clock.monotonic() - started > ANSWER_SECONDS:
-                    raise RegistryError(f"GET {path}: the answer did not end within {ANSWER_SECONDS:.0f} s")
-                self._seconds_left(path)
+                    raise RegistryError(f"{call}: the answer did not end within {ANSWER_SECONDS:.0f} s")
+                self._seconds_left(call)
         except zlib.error:
             raise _BrokenConnectionError("the answer is not the gzip that it says it is") from None
         except (HTTPError, requests.exceptions.RequestException, OSError) as error:
@@ -223,15 +276,15 @@ class Transport:
             raise _BrokenConnectionError("the answer broke off")
         return bytes(body)
 
-    def _seconds_left(self, path: str) -> float:
+    def _seconds_left(self, call: _Call) -> float:
         left = self._stop_at - self._clock.monotonic()
         if left <= 0 or self._stopped.is_set():
-            raise OutOfTimeError(f"GET {path}: the time for reading the registry is over")
+            raise OutOfTimeError(f"{call}: the time for reading {self._party.name} is over")
         return left
 
-    def _wait(self, seconds: float, path: str) -> None:
-        if seconds >= self._seconds_left(path):
-            raise RegistryError(f"GET {path}: it is to be asked again later than the time of this run allows")
+    def _wait(self, seconds: float, call: _Call) -> None:
+        if seconds >= self._seconds_left(call):
+            raise RegistryError(f"{call}: it is to be asked again later than the time of this run allows")
         self._clock.sleep(seconds)
 
     def _certificate_error(self, cause: ssl.SSLCertVerificationError) -> RegistryError:
@@ -242,9 +295,12 @@ class Transport:
                 "or set X509_STRICT to false, which leaves certificates verified and drops this strictness alone"
             )
         elif self._own_authority:
-            remedy = 'Check that "ca_bundle" in the secret holds the authority that issued the registry\'s certificate'
+            remedy = (
+                f"Check that {self._party.bundle_keys} in the secret holds the authority that issued {self._party.name}'s "
+                "certificate"
+            )
         else:
-            remedy = 'If a private authority issued it, put that authority\'s PEM into "ca_bundle" in the secret'
+            remedy = f"If a private authority issued it, put that authority's PEM into {self._party.bundle_keys} in the secret"
         return RegistryError(f"{self.url}: its certificate is refused: {said}. {remedy}")
 
 
@@ -252,7 +308,7 @@ class _BrokenConnectionError(Exception):
     """A fault of the connection that may pass."""
 
 
-def _tls_context(ca_bundle: str, x509_strict: bool) -> ssl.SSLContext:
+def _tls_context(ca_bundle: str, x509_strict: bool, party: Party) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13's defaults, on every version: what is tested here is what runs in Lambda.
@@ -269,7 +325,7 @@ def _tls_context(ca_bundle: str, x509_strict: bool) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=certificates)
     except (ssl.SSLError, ValueError):
-        raise SettingsError('secret: "ca_bundle" holds no certificate in PEM form') from None
+        raise SettingsError(f"secret: {party.bundle_keys} holds no certificate in PEM form") from None
     return context
 
 

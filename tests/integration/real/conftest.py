@@ -7,35 +7,27 @@ it fails instead, so that it can never be skipped there unnoticed.
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from local.real.parts import DOCKER, REGISTRY_PARTS, Part, missing_parts
+from local.real.parts import DOCKER, REGISTRY_PARTS, missing_parts
 from local.real.registry import RealRegistry
+from tests.requirement import require
 
 _NAMESPACES = itertools.count(1)
-
-
-def _require(parts: Iterable[Part]) -> None:
-    if missing := missing_parts(parts):
-        text = f"not installed, or not able to do what is needed: {', '.join(missing)}"
-        if os.environ.get("REQUIRE_REAL") == "1":
-            pytest.fail(f"REQUIRE_REAL=1, but {text}", pytrace=False)
-        pytest.skip(text)
 
 
 @pytest.fixture(scope="session")
 def real_parts() -> None:
     """What a `RealRegistry` needs is installed."""
-    _require(REGISTRY_PARTS)
+    require(missing_parts(REGISTRY_PARTS))
 
 
 @pytest.fixture(scope="session")
 def docker_trust() -> None:
     """Docker's client is installed and has `docker trust`."""
-    _require([DOCKER])
+    require(missing_parts([DOCKER]))
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,24 @@ def test_unsigned_then_signed_as_the_fix_text_says_then_overwritten(
     assert [(item["verdict"], item["digest"]) for item in message.body["opened"]] == [("MISMATCHED", overwritten)]
 
 
+def test_a_manifest_list_is_signed_whole_by_the_very_lines_of_the_message(
+    story: Audited, own_registry: RealRegistry, docker_trust: None
+) -> None:
+    registry = own_registry
+    digest = registry.push_manifest_list("payments", "multi", "1.0")
+    story.audit()
+    (message,) = story.messages()
+    login, *lines = message.body["fix"]
+    assert login == f"docker login {registry.host}"  # it asks the engine, and there is none
+    registry.workstation.shell("alice", lines)
+    (signed,) = registry.inspect_trust("payments", "multi")["SignedTags"]
+    assert (signed["SignedTag"], f"sha256:{signed['Digest']}", signed["Signers"]) == ("1.0", digest, ["alice"])
+    run = story.audit()
+    assert (run["status"], run["complete"]) == ("NOT_A_FINDING", True)
+    (row,) = story.rows(run["run_id"])
+    assert (row["digest"], row["verdict"]) == (digest, "SIGNED")
+
+
 def test_a_real_registry_is_read_over_many_pages_with_many_kinds_of_tags(
     story: Audited, own_registry: RealRegistry
 ) -> None:
