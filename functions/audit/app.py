@@ -4,13 +4,17 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.typing import LambdaContext
-from dtr_audit import metrics
-from dtr_audit.audit import audit
-from dtr_audit.clients import AwsClients
-from dtr_audit.request import AuditRequest
-from dtr_audit.settings import Settings
+from dtr_audit.loading import collector_paused
+
+with collector_paused():
+    from aws_lambda_powertools import Logger
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from dtr_audit import metrics
+    from dtr_audit.audit import audit
+    from dtr_audit.clients import AwsClients
+    from dtr_audit.request import AuditRequest
+    from dtr_audit.runs import RunsTable
+    from dtr_audit.settings import Settings
 
 logger = Logger(service="dtr-signature-audit")
 
@@ -19,12 +23,14 @@ logger = Logger(service="dtr-signature-audit")
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Make the run that the event asks for; gives the run record."""
     settings = Settings.from_environment(os.environ)
-    request = AuditRequest.from_event(event, now=datetime.now(UTC))
+    clients = AwsClients(connections=settings.concurrency + 2)
+    runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
+    request = AuditRequest.from_event(event, now=datetime.now(UTC), earlier=runs.left_by(context.aws_request_id))
     logger.append_keys(registry=settings.registry, run_id=request.run_id)
     run = audit(
         settings,
         request,
-        AwsClients(connections=settings.concurrency + 2),
+        clients,
         owner=context.aws_request_id,
         seconds=context.get_remaining_time_in_millis() / 1000,
         now=lambda: datetime.now(UTC),

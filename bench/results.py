@@ -1,0 +1,52 @@
+"""What a benchmark leaves behind: a table for people, and a file of the same numbers with the machine they are true for."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local import PROJECT
+
+FOLDER = PROJECT / "build" / "bench"
+
+
+def median(seconds: Sequence[float]) -> float:
+    """Give the median, in milliseconds."""
+    return round(statistics.median(seconds) * 1000, 1)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say what the numbers were measured on."""
+    models = [line.partition(":")[2].strip() for line in _read("/proc/cpuinfo") if line.startswith("model name")]
+    return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count(), "system": platform.platform()}
+
+
+def write(name: str, numbers: dict[str, Any]) -> Path:
+    """Keep a benchmark's numbers; give the file."""
+    file = FOLDER / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stamped = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": describe_machine(), **numbers}
+    file.write_text(json.dumps(stamped, indent=2) + "\n", encoding="utf-8")
+    return file
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows whose first column is text and whose others are numbers."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, ["-" * width for width in widths], *rows):
+        first, *others = (
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print(first, *others, sep="  ")
+
+
+def _read(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

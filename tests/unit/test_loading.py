@@ -1,0 +1,53 @@
+"""The garbage collector while a function is loaded."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from dtr_audit.loading import collector_paused
+
+
+class Ring:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_nothing_is_collected_while_modules_are_loaded() -> None:
+    with collector_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_the_collector_comes_back_when_loading_fails() -> None:
+    with pytest.raises(ImportError), collector_paused():
+        raise ImportError
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with collector_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_what_is_loaded_first_is_left_alone_and_later_garbage_is_found() -> None:
+    with collector_paused():
+        pass
+    frozen = gc.get_freeze_count()
+    assert frozen > 0
+    ring = Ring()
+    gone = weakref.ref(ring)
+    with collector_paused():
+        pass
+    assert gc.get_freeze_count() <= frozen
+    del ring
+    gc.collect()
+    assert gone() is None
