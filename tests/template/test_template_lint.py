@@ -1,8 +1,12 @@
-"""cfn-lint, on what we wrote and on what CloudFormation gets to see, for every region we promise."""
+"""cfn-lint, on what we wrote and on what CloudFormation gets to see, for every region we promise; and the gate's other tools."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +46,26 @@ def test_the_linter_would_have_complained() -> None:
     translated = templates.translate(templates.load(ROOT / "template.yaml"), "us-gov-west-1")
     translated["Resources"]["RunsTable"]["Properties"]["BillingMode"] = "FREE"
     assert complaints(json.dumps(translated), ["us-gov-west-1"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        r"/cfn-lint$",
+        r"/sam validate --lint$",
+        r"/sam build$",
+        r"-m tests\.scans\.misconfigurations \S+/checkov$",
+        r"-m tests\.scans\.advisories .*layers/audit/requirements\.txt",
+        r"-m pytest ",  # and with it, this file
+    ],
+)
+def test_the_gate_runs(command: str) -> None:
+    make = shutil.which("make")
+    assert make
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    }
+    told = subprocess.run(  # noqa: S603
+        [make, "--dry-run", "check"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.search(command, told.replace("\\\n", " "), re.MULTILINE)
