@@ -1,7 +1,8 @@
-"""What a run leaves in S3: a row for every tag, and the run record.
+"""What a run leaves in S3: a row for every tag, the run record, the evidence, and a manifest of all of them.
 
 Layout (Hive partitions, for Athena): `findings/registry=<name>/dt=<YYYY-MM-DD>/<run_id>-<part>.jsonl.gz` and
-`runs/registry=<name>/dt=<YYYY-MM-DD>/<run_id>.json`. Every row has the same lower-case keys.
+`runs/registry=<name>/dt=<YYYY-MM-DD>/<run_id>.json`. Every row has the same lower-case keys. What people and their tools read
+lies in `evidence/registry=<name>/<run_id>/`.
 """
 
 import gzip
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .evidence import manifest
+from .evidence.report import StoredFile
 from .model import RULE_ID, JudgedTag, Repository, Run, iso
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ class Archive:
         partition = f"registry={registry}/dt={date}"
         self.rows_prefix = f"findings/{partition}/{run_id}-"
         self.record_key = f"runs/{partition}/{run_id}.json"
+        self.evidence_prefix = f"evidence/registry={registry}/{run_id}/"
+        self.files: list[StoredFile] = []  # all that this attempt has written, in that order
         self._part = 0
         self._rows = 0
         self._buffer = io.BytesIO()
@@ -47,12 +52,12 @@ class Archive:
     @property
     def rows_url(self) -> str:
         """Where the rows lie, as a prefix."""
-        return f"s3://{self._bucket}/{self.rows_prefix}"
+        return self.url(self.rows_prefix)
 
     @property
     def record_url(self) -> str:
         """Where the run record lies."""
-        return f"s3://{self._bucket}/{self.record_key}"
+        return self.url(self.record_key)
 
     def begin(self) -> None:
         """Remove what an earlier attempt at the same run left, so that no row of it is ever counted beside this one's."""
@@ -84,9 +89,25 @@ class Archive:
         """Write the run record: one JSON object on one line."""
         self._confirm()
         line = json.dumps(run.as_dict(), separators=(",", ":")) + "\n"
-        self._client.put_object(
-            Bucket=self._bucket, Key=self.record_key, Body=line.encode(), ContentType="application/json"
-        )
+        self._put(self.record_key, line.encode(), "application/json")
+
+    def put_evidence(self, name: str, content: bytes, content_type: str) -> None:
+        """Write one file of the evidence."""
+        self._confirm()
+        self._put(f"{self.evidence_prefix}{name}", content, content_type)
+
+    def put_manifest(self) -> None:
+        """Write down what has been written, with the sums."""
+        document = manifest.write(self._registry, self._run_id, self.files)
+        self.put_evidence(manifest.NAME, document, "application/json")
+
+    def url(self, key: str) -> str:
+        """Say where a file lies."""
+        return f"s3://{self._bucket}/{key}"
+
+    def _put(self, key: str, content: bytes, content_type: str) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
+        self.files.append(manifest.describe(key, content))
 
     def _upload(self) -> None:
         self._confirm()
@@ -94,12 +115,7 @@ class Archive:
             self._zip.close()
             self._zip = None
         self._part += 1
-        self._client.put_object(
-            Bucket=self._bucket,
-            Key=f"{self.rows_prefix}{self._part:05d}.jsonl.gz",
-            Body=self._buffer.getvalue(),
-            ContentType="application/gzip",
-        )
+        self._put(f"{self.rows_prefix}{self._part:05d}.jsonl.gz", self._buffer.getvalue(), "application/gzip")
 
     def _row(self, repository: Repository, judged: JudgedTag, audited_at: datetime) -> dict[str, Any]:
         tag, trust = judged.tag, judged.trust

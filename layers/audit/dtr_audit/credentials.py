@@ -1,8 +1,9 @@
-"""The registry's credentials, from Secrets Manager."""
+"""The registry's credentials, and those for UCP if it is asked too, from Secrets Manager."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
@@ -14,16 +15,31 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 _FORM = 'the secret must be a JSON object {"username": "…", "password": "…"}, optionally with "ca_bundle" (PEM)'
+_UCP_FORM = 'it is asked with "ucp_username" and "ucp_password", optionally with "ucp_ca_bundle" (PEM)'
 CA_BUNDLE_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user name with a password or a DTR access token, and the registry's own CA, if it has one."""
+class UcpCredentials:
+    """An administrator of UCP, and the authority of its certificate: the registry's, unless it has its own."""
 
     username: str
     password: str = field(repr=False)
     ca_bundle: str = field(default="", repr=False)  # PEM; "": the public authorities
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name with a password or a DTR access token, and the registry's own CA, if it has one.
+
+    UCP decides nothing, so what is wrong with its keys is no error of the secret: `ucp_problem` says it where `ucp` is None.
+    """
+
+    username: str
+    password: str = field(repr=False)
+    ca_bundle: str = field(default="", repr=False)  # PEM; "": the public authorities
+    ucp: UcpCredentials | None = None
+    ucp_problem: str = ""
 
 
 class SecretsManagerCredentials:
@@ -68,7 +84,27 @@ def parse_secret(text: str | bytes) -> Credentials:
     ca_bundle = secret.get("ca_bundle") or ""
     if not isinstance(ca_bundle, str) or len(ca_bundle) > CA_BUNDLE_LENGTH:
         raise SettingsError(f"secret: 'ca_bundle' is not a PEM text; {_FORM}")
-    return Credentials(secret["username"], secret["password"], ca_bundle)
+    ucp, problem = _parse_ucp(secret, ca_bundle)
+    return Credentials(secret["username"], secret["password"], ca_bundle, ucp, problem)
+
+
+def _parse_ucp(secret: Mapping[str, Any], ca_bundle: str) -> tuple[UcpCredentials | None, str]:
+    """Read the keys for UCP; gives what is wrong with them, and quotes nothing, where they cannot be used."""
+    values: list[str] = []
+    for key in ("ucp_username", "ucp_password"):
+        value = secret.get(key)
+        if not isinstance(value, str) or not value:
+            return None, f"secret: '{key}' is missing, empty or not a text; {_UCP_FORM}"
+        if not is_encodable(value):
+            return None, f"secret: '{key}' holds half of a character (a lone surrogate); {_UCP_FORM}"
+        values.append(value)
+    own = secret.get("ucp_ca_bundle")
+    if own is None:
+        own = ca_bundle
+    if not isinstance(own, str) or len(own) > CA_BUNDLE_LENGTH:
+        return None, f"secret: 'ucp_ca_bundle' is not a PEM text; {_UCP_FORM}"
+    username, password = values
+    return UcpCredentials(username, password, own), ""
 
 
 def _cause(error: GetParameterError) -> str:

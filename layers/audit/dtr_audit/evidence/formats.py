@@ -1,0 +1,45 @@
+"""The formats in which a run's evidence is written, by the name that the settings know them by."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from . import ckl, cklb, hdf, html, xccdf
+from .report import Report
+
+
+class Writer(Protocol):
+    """What makes a file of a report."""
+
+    def __call__(self, report: Report, *, neighbours: bool = False) -> bytes:
+        """Write the file; with `neighbours` the neighbouring rules that a fact answers stand in it as rules of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of file."""
+
+    file_name: str
+    content_type: str
+    write: Writer
+
+
+def _write_page(report: Report, *, neighbours: bool = False) -> bytes:
+    # Every fact stands in the page anyway.
+    return html.write(report)
+
+
+FORMATS = {
+    "report": Format("report.html", "text/html; charset=utf-8", _write_page),
+    "ckl": Format("checklist.ckl", "application/xml", ckl.write),
+    "cklb": Format("checklist.cklb", "application/json", cklb.write),
+    "xccdf": Format("results.xccdf.xml", "application/xml", xccdf.write),
+    "hdf": Format("results.hdf.json", "application/json", hdf.write),
+}
+
+
+def write_all(report: Report, names: Sequence[str], *, neighbours: bool) -> Iterator[tuple[str, Format, bytes]]:
+    """Write the files asked for, one after the other: the name of the format, the format, the content."""
+    for name in names:
+        written = FORMATS[name]
+        yield name, written, written.write(report, neighbours=neighbours)

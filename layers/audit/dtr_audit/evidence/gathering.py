@@ -1,0 +1,82 @@
+"""What evidence needs to know of a run's findings, taken in while it goes; bounded, whatever the size of the registry."""
+
+from dataclasses import dataclass, field
+
+from ..model import Finding, News, Repository, State
+from .report import NamespaceSummary, ReportedFinding
+
+FINDINGS_TOLD = 5_000  # open findings that evidence names one by one
+MOVES_TOLD = 1_000  # findings opened, and findings resolved, likewise
+
+
+@dataclass(slots=True)
+class _FirstByName:
+    """The first of many findings by repository and tag, without keeping the many."""
+
+    limit: int
+    _held: dict[tuple[Repository, str], ReportedFinding] = field(default_factory=dict)
+
+    def add(self, reported: ReportedFinding) -> None:
+        """Take one; the same tag once more replaces what was known of it."""
+        finding = reported.finding
+        self._held[finding.repository, finding.tag] = reported
+        if len(self._held) > 2 * self.limit:
+            self._held = dict(sorted(self._held.items(), key=lambda entry: entry[0])[: self.limit])
+
+    def in_order(self) -> list[ReportedFinding]:
+        """Give the first of them, by name."""
+        return [self._held[name] for name in sorted(self._held)[: self.limit]]
+
+
+@dataclass(slots=True)
+class _Namespace:
+    open: int = 0
+    oldest: str = ""
+
+
+class Gathering:
+    """The findings of one run, as evidence tells them."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._open = _FirstByName(FINDINGS_TOLD)
+        self._opened = _FirstByName(MOVES_TOLD)
+        self._resolved = _FirstByName(MOVES_TOLD)
+        self._namespaces: dict[str, _Namespace] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Take one finding as it stands after the run, each finding once."""
+        reported = ReportedFinding(finding)
+        is_new = finding.changed_in == self._run_id
+        if finding.state is State.OPEN:
+            self._open.add(reported)
+            namespace = self._namespaces.setdefault(finding.repository.namespace, _Namespace())
+            namespace.open += 1
+            namespace.oldest = min(namespace.oldest or finding.first_seen, finding.first_seen)
+            if is_new and finding.transition is News.OPENED:
+                self._opened.add(reported)
+        elif is_new:
+            self._resolved.add(reported)
+
+    @property
+    def findings(self) -> list[ReportedFinding]:
+        """Give the open findings, the first of them by name."""
+        return self._open.in_order()
+
+    @property
+    def opened(self) -> list[Finding]:
+        """Give the findings that this run opened, the first of them by name."""
+        return [reported.finding for reported in self._opened.in_order()]
+
+    @property
+    def resolved(self) -> list[Finding]:
+        """Give the findings that this run resolved, the first of them by name."""
+        return [reported.finding for reported in self._resolved.in_order()]
+
+    @property
+    def namespaces(self) -> list[NamespaceSummary]:
+        """Give every namespace with open findings, by name."""
+        return [
+            NamespaceSummary(name, one.open, excepted=0, oldest=one.oldest)
+            for name, one in sorted(self._namespaces.items())
+        ]

@@ -1,0 +1,150 @@
+"""The rest of the page: the controls that the rule serves, how the answer was reached, supporting facts, where the data lies."""
+
+from collections.abc import Iterator, Sequence
+
+from ...model import RULE_ID, Scope
+from ...text import clean
+from .. import manifest
+from ..report import Report, StoredFile, SupportingFact
+from ..stig import Rule
+from .markup import Markup, element, join
+from .tables import write_section, write_table
+from .words import NOTHING, REASON_LENGTH, STATUS_WORDS, say_count, say_duration, say_moment, say_names, shorten
+
+FILES_SHOWN = 200
+
+
+def write_controls(rule: Rule) -> Iterator[Markup]:
+    """Write which controls of NIST SP 800-53 the rule serves."""
+    rows = (
+        element(
+            "tr",
+            element("th", control.nist, scope="row"),
+            element("td", control.cci),
+            element("td", control.definition),
+        )
+        for control in rule.controls
+    )
+    yield write_section(
+        "controls",
+        "Controls that the rule serves",
+        write_table(
+            ("NIST SP 800-53", "CCI", "What it asks"),
+            rows,
+            caption=f"From {RULE_ID} to NIST SP 800-53",
+            class_="controls",
+        ),
+        element("p", "The mapping is that of DISA's CCI list; revisions 4 and 5 of SP 800-53 agree.", class_="more"),
+    )
+
+
+def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
+    """Write how the answer was reached: who asked, with what right, what was read and how it was judged."""
+    run, asset, repositories = report.run, report.asset, report.run.repositories
+    names = [asset.host_name, *([asset.fqdn] if asset.fqdn not in ("", asset.host_name) else ())]
+    if run.complete:
+        right = (
+            "Proven to be an administrator's before the first list was read, and again after the last. Other accounts do not see "
+            "every repository."
+        )
+        pages = "Every page of every list was read, and the number of entries agrees with the counts that the registry gives."
+    else:
+        right = "An administrator's is needed, before and after. If that could not be proven, the reasons above say so."
+        pages = "Not every list could be read to its end: see the reasons above."
+    entries = [
+        ("Registry", f"{run.registry}; in the assessor's tools: {', '.join(names)}"),
+        ("Asked by", report.auditor),
+        ("Account", right),
+        (
+            "Read",
+            f"{say_count(repositories.listed, 'repository', 'repositories')} listed, {repositories.audited:,} read to the end, "
+            f"{repositories.unreadable:,} unreadable, {repositories.removed:,} removed meanwhile. {pages}",
+        ),
+        (
+            "Judged",
+            "A tag is signed if the registry says of it inNotary: true and hashMismatch: false. With hashMismatch: true it "
+            "was signed once and then overwritten: MISMATCHED in the data. If either is missing, the tag is unknown, which is "
+            "never a pass.",
+        ),
+        ("Domains", f"Signatures were asked for under {say_names(run.domains, 20)}." if run.domains else "Not known."),
+    ]
+    if run.tags.artifacts:
+        entries.append(
+            (
+                "Set apart",
+                f"{say_count(run.tags.artifacts, 'tag')} that by name hold a signature, an attestation or an SBOM, and no image.",
+            )
+        )
+    entries += [
+        ("Started", f"{say_moment(run.started_at)} UTC"),
+        ("Finished", f"{say_moment(run.finished_at)} UTC, after {say_duration(run.finished_at - run.started_at)}"),
+        ("Run", f"{run.run_id}, {'of the whole registry' if run.scope is Scope.FULL else 'of a part of the registry'}"),
+        ("Rule", f"{rule.rule_id}, {rule.rule_version}, of the Docker Enterprise 2.x Linux/UNIX STIG, {asset.release}"),
+    ]
+    yield write_section(
+        "method",
+        "How the answer was reached",
+        element("dl", *(join([element("dt", name), element("dd", text)]) for name, text in entries), class_="entries"),
+    )
+
+
+def write_facts(facts: Sequence[SupportingFact]) -> Iterator[Markup]:
+    """Write what was seen of neighbouring rules and settings."""
+    if not facts:
+        return
+    rows = (
+        element(
+            "tr",
+            element("th", shorten(fact.subject), scope="row"),
+            element("td", clean(fact.answer, REASON_LENGTH)),
+            element("td", shorten(fact.rule_id) or NOTHING),
+            element("td", STATUS_WORDS[fact.status] if fact.rule_id else NOTHING),
+        )
+        for fact in facts
+    )
+    yield write_section(
+        "facts",
+        "Supporting facts",
+        element("p", f"Context for the assessor. None of it is a reason to pass {RULE_ID}."),
+        write_table(
+            ("What was looked at", "What was seen", "Rule", "Answer to it"),
+            rows,
+            caption="Neighbouring rules and settings",
+        ),
+    )
+
+
+def write_files(report: Report) -> Iterator[Markup]:
+    """Write where the whole of it lies, and its sums."""
+    parts = []
+    if report.bucket:
+        parts.append(element("p", "In the bucket ", element("code", report.bucket), ":"))
+    rows = [_file_row(file) for file in report.rows[:FILES_SHOWN]]
+    if report.record_key:
+        key = element("th", element("code", report.record_key), scope="row")
+        rows.append(element("tr", key, element("td"), element("td", "the run record")))
+    if rows:
+        parts.append(
+            write_table(("File", "#Bytes", "SHA-256"), rows, caption="Where the whole of it lies", class_="files")
+        )
+    if len(report.rows) > FILES_SHOWN:
+        parts.append(element("p", f"and {len(report.rows) - FILES_SHOWN:,} more files of rows", class_="more"))
+    if report.rows:
+        text = (
+            "The files under findings/ are gzipped JSON Lines: a row for every tag that was read, signed or not, with its verdict, "
+            "digest and reason."
+        )
+        parts.append(element("p", text))
+    parts.append(
+        element("p", f"The sums of all files of this run, this one included, are in {manifest.NAME} beside it.")
+    )
+    yield write_section("files", "Data", *parts)
+
+
+def _file_row(file: StoredFile) -> Markup:
+    return element(
+        "tr",
+        element("th", element("code", file.key), scope="row"),
+        element("td", f"{file.size:,}", class_="number"),
+        element("td", element("code", file.sha256)),
+    )

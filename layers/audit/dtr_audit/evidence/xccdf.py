@@ -1,0 +1,119 @@
+"""XCCDF 1.2 results: the benchmark with the rules that were answered, and the answers.
+
+STIG Manager reads the texts of an answer below `check-content`, in a namespace of its own; whoever does not know it finds the
+details in the standard's own `message`.
+"""
+
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from .. import __version__
+from ..model import Status, iso
+from .checklist import Answer, answer_rules
+from .report import Report
+from .stig import Release, Rule, load_release
+from .xmltext import add, escape, serialize
+
+RESULTS = {Status.NOT_A_FINDING: "pass", Status.OPEN: "fail", Status.NOT_REVIEWED: "notchecked"}
+
+_XCCDF = "http://checklists.nist.gov/xccdf/1.2"
+_DUBLIN_CORE = "http://purl.org/dc/elements/1.1/"
+_STIG_MANAGER = "http://github.com/nuwcdivnpt/stig-manager"
+_CCI = "http://cyber.mil/cci"
+_LEGACY = "http://cyber.mil/legacy"
+_PROGRAM = "dtr-signature-audit"
+
+
+def write(report: Report, *, neighbours: bool = False) -> bytes:
+    """Write the results of a run.
+
+    Raises EvidenceError for a partial run, and for an asset that checklists do not know.
+    """
+    answers = answer_rules(report, neighbours=neighbours)
+    release = load_release(report.asset.release)
+    root = ET.Element(
+        "Benchmark",
+        {
+            "xmlns": _XCCDF,
+            "xmlns:dc": _DUBLIN_CORE,
+            "xmlns:sm": _STIG_MANAGER,
+            "id": f"xccdf_mil.disa.stig_benchmark_{release.benchmark_id}",
+            "xml:lang": "en",
+        },
+    )
+    add(root, "status", "accepted", date=release.status_date)
+    add(root, "title", release.title)
+    add(root, "description", release.description)
+    add(root, "plain-text", release.release_info, id="release-info")
+    add(root, "version", release.version)
+    metadata = ET.SubElement(root, "metadata")
+    add(metadata, "dc:creator", "DISA")
+    add(metadata, "dc:publisher", _PROGRAM)
+    for answer in answers:
+        _add_rule(root, answer.rule, release)
+    _add_results(root, report, answers)
+    return serialize(root)
+
+
+def _add_rule(root: ET.Element, rule: Rule, release: Release) -> None:
+    group = ET.SubElement(root, "Group", {"id": f"xccdf_mil.disa.stig_group_{rule.group_id}"})
+    add(group, "title", rule.group_title)
+    add(group, "description", "<GroupDescription></GroupDescription>")
+    element = ET.SubElement(
+        group, "Rule", {"id": _full_id(rule), "weight": release.weight, "severity": rule.severity, "selected": "true"}
+    )
+    add(element, "version", rule.rule_version)
+    add(element, "title", rule.title)
+    # Markup within a text, as DISA writes it and its readers expect it.
+    add(element, "description", f"<VulnDiscussion>{escape(rule.discussion)}</VulnDiscussion>")
+    for control in rule.controls:
+        add(element, "ident", control.cci, system=_CCI)
+    for legacy_id in rule.legacy_ids:
+        add(element, "ident", legacy_id, system=_LEGACY)
+    add(element, "fixtext", rule.fix, fixref=rule.fix_id)
+    ET.SubElement(element, "fix", {"id": rule.fix_id})
+    check = ET.SubElement(element, "check", {"system": rule.check_system})
+    add(check, "check-content", rule.check)
+
+
+def _add_results(root: ET.Element, report: Report, answers: Sequence[Answer]) -> None:
+    run, asset = report.run, report.asset
+    results = ET.SubElement(
+        root,
+        "TestResult",
+        {
+            "id": f"xccdf_{_PROGRAM}_testresult_{run.run_id}",
+            "start-time": iso(run.started_at),
+            "end-time": iso(run.finished_at),
+            "test-system": f"cpe:/a:{_PROGRAM}:{_PROGRAM}:{__version__}",
+            "version": "1.0",
+        },
+    )
+    add(results, "title", f"{_PROGRAM}, run {run.run_id}")
+    add(results, "target", asset.host_name)
+    if asset.fqdn:
+        facts = ET.SubElement(results, "target-facts")
+        add(facts, "fact", asset.fqdn, name="urn:xccdf:fact:asset:identifier:fqdn", type="string")
+    for answer in answers:
+        _add_result(results, answer, time=iso(run.finished_at))
+    passed = sum(answer.status is Status.NOT_A_FINDING for answer in answers)
+    add(results, "score", f"{100 * passed / len(answers):.1f}", system="urn:xccdf:scoring:default", maximum="100")
+
+
+def _add_result(results: ET.Element, answer: Answer, *, time: str) -> None:
+    rule = answer.rule
+    result = ET.SubElement(
+        results, "rule-result", {"idref": _full_id(rule), "time": time, "severity": rule.severity, "weight": "10.0"}
+    )
+    add(result, "result", RESULTS[answer.status])
+    for control in rule.controls:
+        add(result, "ident", control.cci, system=_CCI)
+    add(result, "message", answer.details, severity="info")
+    check = ET.SubElement(result, "check", {"system": rule.check_system})
+    content = ET.SubElement(check, "check-content")
+    add(content, "sm:detail", answer.details)
+    add(content, "sm:comment", answer.comments)
+
+
+def _full_id(rule: Rule) -> str:
+    return f"xccdf_mil.disa.stig_rule_{rule.rule_id}"

@@ -1,0 +1,187 @@
+"""UCP's HTTP API (MKE's, in later versions), as far as the rule's Discussion goes: LDAP, and the running of signed images alone.
+
+Sources: the STIG's own checks of UCP (V-235780, V-235847) and the vendor's reference of its configuration. An answer of another
+form than theirs is no answer: it is said, never guessed. Nothing that UCP says in its errors is passed on.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .credentials import UcpCredentials
+from .errors import AuditError, UcpError
+from .text import clean, redact
+from .transport import Answer, Clock, Party, Transport
+
+ANSWER_BYTES = (
+    512 * 1024
+)  # the configuration with a few bundles of authorities in it; Python's reader makes 60 MB of its worst
+LINE_DOTS = 500  # that reader's time and memory grow with the square of a dotted key's length
+TOKEN_LENGTH = 16_384
+NAME_LENGTH = 128
+
+LOGIN = "/auth/login"
+LOGOUT = "/id/logout"
+AUTHENTICATION = "/enzi/v0/config/auth"
+CONFIGURATION = "/api/ucp/config-toml"
+
+_PARTY = Party("UCP", "UCP_URL", '"ucp_ca_bundle" (without it, "ca_bundle")', ANSWER_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The section `trust_configuration`; None is what it does not say in the documented form."""
+
+    require_content_trust: bool | None
+    require_signature_from: tuple[str, ...] | None  # empty: any account of UCP
+    allow_repos: tuple[str, ...] | None  # repositories whose images run unsigned
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What matters of UCP's configuration; the rest of it, which holds secrets, is dropped at once."""
+
+    backend: str | None  # of the accounts: managed | ldap
+    trust: Trust | None
+
+
+class UcpClient:
+    """One UCP, seen with one administrator's eyes."""
+
+    def __init__(
+        self,
+        url: str,
+        credentials: UcpCredentials,
+        *,
+        x509_strict: bool,
+        stop_at: float,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare; `stop_at` is on the clock. Raises SettingsError for a bundle without certificates; asks nothing yet."""
+        self._credentials = credentials
+        self._secrets = [credentials.password]
+        self._authorization = ""
+        self._transport = Transport(
+            url,
+            ca_bundle=credentials.ca_bundle,
+            x509_strict=x509_strict,
+            connections=1,
+            stop_at=stop_at,
+            clock=clock,
+            party=_PARTY,
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def log_in(self) -> None:
+        """Open a session, at one attempt: wrong credentials count against the account's lock. Raises UcpError or its kin."""
+        account = {"username": self._credentials.username, "password": self._credentials.password}
+        answer = self._transport.post(LOGIN, json.dumps(account).encode())
+        if answer.status in {400, 401, 403}:
+            raise UcpError(
+                f"POST {LOGIN}: {answer.status}, UCP does not accept the credentials. Put those of an administrator of UCP into "
+                '"ucp_username" and "ucp_password" in the secret'
+            )
+        if answer.status != 200:
+            remedy = ". Is UCP_URL the address of UCP?" if answer.status == 404 else ""
+            raise UcpError(f"POST {LOGIN}: {answer.status}{_hint(answer)}{remedy}")
+        token = _token(answer)
+        if not token:
+            raise UcpError(
+                f"POST {LOGIN}: answered 200, but with no token. Is a login page or another product at UCP_URL?"
+            )
+        self._secrets.append(token)
+        self._authorization = f"Bearer {token}"
+
+    def log_out(self) -> None:
+        """End the session, if there is one and UCP lets it: an account may only have so many."""
+        if not self._authorization:
+            return
+        authorization, self._authorization = self._authorization, ""
+        try:
+            self._transport.post(LOGOUT, authorization=authorization)
+        except AuditError:
+            # It ends by itself within the hour.
+            return
+
+    def read_backend(self) -> str:
+        """Give where accounts come from, `managed` or `ldap`, as the authentication service says. Raises UcpError or its kin."""
+        answer = self._get(AUTHENTICATION, "application/json")
+        document = _json(answer)
+        backend = self._text(document.get("backend")) if isinstance(document, dict) else None
+        if not backend:
+            raise UcpError(f"GET {AUTHENTICATION}: the answer does not name the backend{_hint(answer)}")
+        return backend
+
+    def read_configuration(self) -> Configuration:
+        """Give what matters of the configuration. Raises UcpError or its kin."""
+        answer = self._get(CONFIGURATION, "application/toml")
+        try:
+            document = _toml(answer.body)
+        except (ValueError, RecursionError):
+            # Raised from nothing on purpose: what is read here holds secrets.
+            raise UcpError(
+                f"GET {CONFIGURATION}: the answer is not the TOML of a configuration{_hint(answer)}"
+            ) from None
+        auth, trust = document.get("auth"), document.get("trust_configuration")
+        return Configuration(
+            backend=self._text(auth.get("backend")) if isinstance(auth, dict) else None,
+            trust=self._trust(trust) if isinstance(trust, dict) else None,
+        )
+
+    def _get(self, path: str, accept: str) -> Answer:
+        answer = self._transport.get(path, authorization=self._authorization, accept=accept)
+        if answer.status == 403:
+            raise UcpError(f"GET {path}: 403, the account is not an administrator of UCP")
+        if answer.status != 200:
+            raise UcpError(f"GET {path}: {answer.status}{_hint(answer)}")
+        return answer
+
+    def _trust(self, section: Mapping[str, Any]) -> Trust:
+        required = section.get("require_content_trust")
+        return Trust(
+            require_content_trust=required if isinstance(required, bool) else None,
+            require_signature_from=self._names(section, "require_signature_from"),
+            allow_repos=self._names(section, "allow_repos"),
+        )
+
+    def _names(self, section: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+        """Read a list of names; one that is left out is empty, as UCP's reference says."""
+        names = section.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return None
+        return tuple(self._text(name) or "" for name in names)
+
+    def _text(self, value: object) -> str | None:
+        return clean(redact(value, self._secrets), NAME_LENGTH) if isinstance(value, str) else None
+
+
+def _token(answer: Answer) -> str:
+    document = _json(answer)
+    token = document.get("auth_token") if isinstance(document, dict) else None
+    usable = isinstance(token, str) and len(token) <= TOKEN_LENGTH and re.fullmatch(r"[!-~]+", token)
+    return str(token) if usable else ""
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _toml(body: bytes) -> dict[str, Any]:
+    """Read TOML; raises ValueError, or RecursionError."""
+    if any(line.count(b".") > LINE_DOTS for line in body.split(b"\n")):
+        raise ValueError("a line with more dots than any configuration has")
+    return tomllib.loads(body.decode())
+
+
+def _hint(answer: Answer) -> str:
+    is_page = b"<html" in answer.body[:2048].lower()
+    return " (a page of HTML: does a proxy or a login page answer in UCP's place?)" if is_page else ""

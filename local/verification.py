@@ -1,0 +1,134 @@
+"""Whether the files of a run still are what the run wrote: each one against the run's manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+from dtr_audit.errors import AuditError
+from dtr_audit.evidence import manifest
+
+MANIFESTS = "evidence/"
+FILE_BYTES = 512 * 1024 * 1024
+
+
+class VerificationError(AuditError):
+    """There is nothing to verify, or it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What became of one run's files; `faults` names each file that is not what was written, and why."""
+
+    registry: str
+    run_id: str
+    files: int
+    faults: tuple[str, ...]
+
+
+class Place(Protocol):
+    """Where the files lie: a folder, or a bucket."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys below a prefix, in order."""
+
+    def read(self, key: str) -> bytes | None:
+        """Read one file, None if it is not there."""
+
+
+class Folder:
+    """A folder that mirrors the bucket, such as `out/`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys below a prefix, in order."""
+        for file in sorted((self._path / prefix).rglob("*")):
+            if file.is_file():
+                yield file.relative_to(self._path).as_posix()
+
+    def read(self, key: str) -> bytes | None:
+        """Read one file, None if it is not there. A key that leads out of the folder is none of its files."""
+        parts = PurePosixPath(key)
+        if parts.is_absolute() or ".." in parts.parts:
+            return None
+        file = self._path / key
+        return file.read_bytes() if file.is_file() else None
+
+
+class Bucket:
+    """A bucket, read with the credentials of whoever asks."""
+
+    def __init__(self, name: str) -> None:
+        import boto3  # noqa: PLC0415 (only here is AWS asked)
+
+        self._name = name
+        self._client = boto3.client("s3")
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys below a prefix, in order."""
+        try:
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix):
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"]
+        except (ClientError, BotoCoreError) as error:
+            raise VerificationError(f"s3://{self._name}/{prefix}: it cannot be listed ({error})") from error
+
+    def read(self, key: str) -> bytes | None:
+        """Read one file, None if it is not there."""
+        try:
+            with self._client.get_object(Bucket=self._name, Key=key)["Body"] as body:
+                return body.read(FILE_BYTES)
+        except self._client.exceptions.NoSuchKey:
+            return None
+        except (ClientError, BotoCoreError) as error:
+            raise VerificationError(f"s3://{self._name}/{key}: it cannot be read ({error})") from error
+
+
+def find_place(text: str) -> tuple[Place, str]:
+    """Tell a folder from `s3://bucket/prefix`; gives the place and the prefix below which runs are looked for."""
+    if text.startswith("s3://"):
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise VerificationError(f"{text}: s3://<bucket> or s3://<bucket>/evidence/… is needed")
+        return Bucket(bucket), prefix or MANIFESTS
+    if not Path(text).is_dir():
+        raise VerificationError(
+            f"{text}: there is no such folder; give the one that holds findings/, runs/ and evidence/"
+        )
+    return Folder(Path(text)), MANIFESTS
+
+
+def verify(place: Place, prefix: str) -> Iterator[Verified]:
+    """Verify every run that has a manifest below a prefix; raises VerificationError if none has."""
+    found = False
+    for key in place.keys(prefix):
+        if key.rsplit("/", 1)[-1] == manifest.NAME:
+            found = True
+            yield _verify_run(place, key)
+    if not found:
+        raise VerificationError(f"no {manifest.NAME} lies below {prefix}: no run has left evidence here")
+
+
+def _verify_run(place: Place, key: str) -> Verified:
+    listed = manifest.read(place.read(key) or b"")
+    faults = [fault for file in listed.files if (fault := _compare(place.read(file.key), file.sha256, file.key))]
+    folder = key.removesuffix(manifest.NAME)
+    if not folder.endswith(f"/registry={listed.registry}/{listed.run_id}/"):
+        faults.append(f"{key}: it is the manifest of another run, {listed.run_id} of {listed.registry}")
+    known = {key, *(file.key for file in listed.files)}
+    faults += [f"{one}: the manifest does not know it" for one in place.keys(folder) if one not in known]
+    return Verified(listed.registry, listed.run_id, len(listed.files), tuple(faults))
+
+
+def _compare(content: bytes | None, sha256: str, key: str) -> str:
+    if content is None:
+        return f"{key}: missing"
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return f"{key}: changed since the run wrote it"
+    return ""

@@ -1,0 +1,690 @@
+"""What stands beside the rule is told as it was seen, over TLS; what could not be seen is told as that, and costs nothing."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from dtr_audit.credentials import Credentials, parse_secret
+from dtr_audit.dtr import DtrClient
+from dtr_audit.evidence.report import SupportingFact
+from dtr_audit.model import Status as RuleStatus
+from dtr_audit.surroundings import ANSWER_LENGTH, LOOK_SECONDS, Surroundings, look_around
+from dtr_audit.ucp import ANSWER_BYTES, LINE_DOTS, NAME_LENGTH, UcpClient
+
+from local.dtr.accounts import Account
+from local.dtr.api import Profile
+from local.dtr.authority import CertificateAuthority, Flaw
+from local.dtr.faults import (
+    EVERY_CALL,
+    HOSTILE_NAMES,
+    LOGIN_PAGE,
+    SETTINGS,
+    Body,
+    Calls,
+    Closed,
+    EndlessBody,
+    Faults,
+    GzipBomb,
+    Redirect,
+    Slow,
+    Status,
+    Strike,
+    deep_json,
+)
+from local.dtr.server import DtrServer
+from local.dtr.ucp import AUTHENTICATION, CONFIGURATION, LOGIN, LOGOUT, Configuration, UcpServer
+
+SCAN_STATUS = Calls("/api/v0/imagescan/status")
+OPEN, PASSED, NOT_REVIEWED = RuleStatus.OPEN, RuleStatus.NOT_A_FINDING, RuleStatus.NOT_REVIEWED
+SHORT_SECONDS = 1.5
+PROMPT_SECONDS = 8.0  # nothing here waits for a limit of time, however busy the machine
+
+ON_PUSH, ANALYTICS, SCANNING = "V-235796", "V-235798", "V-235840"
+LDAP, TRUST = "V-235780", "V-235847"
+SIGNERS = "UCP: who must have signed them"
+EXEMPT = "UCP: repositories whose images run unsigned"
+
+
+@dataclass
+class Secret:
+    """The secret as it stands; tests change its keys."""
+
+    keys: dict[str, Any]
+    readings: int = 0
+
+    def fetch(self, *, fresh: bool = False) -> Credentials:
+        assert not fresh
+        self.readings += 1
+        return parse_secret(json.dumps(self.keys))
+
+
+class Place:
+    """A registry that is logged in to, a UCP elsewhere, and one look around."""
+
+    def __init__(self, dtr: DtrServer, ucp: UcpServer) -> None:
+        self.dtr = dtr
+        self.ucp = ucp
+        self.secret = Secret(
+            {
+                "username": dtr.admin.name,
+                "password": dtr.admin.password,
+                "ca_bundle": dtr.ca_bundle,
+                "ucp_username": ucp.admin.name,
+                "ucp_password": ucp.admin.password,
+                "ucp_ca_bundle": ucp.ca_bundle,
+            }
+        )
+        self.ucp_url = f"https://127.0.0.1:{ucp.port}"
+        self.x509_strict = True
+        self.client = DtrClient(
+            dtr.url, self.secret, x509_strict=True, concurrency=2, page_size=100, stop_at=time.monotonic() + 60.0
+        )
+        self.client.connect()
+
+    def look(self, *, seconds: float = LOOK_SECONDS, stop_at: float = float("inf")) -> Surroundings:
+        seen = look_around(
+            self.client,
+            self.secret,
+            ucp_url=self.ucp_url,
+            x509_strict=self.x509_strict,
+            stop_at=stop_at,
+            seconds=seconds,
+        )
+        self.check_harmless(seen)
+        return seen
+
+    def ucp_client(self) -> UcpClient:
+        credentials = self.secret.fetch().ucp
+        assert credentials is not None
+        return UcpClient(self.ucp_url, credentials, x509_strict=True, stop_at=time.monotonic() + LOOK_SECONDS)
+
+    def check_harmless(self, seen: Surroundings) -> None:
+        """Hold what is told against what must be true of it whatever happens."""
+        text = " ".join([seen.warning, *(f"{fact.subject} {fact.answer}" for fact in seen.facts)])
+        pair = f"{self.dtr.admin.name}:{self.dtr.admin.password}"
+        basic = base64.b64encode(pair.encode()).decode()
+        for secret in (self.dtr.admin.password, basic, self.ucp.admin.password, "must-never-leak", "eyJ"):
+            assert secret not in text
+        assert text.isprintable()
+        assert all(0 < len(fact.answer) <= ANSWER_LENGTH for fact in seen.facts)
+        for fact in seen.facts:
+            if fact.answer.startswith("could not be read"):
+                assert fact.status is NOT_REVIEWED
+                assert len(fact.answer) > len("could not be read, because ")
+
+
+@pytest.fixture
+def ucp() -> Iterator[UcpServer]:
+    with UcpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def place(dtr: DtrServer, ucp: UcpServer) -> Iterator[Place]:
+    place = Place(dtr, ucp)
+    dtr.forget_requests()
+    yield place
+    place.client.close()
+
+
+def fact(seen: Surroundings, key: str) -> SupportingFact:
+    (found,) = (fact for fact in seen.facts if key in (fact.rule_id, fact.subject))
+    return found
+
+
+def told(seen: Surroundings, key: str) -> tuple[str, RuleStatus]:
+    """Give the first word of an answer (yes, no, could …), and the status."""
+    one = fact(seen, key)
+    return one.answer.partition(" ")[0].rstrip(":,"), one.status
+
+
+def assert_unread(seen: Surroundings, *keys: str, because: str = "") -> None:
+    for key in keys:
+        one = fact(seen, key)
+        assert one.answer.startswith("could not be read, because "), one
+        assert because in one.answer
+        assert one.status is NOT_REVIEWED
+
+
+def json_body(document: object, calls: Calls) -> Faults:
+    return Faults(strikes=(Body(json.dumps(document).encode(), calls),))
+
+
+# All is well
+
+
+def test_a_registry_and_a_ucp_as_the_rules_want_them(place: Place) -> None:
+    seen = place.look()
+    assert [told(seen, key) for key in (ON_PUSH, ANALYTICS, SCANNING, TRUST)] == [("yes", PASSED)] * 4
+    # Whether the LDAP server itself is set up as it must be is for a person to see.
+    assert told(seen, LDAP) == ("yes", NOT_REVIEWED)
+    assert fact(seen, SIGNERS).answer.startswith("any account of UCP")
+    assert fact(seen, EXEMPT).answer.startswith("none")
+    assert seen.warning == ""
+    assert [fact.rule_id for fact in seen.facts] == [ON_PUSH, ANALYTICS, SCANNING, LDAP, TRUST, "", ""]
+
+
+def test_no_fact_speaks_for_the_rule_itself(place: Place) -> None:
+    assert "V-235846" not in {fact.rule_id for fact in place.look().facts}
+
+
+def test_without_an_address_of_ucp_the_registry_alone_is_asked(place: Place, ucp: UcpServer) -> None:
+    place.ucp_url = ""
+    readings = place.secret.readings
+    seen = place.look()
+    assert place.secret.readings == readings
+    assert [fact.rule_id for fact in seen.facts] == [ON_PUSH, ANALYTICS, SCANNING]
+    assert seen.warning == ""
+    assert ucp.requests == ()
+
+
+def test_each_question_is_asked_once_and_the_session_is_ended(place: Place, dtr: DtrServer, ucp: UcpServer) -> None:
+    place.look()
+    assert [(call.method, call.path) for call in dtr.requests] == [("GET", SETTINGS.path), ("GET", SCAN_STATUS.path)]
+    assert [(call.method, call.path) for call in ucp.requests] == [
+        ("POST", LOGIN.path),
+        ("GET", CONFIGURATION.path),
+        ("GET", AUTHENTICATION.path),
+        ("POST", LOGOUT.path),
+    ]
+    assert ucp.sessions == 0
+
+
+# DTR
+
+
+@pytest.mark.parametrize("key", [ON_PUSH, ANALYTICS])
+def test_a_registrys_switch_that_is_on_is_a_finding_of_its_own_rule(key: str) -> None:
+    profile = Profile(create_repository_on_push=key == ON_PUSH, report_analytics=key == ANALYTICS)
+    with DtrServer(profile=profile) as dtr, UcpServer() as ucp:
+        place = Place(dtr, ucp)
+        seen = place.look()
+        place.client.close()
+    assert told(seen, key) == ("no", OPEN)
+    assert told(seen, ANALYTICS if key == ON_PUSH else ON_PUSH) == ("yes", PASSED)
+
+
+@pytest.mark.parametrize("value", [None, "false", 0, [], {}], ids=str)
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("createRepositoryOnPush", ON_PUSH), ("reportAnalytics", ANALYTICS), ("scanningEnabled", SCANNING)],
+)
+def test_a_registrys_switch_that_is_no_switch_is_not_guessed(
+    place: Place, dtr: DtrServer, name: str, key: str, value: object
+) -> None:
+    settings = {"createRepositoryOnPush": False, "reportAnalytics": False, "scanningEnabled": True}
+    dtr.faults = json_body({**settings, name: value}, SETTINGS)
+    seen = place.look()
+    assert fact(seen, key).status is NOT_REVIEWED
+    assert f"does not say {name}" in fact(seen, key).answer
+    assert [told(seen, other)[0] for other in (ON_PUSH, ANALYTICS, SCANNING) if other != key] == ["yes"] * 2
+
+
+@pytest.mark.parametrize(
+    ("enabled", "failed", "overrides_failed", "expected"),
+    [
+        (True, False, False, ("yes", PASSED)),
+        (True, True, True, ("no", OPEN)),
+        (True, True, False, ("in", NOT_REVIEWED)),
+        (True, False, True, ("in", NOT_REVIEWED)),
+        (False, False, False, ("no", OPEN)),
+        (False, None, "x", ("no", OPEN)),
+        (None, False, False, ("in", NOT_REVIEWED)),
+        (None, True, True, ("no", OPEN)),
+        (True, None, False, ("could", NOT_REVIEWED)),
+        (True, False, None, ("could", NOT_REVIEWED)),
+        (True, True, "true", ("could", NOT_REVIEWED)),
+    ],
+)
+def test_scanning_is_judged_by_its_switch_and_both_databases(
+    place: Place,
+    dtr: DtrServer,
+    *,
+    enabled: object,
+    failed: object,
+    overrides_failed: object,
+    expected: tuple[str, RuleStatus],
+) -> None:
+    settings = {"createRepositoryOnPush": False, "scanningEnabled": enabled}
+    status = {"lastDBUpdateFailed": failed, "lastVulnOverridesDBUpdateFailed": overrides_failed}
+    dtr.faults = Faults(
+        strikes=(
+            Body(json.dumps(settings).encode(), SETTINGS),
+            Body(json.dumps(status).encode(), SCAN_STATUS),
+        )
+    )
+    assert told(place.look(), SCANNING) == expected
+
+
+UNUSABLE = [
+    pytest.param(lambda calls: Status(403, calls), id="forbidden"),
+    pytest.param(lambda calls: Status(401, calls), id="not logged in"),
+    pytest.param(lambda calls: Status(404, calls, shape="empty"), id="missing"),
+    pytest.param(lambda calls: Status(500, calls, shape="html"), id="a page of HTML with an error"),
+    pytest.param(lambda calls: Body(LOGIN_PAGE, calls, "text/html"), id="a login page"),
+    pytest.param(lambda calls: Body(b"", calls), id="nothing"),
+    pytest.param(lambda calls: Body(b"[]", calls), id="a list"),
+    pytest.param(lambda calls: Body(b"\xff\xfe\x00", calls), id="bytes"),
+    pytest.param(lambda calls: Body(deep_json(), calls), id="deep JSON"),
+    pytest.param(lambda calls: Redirect("https://elsewhere.example/", calls), id="a redirect"),
+    pytest.param(EndlessBody, id="a body without end"),
+    pytest.param(lambda calls: GzipBomb(256 * 1024 * 1024, calls), id="a gzip bomb"),
+]
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE)
+def test_a_registrys_answer_that_cannot_be_used_is_told_as_that(place: Place, dtr: DtrServer, unusable: Any) -> None:
+    dtr.faults = Faults(strikes=(unusable(SCAN_STATUS),))
+    seen = place.look()
+    assert_unread(seen, SCANNING, because="/api/v0/imagescan/status")
+    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, LDAP, TRUST)] == ["yes"] * 4
+    dtr.faults = Faults(strikes=(unusable(SETTINGS),))
+    seen = place.look()
+    assert_unread(seen, ON_PUSH, ANALYTICS, because="/api/v0/meta/settings")
+    assert told(seen, SCANNING) == ("in", NOT_REVIEWED)
+    assert seen.warning == ""
+
+
+def test_the_registrys_credentials_are_neither_renewed_nor_doubted_for_it(place: Place, dtr: DtrServer) -> None:
+    dtr.revoke_tokens()
+    assert_unread(place.look(), ON_PUSH, ANALYTICS, SCANNING, because="401")
+    assert dtr.calls("/auth/token") == ()
+    assert len(dtr.requests) == 2
+
+
+def test_secrets_that_the_registry_echoes_are_not_passed_on(place: Place, dtr: DtrServer) -> None:
+    dtr.faults = Faults(secrets_echoed=EVERY_CALL, strikes=(Status(403),))
+    assert_unread(place.look(), ON_PUSH, ANALYTICS, SCANNING, because="[removed]")
+
+
+# UCP: what it says
+
+
+@pytest.mark.parametrize(
+    ("configured", "said", "expected"),
+    [
+        ("ldap", "ldap", ("yes", NOT_REVIEWED)),
+        ("managed", "managed", ("no", OPEN)),
+        ("ldap", "managed", ("unclear", NOT_REVIEWED)),
+        ("managed", "ldap", ("unclear", NOT_REVIEWED)),
+        (None, "ldap", ("yes", NOT_REVIEWED)),
+        # The rule's check goes by the configuration.
+        (None, "managed", ("no", NOT_REVIEWED)),
+    ],
+)
+def test_ldap_is_told_by_both_who_know(
+    place: Place, ucp: UcpServer, configured: str | None, said: str, expected: tuple[str, RuleStatus]
+) -> None:
+    ucp.configuration = Configuration(backend=configured, service_backend=said)
+    assert told(place.look(), LDAP) == expected
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE)
+@pytest.mark.parametrize(("backend", "expected"), [("ldap", ("yes", NOT_REVIEWED)), ("managed", ("no", OPEN))])
+def test_ldap_is_told_by_the_configuration_alone(
+    place: Place, ucp: UcpServer, unusable: Any, backend: str, expected: tuple[str, RuleStatus]
+) -> None:
+    ucp.configuration = Configuration(backend=backend)
+    ucp.faults = Faults(strikes=(unusable(AUTHENTICATION),))
+    seen = place.look()
+    assert told(seen, LDAP) == expected
+    assert seen.warning == ""
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE)
+def test_ldap_is_told_by_the_service_alone_and_the_rest_could_not_be_read(
+    place: Place, ucp: UcpServer, unusable: Any
+) -> None:
+    ucp.faults = Faults(strikes=(unusable(CONFIGURATION),))
+    seen = place.look()
+    assert told(seen, LDAP) == ("yes", NOT_REVIEWED)
+    assert_unread(seen, TRUST, SIGNERS, EXEMPT, because="/api/ucp/config-toml")
+    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert seen.warning.startswith("3 of 4 facts about UCP are missing, on which the answer to V-235846 does not hang")
+    assert fact(seen, TRUST).answer in seen.warning
+    assert ucp.sessions == 0
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"backend": None}, {"backend": 7}, {"backend": ""}, ["ldap"], "ldap"], ids=str
+)
+def test_a_backend_without_a_name_is_no_answer(place: Place, ucp: UcpServer, document: object) -> None:
+    ucp.configuration = Configuration(backend=None)
+    ucp.faults = json_body(document, AUTHENTICATION)
+    assert_unread(place.look(), LDAP, because="backend")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected", "signers", "exempt"),
+    [
+        (Configuration(require_content_trust=False), ("no", OPEN), "any account", "none"),
+        (Configuration(require_content_trust=None), ("could", NOT_REVIEWED), "any account", "none"),
+        (
+            Configuration(require_signature_from=("ops/release", "ops/security")),
+            ("yes", PASSED),
+            "ops/release, ops/security (",
+            "none",
+        ),
+        (
+            Configuration(allow_repos=("docker.io/mirantis/dtr-rethink",)),
+            ("yes", NOT_REVIEWED),
+            "any account",
+            "docker.io/mirantis/dtr-rethink (",
+        ),
+        # Lists that are left out are empty, as the vendor's reference has it.
+        (Configuration(require_signature_from=None, allow_repos=None), ("yes", PASSED), "any account", "none"),
+        (
+            Configuration(allow_repos=tuple(f"r{number}" for number in range(1_000))),
+            ("yes", NOT_REVIEWED),
+            "any account",
+            "r0, r1, r2, r3, r4 and 995 more",
+        ),
+    ],
+)
+def test_content_trust_is_told_with_who_must_sign_and_what_is_exempt(
+    place: Place,
+    ucp: UcpServer,
+    *,
+    configuration: Configuration,
+    expected: tuple[str, RuleStatus],
+    signers: str,
+    exempt: str,
+) -> None:
+    ucp.configuration = configuration
+    seen = place.look()
+    assert told(seen, TRUST) == expected
+    assert fact(seen, SIGNERS).answer.startswith(signers)
+    assert fact(seen, EXEMPT).answer.startswith(exempt)
+
+
+@pytest.mark.parametrize(
+    ("toml", "unread"),
+    [
+        ('require_content_trust = "true"', {TRUST}),
+        ("require_content_trust = 1", {TRUST}),
+        ('require_signature_from = "ops/release"', {TRUST, SIGNERS}),
+        ("require_content_trust = true\nallow_repos = [1]", {EXEMPT}),
+        ("require_content_trust = true\nallow_repos = {}", {EXEMPT}),
+    ],
+)
+def test_trust_settings_of_another_kind_are_not_guessed(
+    place: Place, ucp: UcpServer, toml: str, unread: set[str]
+) -> None:
+    ucp.faults = Faults(strikes=(Body(f"[trust_configuration]\n{toml}\n".encode(), CONFIGURATION),))
+    seen = place.look()
+    for key in (TRUST, SIGNERS, EXEMPT):
+        assert (told(seen, key)[0] == "could") is (key in unread)
+        # A pass would need a list of exemptions that can be read.
+        assert fact(seen, key).status is NOT_REVIEWED
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        b"",
+        b"trust_configuration = true",
+        b"[trust_configuration",
+        b'x = """\n[trust_configuration]\nrequire_content_trust = true\n"""',
+        b"# [trust_configuration]\n# require_content_trust = true\n",
+        b"x = " + b"[" * 100_000,
+        b"x = " + b"9" * 100_000,
+        b"[" + b".".join([b"a"] * (LINE_DOTS + 2)) + b"]\n[trust_configuration]\nrequire_content_trust = true",
+        b'x = "\\ud800"\n[trust_configuration]\nrequire_content_trust = true',
+    ],
+    ids=lambda toml: toml[:24].decode(),
+)
+def test_only_the_section_itself_counts(place: Place, ucp: UcpServer, toml: bytes) -> None:
+    ucp.faults = Faults(strikes=(Body(toml, CONFIGURATION, "application/toml"),))
+    assert_unread(place.look(), TRUST, SIGNERS, EXEMPT)
+
+
+def test_a_configuration_that_would_eat_the_memory_is_refused_at_once(place: Place, ucp: UcpServer) -> None:
+    # Half a megabyte of one dotted key would make Python's reader of TOML ask for a hundred gigabytes.
+    bomb = b".".join([b"a"] * 250_000) + b" = 1\n"
+    ucp.faults = Faults(strikes=(Body(bomb, CONFIGURATION, "application/toml"),))
+    began = time.monotonic()
+    assert_unread(place.look(), TRUST, because="TOML")
+    assert time.monotonic() - began < PROMPT_SECONDS
+
+
+def test_a_configuration_of_any_size_is_not_read(place: Place, ucp: UcpServer) -> None:
+    ucp.faults = Faults(strikes=(Body(b"#" * (ANSWER_BYTES + 1), CONFIGURATION, "application/toml"),))
+    assert_unread(place.look(), TRUST, because="larger than 0.5 MiB")
+    ucp.faults = Faults(strikes=(Body(b"#" * ANSWER_BYTES, CONFIGURATION, "application/toml"),))
+    assert_unread(place.look(), TRUST, because="no section trust_configuration")
+
+
+def test_what_the_client_gives_of_names_is_bounded_and_printable(place: Place, ucp: UcpServer) -> None:
+    ucp.configuration = Configuration(allow_repos=HOSTILE_NAMES)
+    client = place.ucp_client()
+    client.log_in()
+    trust = client.read_configuration().trust
+    assert trust is not None
+    assert trust.allow_repos is not None
+    assert len(trust.allow_repos) == len(HOSTILE_NAMES)
+    assert all(name.isprintable() and len(name) <= NAME_LENGTH for name in trust.allow_repos)
+    client.close()
+
+
+def test_hostile_names_are_told_harmlessly(place: Place, ucp: UcpServer) -> None:
+    for name in HOSTILE_NAMES:
+        ucp.configuration = Configuration(backend=name, require_signature_from=(name,), allow_repos=(name, name))
+        seen = place.look()
+        assert told(seen, LDAP)[1] is OPEN
+        assert told(seen, TRUST) == ("yes", NOT_REVIEWED)
+
+
+def test_secrets_that_ucp_echoes_are_not_passed_on(place: Place, ucp: UcpServer) -> None:
+    tokens: list[str] = []
+    ucp.on_request(lambda request: tokens.append(request.header("authorization")), CONFIGURATION.path)
+
+    def echo(_: object) -> None:
+        token = tokens[-1].removeprefix("Bearer ")
+        ucp.configuration = Configuration(
+            backend=ucp.admin.password, require_signature_from=(token,), allow_repos=(f"x{ucp.admin.password}x", token)
+        )
+
+    ucp.on_request(echo, CONFIGURATION.path)
+    seen = place.look()
+    assert tokens[0].startswith("Bearer eyJ")
+    assert fact(seen, SIGNERS).answer.startswith("[removed] (")
+    assert fact(seen, EXEMPT).answer.startswith("x[removed]x, [removed] (")
+    for calls in (LOGIN, CONFIGURATION, AUTHENTICATION):
+        ucp.faults = Faults(secrets_echoed=calls, strikes=(Status(400, calls),))
+        place.look()
+
+
+# UCP: who may ask
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE)
+def test_a_login_that_does_not_work_leaves_every_fact_of_ucp_unread(
+    place: Place, ucp: UcpServer, unusable: Any
+) -> None:
+    ucp.faults = Faults(strikes=(unusable(LOGIN),))
+    seen = place.look()
+    assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT, because="POST /auth/login")
+    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert len(ucp.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"auth_token": ""}, {"auth_token": 7}, {"auth_token": "a b"}, {"auth_token": "x\r\ny: z"}], ids=str
+)
+def test_a_token_that_cannot_be_sent_is_none(place: Place, ucp: UcpServer, document: object) -> None:
+    ucp.faults = json_body(document, LOGIN)
+    assert_unread(place.look(), LDAP, TRUST, because="no token")
+    assert len(ucp.requests) == 1
+
+
+def test_wrong_credentials_are_tried_once_and_named_by_their_keys(place: Place, ucp: UcpServer) -> None:
+    place.secret.keys["ucp_password"] = "guess-hunter2"
+    seen = place.look()
+    assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT, because='"ucp_password"')
+    assert "hunter2" not in str(seen)
+    assert [call.status for call in ucp.requests] == [401]
+
+
+def test_the_registrys_account_is_never_tried_at_ucp(place: Place, ucp: UcpServer) -> None:
+    ucp.accounts.add(Account(place.dtr.admin.name, place.dtr.admin.password, is_admin=True))
+    for key in ("ucp_username", "ucp_password"):
+        del place.secret.keys[key]
+    assert_unread(place.look(), LDAP, TRUST, because="'ucp_username' is missing")
+    assert ucp.requests == ()
+
+
+def test_an_account_that_is_no_administrator_is_named_as_that(place: Place, ucp: UcpServer) -> None:
+    ucp.accounts.add(Account("reader", "pass-of-reader"))
+    place.secret.keys.update(ucp_username="reader", ucp_password="pass-of-reader")
+    seen = place.look()
+    assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT, because="not an administrator of UCP")
+    assert ucp.sessions == 0
+
+
+@pytest.mark.parametrize("strike", [Status(500, LOGOUT), Closed(LOGOUT), Redirect("https://elsewhere.example", LOGOUT)])
+def test_a_session_that_cannot_be_ended_is_nobodys_trouble(place: Place, ucp: UcpServer, strike: Strike) -> None:
+    ucp.faults = Faults(strikes=(strike,))
+    assert place.look().warning == ""
+    assert len(ucp.calls(LOGOUT.path)) == 1
+    client = place.ucp_client()
+    client.log_in()
+    client.log_out()
+    client.close()
+    assert len(ucp.calls(LOGOUT.path)) == 2
+
+
+def test_a_login_is_never_sent_twice(place: Place, ucp: UcpServer) -> None:
+    for strike in (Closed(LOGIN), Status(503, LOGIN)):
+        ucp.forget_requests()
+        ucp.faults = Faults(strikes=(strike,))
+        assert_unread(place.look(), LDAP, TRUST)
+        assert len(ucp.requests) == 1
+
+
+def test_a_passing_fault_of_a_reading_is_survived(place: Place, ucp: UcpServer) -> None:
+    ucp.faults = Faults(strikes=(Status(503, CONFIGURATION.limited(times=1)),))
+    assert told(place.look(), TRUST) == ("yes", PASSED)
+
+
+# UCP: the way there
+
+
+def test_ucp_shares_the_registrys_authority_unless_it_has_its_own() -> None:
+    authority = CertificateAuthority()
+    with DtrServer(authority=authority) as dtr, UcpServer(authority=authority) as ucp:
+        place = Place(dtr, ucp)
+        del place.secret.keys["ucp_ca_bundle"]
+        seen = place.look()
+        assert told(seen, TRUST) == ("yes", PASSED)
+        # An empty one of its own means the public authorities, as everywhere in the secret.
+        place.secret.keys["ucp_ca_bundle"] = ""
+        assert_unread(place.look(), TRUST, because="certificate is refused")
+        place.client.close()
+
+
+@pytest.mark.parametrize("flaw", [Flaw.EXPIRED, Flaw.NOT_YET_VALID, Flaw.WRONG_HOST, Flaw.OTHER_AUTHORITY])
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_bad_certificate_of_ucp_is_refused_before_anything_is_sent(dtr: DtrServer, flaw: Flaw, strict: bool) -> None:
+    with UcpServer(flaw=flaw) as ucp:
+        place = Place(dtr, ucp)
+        place.x509_strict = strict
+        assert_unread(place.look(), LDAP, TRUST, SIGNERS, EXEMPT, because="certificate is refused")
+        assert ucp.requests == ()
+        place.client.close()
+
+
+def test_the_registrys_authority_does_not_do_for_ucps_own(place: Place, ucp: UcpServer) -> None:
+    del place.secret.keys["ucp_ca_bundle"]
+    assert_unread(place.look(), LDAP, TRUST, because='"ucp_ca_bundle"')
+    assert ucp.requests == ()
+
+
+def test_a_bundle_without_certificates_is_named(place: Place, ucp: UcpServer) -> None:
+    place.secret.keys["ucp_ca_bundle"] = "hunter2"
+    seen = place.look()
+    assert_unread(
+        seen, LDAP, TRUST, because='"ucp_ca_bundle" (without it, "ca_bundle") holds no certificate in PEM form'
+    )
+    assert "hunter2" not in str(seen)
+    assert ucp.requests == ()
+
+
+def test_nobody_at_the_address_of_ucp_is_told(place: Place) -> None:
+    place.ucp_url = "https://127.0.0.1:9"
+    seen = place.look()
+    assert_unread(seen, LDAP, TRUST, because="refused")
+    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+
+
+def test_a_redirect_of_ucp_names_its_own_setting(place: Place, ucp: UcpServer) -> None:
+    ucp.faults = Faults(strikes=(Redirect("https://elsewhere.example", LOGIN),))
+    assert_unread(place.look(), LDAP, because="UCP_URL")
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param(Slow(LOGIN, delay=30.0), id="no answer"),
+        pytest.param(Slow(LOGIN, head_pause=0.4), id="a head in drips"),
+        pytest.param(Slow(LOGIN, body_pause=0.4), id="a body in drips"),
+    ],
+)
+def test_a_ucp_that_is_slow_costs_no_more_than_its_time(place: Place, ucp: UcpServer, slow: Slow) -> None:
+    ucp.faults = Faults(strikes=(slow,))
+    began = time.monotonic()
+    seen = place.look(seconds=SHORT_SECONDS)
+    assert time.monotonic() - began < SHORT_SECONDS + 3.0
+    assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT)
+    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert seen.warning
+
+
+def test_what_ucp_said_in_time_stays(place: Place, ucp: UcpServer) -> None:
+    ucp.faults = Faults(strikes=(Slow(AUTHENTICATION, head_pause=0.4),))
+    seen = place.look(seconds=SHORT_SECONDS)
+    assert [told(seen, key) for key in (LDAP, TRUST)] == [("yes", NOT_REVIEWED), ("yes", PASSED)]
+    assert seen.warning == ""
+
+
+def test_a_registry_that_is_slow_costs_no_more_than_its_time_and_ucp_nothing(place: Place, dtr: DtrServer) -> None:
+    dtr.faults = Faults(strikes=(Slow(SCAN_STATUS, head_pause=0.4),))
+    began = time.monotonic()
+    seen = place.look(seconds=SHORT_SECONDS)
+    assert time.monotonic() - began < SHORT_SECONDS + 3.0
+    assert_unread(seen, SCANNING, because="in time")
+    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, LDAP, TRUST)] == ["yes"] * 4
+
+
+def test_nothing_is_waited_for_once_the_time_of_the_run_is_over(place: Place, ucp: UcpServer) -> None:
+    began = time.monotonic()
+    seen = place.look(stop_at=began)
+    assert time.monotonic() - began < SHORT_SECONDS
+    assert_unread(seen, LDAP, TRUST, because="in time")
+    assert ucp.requests == ()
+
+
+# Our own faults
+
+
+def test_a_fault_of_ours_is_told_and_logged_without_what_was_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(_: object) -> None:
+        raise KeyError("must-never-leak")
+
+    monkeypatch.setattr("dtr_audit.surroundings.judge_trust", stumble)
+    seen = place.look()
+    assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT, because="an unforeseen KeyError")
+    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    (record,) = [one for one in caplog.records if "surroundings" in one.getMessage()]
+    told_in_the_log = str(record.__dict__) + caplog.text
+    assert "KeyError" in told_in_the_log
+    assert "in stumble" in told_in_the_log
+    assert "must-never-leak" not in told_in_the_log.replace('raise KeyError("must-never-leak")', "")
