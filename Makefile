@@ -7,15 +7,29 @@ BIN := $(VENV)/bin
 SAM_VENV := .sam-venv
 SAM := $(SAM_VENV)/bin/sam
 LOCAL_READY := $(VENV)/.local-ready
+QUERY_READY := $(VENV)/.query-ready
 DEV_READY := $(VENV)/.dev-ready
-SOURCES := layers functions local tests
+RUNTIME := build/lambda-runtime
+RUNTIME_READY := $(RUNTIME)/.ready
+SBOM_VENV := build/sbom-tool
+SBOM_READY := $(SBOM_VENV)/.ready
+CHECKOV_READY := build/checkov/.ready
+PIP_AUDIT_READY := build/pip-audit/.ready
+READERS_READY := build/readers/.ready
+UV := build/uv/bin/uv
+SOURCES := layers functions local tests bench
 AUDIT_ARGUMENTS ?=
+COST_ARGUMENTS ?=
+Q ?=
+QUERY_ARGUMENTS ?=
+DEPLOY_ARGUMENTS ?=
 LOCK_ARGUMENTS ?=
+UNANSWERED ?= fail
 
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit test check lint format build validate lock clean
+.PHONY: demo audit cost query queries test check lint format build deploy validate bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/python -m local demo
@@ -23,13 +37,25 @@ demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an emb
 audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGUMENTS="--url https://… --username …"
 	$(BIN)/python -m local audit $(AUDIT_ARGUMENTS)
 
-test: $(DEV_READY)  ## every test that can run on this machine
+cost: $(LOCAL_READY)  ## what a month costs: make cost COST_ARGUMENTS="--tags 5000 --repositories 200"
+	$(BIN)/python -m local cost $(COST_ARGUMENTS)
+
+query: $(QUERY_READY)  ## ask what audits have left in out/: make query Q=open-findings; without Q: what can be asked
+	$(BIN)/python -m local query $(Q) $(QUERY_ARGUMENTS)
+
+queries: $(LOCAL_READY)  ## queries/*.sql into template.yaml, which cannot include a file
+	$(BIN)/python -m local.query_files
+
+test: $(DEV_READY) $(RUNTIME_READY)  ## every test that can run on this machine
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(DEV_READY) $(SAM)  ## the gate: exactly what CI runs
 	$(MAKE) lint
 	$(MAKE) validate
 	$(MAKE) build
+	$(MAKE) sbom
+	$(MAKE) scan
+	$(MAKE) advisories UNANSWERED=warn
 	$(MAKE) test
 
 lint: $(DEV_READY)  ## format, style, types, template
@@ -48,11 +74,34 @@ validate: $(SAM)
 build: $(SAM)  ## the deployable artifact, in .aws-sam/
 	MAKEFLAGS= PYTHON='$(abspath $(SAM_VENV))/bin/python' $(SAM) build
 
-lock:  ## the lock files from the .in files; LOCK_ARGUMENTS=--upgrade takes newer versions
-	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	set -e; for list in layers/audit/requirements requirements/local requirements/dev requirements/sam; do \
-		build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+# Parameters that are not named keep the values that the stack has; a new stack takes the template's defaults.
+deploy: build  ## build and deploy; at first DEPLOY_ARGUMENTS="--parameter-overrides DtrUrl=https://… RegistryName=…"
+	$(SAM) deploy $(DEPLOY_ARGUMENTS)
+
+bench: $(DEV_READY) $(SAM) $(RUNTIME_READY)  ## how fast it starts, against a plain build of the same code, in build/bench/
+	$(MAKE) build
+	$(BIN)/python -m bench
+
+sbom: $(SBOM_READY)  ## what the layer is made of (CycloneDX), of the build in .aws-sam/, as build/sbom.cdx.json
+	test -d .aws-sam/build/AuditLayer/python || $(MAKE) build
+	echo '$(abspath .aws-sam/build/AuditLayer/python)' > "$$(echo $(SBOM_VENV)/layer/lib/python3*/site-packages)/layer.pth"
+	$(SBOM_VENV)/bin/cyclonedx-py environment --output-reproducible --spec-version 1.6 --of JSON \
+		--pyproject pyproject.toml --mc-type application --output-file build/sbom.cdx.json $(SBOM_VENV)/layer
+
+scan: $(LOCAL_READY) $(CHECKOV_READY)  ## misconfigurations in the template, and suppressions that nothing needs any more
+	$(BIN)/python -m tests.scans.misconfigurations build/checkov/bin/checkov
+
+advisories: $(PIP_AUDIT_READY)  ## known vulnerabilities in every lock file; UNANSWERED=warn where the service may be out of reach
+	build/pip-audit/bin/python -m tests.scans.advisories --unanswered $(UNANSWERED) layers/audit/requirements.txt \
+		$(sort $(wildcard requirements/*.txt))
+
+readers: $(READERS_READY)  ## other people's readers of the evidence (Node, from PyPI and npm), for the tests that feed them
+	@echo "build/readers: $$(ls build/readers/node_modules | wc -l) packages"
+
+lock: $(UV)  ## the lock files from the .in files; LOCK_ARGUMENTS=--upgrade takes newer versions
+	set -e; for list in layers/audit/requirements requirements/local requirements/query requirements/dev requirements/sam \
+		requirements/lambda-runtime requirements/sbom requirements/checkov requirements/pip-audit requirements/readers; do \
+		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-annotate $(LOCK_ARGUMENTS) --output-file $$list.txt $$list.in; \
 	done
 
@@ -66,6 +115,10 @@ $(LOCAL_READY): requirements/local.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/local.txt
 	touch $@
 
+$(QUERY_READY): requirements/query.txt $(LOCAL_READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/query.txt
+	touch $@
+
 $(DEV_READY): requirements/dev.txt $(LOCAL_READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	touch $@
@@ -73,6 +126,40 @@ $(DEV_READY): requirements/dev.txt $(LOCAL_READY)
 $(SAM): requirements/sam.txt
 	$(PYTHON) -m venv $(SAM_VENV)
 	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/sam.txt
+	touch $@
+
+# For Lambda's Python, whatever this machine's own is. Compiled, as it is in Lambda.
+$(RUNTIME_READY): requirements/lambda-runtime.txt | $(VENV)/bin/python
+	rm -rf $(RUNTIME)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps \
+		--implementation cp --python-version 3.13 --only-binary=:all: --platform manylinux_2_28_x86_64 \
+		--platform manylinux2014_x86_64 --target $(RUNTIME) -r requirements/lambda-runtime.txt
+	layers/audit/precompile '$(abspath $(RUNTIME))' /var/lang/lib/python3.13/site-packages
+	touch $@
+
+# The tool, and an environment that holds nothing but what it is to describe.
+$(SBOM_READY): requirements/sbom.txt
+	$(PYTHON) -m venv $(SBOM_VENV)
+	$(SBOM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/sbom.txt
+	$(PYTHON) -m venv --without-pip $(SBOM_VENV)/layer
+	touch $@
+
+$(UV):
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# Compiling all of checkov takes longer than compiling what is used of it, when it is used.
+$(CHECKOV_READY) $(PIP_AUDIT_READY): build/%/.ready: requirements/%.txt
+	$(PYTHON) -m venv build/$*
+	build/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r $<
+	touch $@
+
+# What npm installs runs no scripts; its lock file has the sums.
+$(READERS_READY): requirements/readers.txt tests/evidence/package.json tests/evidence/package-lock.json
+	$(PYTHON) -m venv --clear build/readers
+	build/readers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/readers.txt
+	cp tests/evidence/package.json tests/evidence/package-lock.json build/readers/
+	cd build/readers && PATH="$$PWD/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 clean:  ## what can be made again; not out/, which holds the state of your audits

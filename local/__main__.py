@@ -1,12 +1,15 @@
-"""The command line: `python -m local demo`, `python -m local audit`."""
+"""The command line: `python -m local demo`, `audit`, `cost`, `query` and `verify`."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
 import os
+import shutil
 import sys
 import traceback
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 from .exit_status import ExitStatus
@@ -50,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local", description="Audit a Docker Trusted Registry, on this machine."
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="demo | audit")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="demo | audit | cost | query | verify")
 
     demo = commands.add_parser("demo", help="two audits of an embedded registry, in an embedded AWS: nothing is needed")
     demo.add_argument("--output", type=Path, default=Path("out/demo"), help="folder for the results (out/demo)")
@@ -100,6 +103,56 @@ def _parser() -> argparse.ArgumentParser:
         "private authority are refused for a missing Authority Key Identifier",
     )
     audit.set_defaults(command=_audit, parser=audit)
+
+    cost = commands.add_parser(
+        "cost",
+        help="what a month costs, reckoned from a price list",
+        description="Reckon what a month of auditing one registry costs in AWS. Without --tags and --repositories: the three "
+        "examples of docs/cost.md.",
+        allow_abbrev=False,
+    )
+    cost.add_argument("--tags", type=int, metavar="N", help="image tags in the registry")
+    cost.add_argument("--repositories", type=int, metavar="N", help="repositories in the registry")
+    cost.add_argument("--findings", type=int, metavar="N", help="findings open at a time (one tag in a hundred)")
+    cost.add_argument("--changes", type=int, metavar="N", help="findings that move in a run (one in twenty)")
+    cost.add_argument("--runs-per-month", type=int, default=30, metavar="N", help="(30)")
+    cost.add_argument("--months", type=int, default=12, metavar="N", help="months since the deployment (12)")
+    cost.add_argument("--mails", type=int, default=3, metavar="N", help="addresses that get each message (3)")
+    cost.add_argument("--zones", type=int, default=0, metavar="N", help="zones with interface endpoints (0: none)")
+    cost.add_argument("--latency-ms", type=int, default=100, metavar="N", help="time of the registry's answers (100)")
+    cost.add_argument("--concurrency", type=int, default=16, metavar="N", help="the template's Concurrency (16)")
+    cost.add_argument("--page-size", type=int, default=100, metavar="N", help="the template's PageSize (100)")
+    cost.add_argument("--memory", type=int, default=512, metavar="MB", help="the template's MemoryMegabytes (512)")
+    cost.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
+    cost.set_defaults(command=_cost, parser=cost)
+
+    query = commands.add_parser(
+        "query",
+        help="ask what audits have found: the queries of queries/, of a folder of results",
+        description="Answer a query of queries/ on this machine, from a folder that audits have left. Without a name: what can be "
+        "asked. docs/queries.md has more.",
+        allow_abbrev=False,
+    )
+    query.add_argument("name", nargs="?", metavar="NAME", help="of the query")
+    query.add_argument("values", nargs="*", metavar="VALUE", help="what it asks for, in its order")
+    query.add_argument(
+        "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder with the results of audits (out)"
+    )
+    query.add_argument("--csv", action="store_true", help="all rows as CSV")
+    query.set_defaults(command=_query, parser=query)
+    verify = commands.add_parser(
+        "verify",
+        help="see whether the files of past runs still are what the runs wrote",
+        description="Compare the files of every run with the sums in its manifest. Exit status 0: all as written; 1: something is "
+        "missing, changed or added; 2: it could not be read.",
+        allow_abbrev=False,
+    )
+    verify.add_argument(
+        "place",
+        metavar="FOLDER | s3://BUCKET[/evidence/registry=NAME/RUN/]",
+        help="results of audits, or the audit's bucket",
+    )
+    verify.set_defaults(command=_verify)
     return parser
 
 
@@ -118,6 +171,27 @@ def _demo(options: argparse.Namespace) -> int:
         tell_error(str(error))
         return ExitStatus.NOT_COMPLETED
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dtr_audit.errors import AuditError  # noqa: PLC0415
+
+    from .console import prepare_streams, tell_error  # noqa: PLC0415
+    from .verification import find_place, verify  # noqa: PLC0415
+
+    prepare_streams()
+    status = ExitStatus.NOTHING_FOUND
+    try:
+        for run in verify(*find_place(options.place)):
+            answer = f"{len(run.faults)} not as written" if run.faults else "all as written"
+            print(f"{run.registry} {run.run_id}: {run.files} files, {answer}")
+            for fault in run.faults:
+                print(f"  {fault}")
+                status = ExitStatus.FINDINGS_OPEN
+    except AuditError as error:
+        tell_error(str(error))
+        return ExitStatus.NOT_COMPLETED
+    return status
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -153,6 +227,67 @@ def _audit(options: argparse.Namespace) -> int:
     except (AuditError, OutputError, StateFileError) as error:
         tell_error(str(error))
     return ExitStatus.NOT_COMPLETED
+
+
+def _cost(options: argparse.Namespace) -> int:
+    from .bill import describe, document, explain  # noqa: PLC0415 (see above)
+    from .cost import PRICES, PriceList, Workload  # noqa: PLC0415
+
+    if (options.tags is None) is not (options.repositories is None):
+        options.parser.error("--tags and --repositories belong together")
+    try:
+        prices = PriceList.read(options.prices or PRICES)
+        if options.tags is None:
+            print("\n\n".join([*document(prices).values(), explain(prices)]))
+            return 0
+        workload = Workload.of(
+            options.tags,
+            options.repositories,
+            findings=options.findings,
+            changes=options.changes,
+            runs=options.runs_per_month,
+            months=options.months,
+            mails=options.mails,
+            zones=options.zones,
+            latency=Decimal(options.latency_ms) / 1000,
+            concurrency=options.concurrency,
+            page_size=options.page_size,
+            memory=options.memory,
+        )
+    except ValueError as error:
+        options.parser.error(str(error))
+    print(describe(workload, prices), end="")
+    return 0
+
+
+def _query(options: argparse.Namespace) -> int:
+    from .console import prepare_streams, tell_error  # noqa: PLC0415 (see above)
+    from .query_files import named_queries  # noqa: PLC0415
+
+    try:
+        from .query import QueryError, ask, describe, lay_out, write_csv  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        options.parser.error(f"{error.name} is not installed here: `make query` installs it")
+    prepare_streams()
+    queries = {query.name: query for query in named_queries()}
+    if options.name is not None and options.name not in queries:
+        options.parser.error(f"there is no query {options.name!r}; there are {', '.join(queries)}")
+    try:
+        if options.name is None:
+            print("\n".join(describe(queries.values())))
+        else:
+            answer = ask(queries[options.name], options.output, options.values, today=datetime.now(UTC).date())
+            if options.csv:
+                write_csv(answer)
+            else:
+                print("\n".join(lay_out(answer, shutil.get_terminal_size().columns)))
+        sys.stdout.flush()
+    except QueryError as error:
+        tell_error(str(error))
+        return ExitStatus.NOT_COMPLETED
+    except BrokenPipeError:  # nobody reads any more: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _ask_password(username: str, url: str) -> str:

@@ -22,7 +22,6 @@ from dtr_audit.model import FINDING_VERDICTS, Verdict
 from dtr_audit.text import clean
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -271,12 +270,10 @@ class Display:
 
     def places(self, places: Mapping[str, str]) -> None:
         """Show where files lie."""
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True)
-        table.add_column()
+        # One below the other: a path is often as long as the line, and must stay whole to be copied.
         for path, text in places.items():
-            table.add_row(Text(_shown(path), "bold"), Text(text))
-        self._console.print(Padding(table, (0, 0, 0, 2)))
+            self._console.print(Text(f"  {_shown(path)}", "bold"), soft_wrap=True)
+            self._console.print(Text(f"      {text}"))
 
     def _letter(self, title: str, lines: Iterable[str]) -> None:
         """Print what somebody else wrote, with a bar beside it."""

@@ -212,10 +212,14 @@ def _show_parts(registry: InMemoryRegistry, server: DtrServer, stack: Stack, dis
 
 
 def _show_places(output: Path, run: Run, display: Display) -> None:
-    display.title("Where it all lies (the first two as in the bucket)")
+    display.title("Where it all lies (the first five as in the bucket)")
     partition = f"registry={run['registry']}"
+    evidence = run["evidence"]
     display.places(
         {
+            f"{output / evidence['report']}": "the report: open it in a browser",
+            f"{output / evidence['ckl']}": "the checklist for STIG Viewer 2 and eMASS; .cklb beside it",
+            f"{output / evidence['manifest']}": "the sums of all files of the run",
             f"{output / 'findings' / partition}/": "a row for every tag, run by run",
             f"{output / 'runs' / partition}/": "the record of every run",
             f"{output / 'run.json'}": "the record of the last run",
@@ -235,11 +239,10 @@ def _show_next(display: Display) -> None:
             ".venv/bin/python -m local audit --help   # a private authority, more domains, …",
         )
     )
-    display.say("Deploy it to AWS, in three commands (the first gets the SAM CLI into .sam-venv/ and runs sam build):")
+    display.say("Deploy it to AWS, in two commands (the first gets the SAM CLI into .sam-venv/, and builds):")
     display.commands(
         (
-            "make build",
-            ".sam-venv/bin/sam deploy --guided",
+            'make deploy DEPLOY_ARGUMENTS="--parameter-overrides DtrUrl=https://dtr.example.mil RegistryName=prod-dtr"',
             "aws secretsmanager put-secret-value --secret-id <the output CredentialsSecretArn> \\",
             '    --secret-string file://credentials.json   # {"username": …, "password": …, "ca_bundle": …}',
         )

@@ -104,8 +104,10 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
     _show(assignment.registry_name, run, Overview.of_rows(folder.rows(run)), alerts, display)
     _explain(run, log, display)
     display.title("Where it lies")
+    report = run["evidence"].get("report")
     display.places(
         {
+            **({f"{folder.path / report}": "the report: open it in a browser; checklists beside it"} if report else {}),
             f"{folder.path / 'run.json'}": "the record of this run",
             f"{folder.path / 'alerts.jsonl'}": f"what subscribers are told of it (messages: {len(alerts)})",
             f"{folder.path / 'findings'}/": "a row for every tag, run by run",

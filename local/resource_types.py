@@ -4,8 +4,8 @@ Importing this module is all it takes: moto looks through the direct subclasses 
 two classes for the same type the later one counts. Each class here only translates a template's properties into a
 call of moto's own backend, so what it makes is what an AWS client then finds.
 
-What is left out on purpose: moto never expires, restores or encrypts anything, so lifecycle rules, key settings and
-the like would change nothing. The tests assert those on the template itself.
+What is left out on purpose: moto never expires anything, turns nobody away and writes no access log, so lifecycle
+rules, public access and the like would change nothing. The tests assert those on the template itself.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
+import boto3
 from moto.awslambda.models import LayerVersion, lambda_backends
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.table import Table
 from moto.iam.models import Role
+from moto.logs.models import logs_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.scheduler.models import scheduler_backends
 from moto.secretsmanager.models import secretsmanager_backends
@@ -138,6 +140,51 @@ class Subscription(_Made, CloudFormationModel):
         return cls(subscription.arn)
 
 
+class DescribedAlarm(_Made, CloudFormationModel):
+    """An alarm. moto never raises it; `describe_alarms` tells what it would watch."""
+
+    attribute_names = ("Arn",)
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """Name the type."""
+        return "AWS::CloudWatch::Alarm"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
+    ) -> DescribedAlarm:
+        """Create the alarm."""
+        # By the API, whose parameters are the template's properties.
+        client = boto3.client("cloudwatch", region_name=region_name)
+        client.put_metric_alarm(AlarmName=resource_name, **cloudformation_json["Properties"])
+        (described,) = client.describe_alarms(AlarmNames=[resource_name])["MetricAlarms"]
+        client.close()
+        return cls(resource_name, Arn=described["AlarmArn"])
+
+
+class LogGroup(_Made, CloudFormationModel):
+    """A log group with the ARN that CloudFormation gives: it ends in `:*`, the streams, for which rights are granted."""
+
+    attribute_names = ("Arn",)
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """Name the type."""
+        return "AWS::Logs::LogGroup"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
+    ) -> LogGroup:
+        """Create the log group."""
+        backend = logs_backends[account_id][region_name]
+        properties = cloudformation_json["Properties"]
+        key = properties.get("KmsKeyId")  # which moto knows by the API's name alone
+        group = backend.create_log_group(resource_name, {}, **properties, kmsKeyId=key)
+        return cls(group.name, Arn=f"{group.arn}:*")
+
+
 class EventInvokeConfig(_Made, CloudFormationModel):
     """What Lambda does with an asynchronous invocation that fails."""
 
@@ -202,7 +249,7 @@ class TopicPolicy(_NotEnforced, CloudFormationModel):
 
 
 class LastingTable(Table, CloudFormationModel):
-    """A table with the time to live and the point-in-time recovery that moto would drop."""
+    """A table with the time to live, the recovery, the key and the protection against deletion that moto would drop."""
 
     @classmethod
     def create_from_cloudformation_json(
@@ -218,11 +265,16 @@ class LastingTable(Table, CloudFormationModel):
             backend.update_time_to_live(table.name, properties["TimeToLiveSpecification"])
         if "PointInTimeRecoverySpecification" in properties:
             backend.update_continuous_backups(table.name, properties["PointInTimeRecoverySpecification"])
+        encryption = properties.get("SSESpecification", {})
+        if encryption.get("SSEEnabled"):  # moto looks for the name that the API has for it
+            table.sse_specification = {"Enabled": True, "KMSMasterKeyId": encryption["KMSMasterKeyId"]}
+        # A parameter is a text, and moto takes "false" for true.
+        table.deletion_protection_enabled = str(properties.get("DeletionProtectionEnabled", False)).lower() == "true"
         return table
 
 
 class VersionedBucket(FakeBucket, CloudFormationModel):
-    """A bucket with the versioning that moto would drop."""
+    """A bucket with the versioning and the object lock that moto would drop."""
 
     @classmethod
     def create_from_cloudformation_json(
@@ -232,16 +284,24 @@ class VersionedBucket(FakeBucket, CloudFormationModel):
         bucket = FakeBucket.create_from_cloudformation_json(
             resource_name, cloudformation_json, account_id, region_name, **kwargs
         )
-        versioning = cloudformation_json["Properties"].get("VersioningConfiguration")
+        properties = cloudformation_json["Properties"]
+        backend = s3_backends[account_id][get_partition(region_name)]
+        versioning = properties.get("VersioningConfiguration")
         if versioning:
-            s3_backends[account_id][get_partition(region_name)].put_bucket_versioning(bucket.name, versioning["Status"])
+            backend.put_bucket_versioning(bucket.name, versioning["Status"])
+        lock = properties.get("ObjectLockConfiguration")
+        if lock:
+            retention = lock["Rule"]["DefaultRetention"]
+            backend.put_object_lock_configuration(
+                bucket.name, lock_enabled=True, mode=retention["Mode"], days=int(retention["Days"]), years=0
+            )
         return bucket
 
 
 class RoleWithoutGaps(Role, CloudFormationModel):
     """A role whose policies IAM can read back.
 
-    A statement that is AWS::NoValue is gone, as in CloudFormation, where moto leaves a null; and a document is JSON,
+    What is AWS::NoValue in a list is gone, as in CloudFormation, where moto leaves a null; and a document is JSON,
     where moto leaves the text of a Python dictionary.
     """
 
@@ -251,12 +311,19 @@ class RoleWithoutGaps(Role, CloudFormationModel):
     ) -> Role:
         """Create the role."""
         for policy in cloudformation_json["Properties"].get("Policies", []):
-            document = policy["PolicyDocument"]
-            document["Statement"] = [statement for statement in document["Statement"] if statement]
-            policy["PolicyDocument"] = json.dumps(document)
+            policy["PolicyDocument"] = json.dumps(_without_gaps(policy["PolicyDocument"]))
         return Role.create_from_cloudformation_json(
             resource_name, cloudformation_json, account_id, region_name, **kwargs
         )
+
+
+def _without_gaps(node: Any) -> Any:
+    """Drop what AWS::NoValue has left in lists."""
+    if isinstance(node, dict):
+        return {key: _without_gaps(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_gaps(value) for value in node if value is not None]
+    return node
 
 
 class PublishedLayer(LayerVersion, CloudFormationModel):

@@ -75,6 +75,67 @@ def translate(template: Template, region: str) -> Template:
     return translated
 
 
+def decide(template: Template, values: Mapping[str, str]) -> Template:
+    """Take the template's conditions for these values of its parameters: what a stack made with them would hold.
+
+    The values become the parameters' defaults, so that whoever reads only the result knows them.
+    """
+    nothing = {"Ref": "AWS::NoValue"}
+
+    def settle(node: Any) -> Any:
+        if isinstance(node, list):
+            return [settled for element in node if (settled := settle(element)) != nothing]
+        if not isinstance(node, dict):
+            return node
+        if node.keys() == {"Fn::If"}:
+            condition, chosen, otherwise = node["Fn::If"]
+            return settle(chosen if holds(condition, template, values) else otherwise)
+        # Resources and outputs name their condition; in a statement of a policy the key holds a mapping.
+        needed = node.get("Condition")
+        if isinstance(needed, str) and not holds(needed, template, values):
+            return nothing
+        kept = {
+            key: settle(value) for key, value in node.items() if not (key == "Condition" and isinstance(value, str))
+        }
+        return {key: value for key, value in kept.items() if value != nothing}
+
+    decided: Template = settle({section: template[section] for section in template if section != "Conditions"})
+    for name, value in values.items():
+        decided["Parameters"][name]["Default"] = value
+    return decided
+
+
+def holds(condition: str, template: Template, values: Mapping[str, str]) -> bool:
+    """Tell whether a condition of the template is true for these values of its parameters."""
+    return _is_true(template["Conditions"][condition], template, values)
+
+
+def _is_true(expression: dict[str, Any], template: Template, values: Mapping[str, str]) -> bool:
+    [(function, argument)] = expression.items()
+    if function == "Condition":
+        return holds(argument, template, values)
+    if function == "Fn::Equals":
+        left, right = (_as_text(operand, values) for operand in argument)
+        return left == right
+    parts = [_is_true(part, template, values) for part in argument]
+    return not parts[0] if function == "Fn::Not" else {"Fn::And": all, "Fn::Or": any}[function](parts)
+
+
+def _as_text(operand: Any, values: Mapping[str, str]) -> str:
+    if not isinstance(operand, dict):
+        return str(operand)
+    [(function, argument)] = operand.items()
+    if function == "Ref":
+        return values[argument]
+    if function != "Fn::Join":
+        raise ValueError(
+            f"A condition of the template uses {function}, which is not read here: teach it to _as_text()."
+        )
+    separator, joined = argument
+    texts = joined if isinstance(joined, list) else _as_text(joined, values).split(",")
+    return str(separator).join(_as_text(text, values) for text in texts)
+
+
 def complete_parameters(template: Template, given: Mapping[str, str]) -> dict[str, str]:
     """Give every parameter a value, the default where none is given, checked by the template's own constraints.
 

@@ -60,7 +60,7 @@ class Audited:
         return {"scheduled_time": f"2026-11-{self.runs:02d}T03:00:00Z"}
 
     def keys(self, kind: str) -> list[str]:
-        """List what the bucket holds of this registry below `findings/` or `runs/`."""
+        """List what the bucket holds of this registry below `findings/`, `runs/` or `evidence/`."""
         found = self.stack.s3.list_objects_v2(
             Bucket=self.stack.outputs["BucketName"], Prefix=f"{kind}/registry={self.name}/"
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import socket
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,18 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.invocation import invoke
 from local.stack import DeploymentError, EmbeddedAws, Stack, StateFileError
 from local.template import ParameterError
+from tests.audited import Audited
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 PARAMETERS = {"DtrUrl": "https://dtr.example.mil", "RegistryName": "prod-dtr"}
 PARTITIONS = {"us-east-1": "aws", "us-gov-west-1": "aws-us-gov"}
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:dtr/audit-AbCd12"
+_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module", params=PARTITIONS)
@@ -29,10 +36,9 @@ def stack(aws: EmbeddedAws, request: pytest.FixtureRequest) -> Stack:
 
 
 @pytest.fixture
-def own_stack(aws: EmbeddedAws, request: pytest.FixtureRequest) -> Stack:
+def own_stack(aws: EmbeddedAws) -> Stack:
     """A stack for one test."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
-    return aws.deploy(TEMPLATE, PARAMETERS, stack_name=name)
+    return aws.deploy(TEMPLATE, PARAMETERS, stack_name=f"own-{next(_NUMBERS)}")
 
 
 def statements(stack: Stack, role: str) -> dict[str, Any]:
@@ -78,6 +84,14 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "ALERT_GROUPING": "run",
         "REMINDER_DAYS": "7",
         "RESOLVED_DAYS": "90",
+        "SHRINK_PERCENT": "20",
+        "EVIDENCE_FORMATS": "report,ckl,cklb",
+        "ASSET_NAME": "",
+        "ASSET_FQDN": "",
+        "ASSET_MARKING": "",
+        "STIG_RELEASE": "V2R2",
+        "NEIGHBOUR_RULES": "false",
+        "UCP_URL": "",
         "X509_STRICT": "true",
         "POWERTOOLS_SERVICE_NAME": "dtr-signature-audit",
         "POWERTOOLS_METRICS_NAMESPACE": "DtrSignatureAudit",
@@ -208,19 +222,201 @@ def test_the_schedule_delivers_its_due_time_in_utc(stack: Stack) -> None:
     assert stack.schedule_event("AuditFunction", due) == {"scheduled_time": "2030-01-02T05:00:00Z"}
 
 
-def test_two_stacks_live_side_by_side(aws: EmbeddedAws, stack: Stack) -> None:
+# --- Two of them --------------------------------------------------------------------------------------------------
+
+
+def physical_ids(stack: Stack) -> set[str]:
+    resources = stack.cloudformation.describe_stack_resources(StackName=stack.name)["StackResources"]
+    return {each["PhysicalResourceId"] for each in resources if "LogicalResourceId" in each}
+
+
+def test_two_stacks_share_nothing(aws: EmbeddedAws, stack: Stack) -> None:
     second = aws.deploy(TEMPLATE, PARAMETERS, region=stack.region, stack_name="second")
-    first_ids, second_ids = (
-        {
-            each.physical_id(name)
-            for name in ("FindingsTable", "AuditBucket", "AlertTopic", "AuditFunction", "AuditRole")
+    assert len(physical_ids(second)) == len(physical_ids(stack)) > 20
+    assert not physical_ids(second) & physical_ids(stack)
+    assert second.outputs["DashboardName"] != stack.outputs["DashboardName"]
+
+
+def test_two_stacks_audit_two_registries_side_by_side(aws: EmbeddedAws) -> None:
+    registries = {"east": InMemoryRegistry(), "west": InMemoryRegistry()}
+    registries["east"].push("web", "shop", "1")
+    registries["west"].push("data", "lake", "7")
+    registries["west"].push("data", "lake", "8")
+    stacks, queues, runs = {}, {}, {}
+    with contextlib.ExitStack() as servers:
+        for name, registry in registries.items():
+            server = servers.enter_context(DtrServer(registry))
+            stacks[name] = aws.deploy(
+                TEMPLATE, {"DtrUrl": server.url, "RegistryName": name}, stack_name=f"side-by-side-{name}"
+            )
+            stacks[name].put_secret(
+                {"ca_bundle": server.ca_bundle, "username": server.admin.name, "password": server.admin.password}
+            )
+            queues[name] = stacks[name].subscribe_queue()
+        for name, each in stacks.items():  # the very same event for both
+            runs[name] = invoke(each, "AuditFunction", {"scheduled_time": "2026-11-22T05:00:00Z"})
+    assert {name: run["registry"] for name, run in runs.items()} == {"east": "east", "west": "west"}
+    assert len({run["run_id"] for run in runs.values()}) == 1
+    tags = {name: [item["sk"]["S"] for item in items_of(each, "FindingsTable")] for name, each in stacks.items()}
+    assert tags == {"east": ["1"], "west": ["7", "8"]}
+    for name, each in stacks.items():
+        (message,) = queues[name].messages()
+        assert message.attributes["registry"] == name
+        found = each.s3.list_objects_v2(Bucket=each.outputs["BucketName"])["Contents"]
+        assert found
+        assert all(f"/registry={name}/" in entry["Key"] for entry in found)
+
+
+# --- A way to AWS out of a network that has none ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("region", PARTITIONS)
+def test_endpoints_are_made_in_the_network_of_the_function(aws: EmbeddedAws, region: str) -> None:
+    ec2 = boto3.client("ec2", region_name=region)
+    try:
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnets = [
+            ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{number}.0/24")["Subnet"]["SubnetId"] for number in (0, 1)
+        ]
+        routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+        outward = ec2.create_security_group(GroupName="outward", Description="The function's", VpcId=vpc)["GroupId"]
+        given = {
+            **PARAMETERS,
+            "VpcSubnetIds": ",".join(subnets),
+            "VpcSecurityGroupIds": outward,
+            "VpcEndpoints": "true",
+            "VpcId": vpc,
+            "VpcRouteTableIds": routes,
         }
-        for each in (stack, second)
+        stack = aws.deploy(TEMPLATE, given, region=region, stack_name="with-endpoints")
+        endpoints = {
+            endpoint["ServiceName"].rpartition(".")[2]: endpoint
+            for endpoint in ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
+        }
+        door = stack.physical_id("EndpointSecurityGroup")
+        (group,) = ec2.describe_security_groups(GroupIds=[door])["SecurityGroups"]
+    finally:
+        ec2.close()
+    network = stack.functions.get_function_configuration(FunctionName=stack.outputs["FunctionName"])["VpcConfig"]
+    assert network["SubnetIds"] == subnets
+    assert network["SecurityGroupIds"] == [outward]
+    assert {name: each["VpcEndpointType"] for name, each in endpoints.items()} == {
+        "s3": "Gateway",
+        "dynamodb": "Gateway",
+        "secretsmanager": "Interface",
+        "sns": "Interface",
+    }
+    assert {each["ServiceName"].rpartition(".")[0] for each in endpoints.values()} == {f"com.amazonaws.{region}"}
+    for each in endpoints.values():
+        if each["VpcEndpointType"] == "Gateway":
+            assert each["RouteTableIds"] == [routes]
+        else:
+            assert each["SubnetIds"] == subnets
+            assert [entry["GroupId"] for entry in each["Groups"]] == [door]
+            assert each["PrivateDnsEnabled"]
+    (rule,) = group["IpPermissions"]
+    assert (rule["IpProtocol"], rule["FromPort"], rule["ToPort"], rule["IpRanges"]) == ("tcp", 443, 443, [])
+    assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == [outward]
+
+
+# --- Data at rest -------------------------------------------------------------------------------------------------
+
+
+def keys_in_use(stack: Stack) -> dict[str, str | None]:
+    """Ask each service which key it encrypts the stack's data with."""
+    sqs = stack.sqs.get_queue_attributes(QueueUrl=stack.outputs["DeadLetterQueueUrl"], AttributeNames=["All"])
+    (bucket,) = stack.s3.get_bucket_encryption(Bucket=stack.outputs["BucketName"])["ServerSideEncryptionConfiguration"][
+        "Rules"
+    ]
+    logs = boto3.client("logs", region_name=stack.region)
+    try:
+        (group,) = logs.describe_log_groups(logGroupNamePrefix=stack.outputs["LogGroupName"])["logGroups"]
+    finally:
+        logs.close()
+    tables = {
+        output: stack.dynamodb.describe_table(TableName=stack.outputs[output])["Table"]["SSEDescription"]
+        for output in ("FindingsTableName", "RunsTableName")
+    }
+    return {
+        **{output: description["KMSMasterKeyArn"] for output, description in tables.items()},
+        "bucket": bucket["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"],
+        "log group": group["kmsKeyId"],
+        "queue": sqs["Attributes"]["KmsMasterKeyId"],
+        "secret": stack.secrets.describe_secret(SecretId=stack.outputs["CredentialsSecretArn"])["KmsKeyId"],
+        "topic": stack.sns.get_topic_attributes(TopicArn=stack.outputs["AlertTopicArn"])["Attributes"][
+            "KmsMasterKeyId"
+        ],
+    }
+
+
+def test_every_service_encrypts_with_the_stacks_own_key(stack: Stack) -> None:
+    kms = boto3.client("kms", region_name=stack.region)
+    try:
+        rotated = kms.get_key_rotation_status(KeyId=stack.physical_id("EncryptionKey"))["KeyRotationEnabled"]
+    finally:
+        kms.close()
+    assert rotated
+    assert stack.outputs["EncryptionKeyArn"].endswith(f":key/{stack.physical_id('EncryptionKey')}")
+    assert set(keys_in_use(stack).values()) == {stack.outputs["EncryptionKeyArn"]}
+
+
+def test_every_service_encrypts_with_a_key_that_is_given_and_none_is_made(aws: EmbeddedAws, stack: Stack) -> None:
+    kms = boto3.client("kms", region_name=stack.region)
+    try:
+        key = kms.create_key(Description="of somebody else")["KeyMetadata"]["Arn"]
+        before = len(kms.list_keys(Limit=1000)["Keys"])
+        given = aws.deploy(
+            TEMPLATE, {**PARAMETERS, "KmsKeyArn": key}, region=stack.region, stack_name="with-a-given-key"
+        )
+        assert len(kms.list_keys(Limit=1000)["Keys"]) == before
+    finally:
+        kms.close()
+    assert given.outputs["EncryptionKeyArn"] == key
+    assert set(keys_in_use(given).values()) == {key}
+
+
+@pytest.mark.parametrize("protected", ["true", "false"])
+def test_the_tables_are_protected_from_deletion_unless_somebody_says_otherwise(
+    aws: EmbeddedAws, protected: str
+) -> None:
+    stack = aws.deploy(
+        TEMPLATE, {**PARAMETERS, "DeletionProtection": protected}, stack_name=f"deletion-protection-{protected}"
     )
-    assert not first_ids & second_ids
-    item = {"pk": {"S": "prod-dtr"}, "sk": {"S": "run"}}
-    second.dynamodb.put_item(TableName=second.physical_id("RunsTable"), Item=item)
-    assert stack.dynamodb.scan(TableName=stack.physical_id("RunsTable"))["Items"] == []
+    table = stack.outputs["RunsTableName"]
+    if protected == "true":
+        with pytest.raises(ClientError, match="DeletionProtectionEnabled"):
+            stack.dynamodb.delete_table(TableName=table)
+    else:
+        stack.dynamodb.delete_table(TableName=table)
+
+
+def test_a_bucket_without_a_lock_has_none(stack: Stack) -> None:
+    with pytest.raises(ClientError, match="ObjectLockConfigurationNotFoundError"):
+        stack.s3.get_object_lock_configuration(Bucket=stack.outputs["BucketName"])
+
+
+@pytest.mark.parametrize("lock", ["governance", "compliance"])
+def test_an_audit_writes_into_a_locked_bucket_and_nobody_removes_what_it_wrote(
+    aws: EmbeddedAws, registry: InMemoryRegistry, dtr: DtrServer, lock: str
+) -> None:
+    registry.push("web", "shop", "1")
+    given = {"DtrUrl": dtr.url, "RegistryName": "locked", "EvidenceLock": lock, "EvidenceLockDays": "30"}
+    stack = aws.deploy(TEMPLATE, given, stack_name=f"locked-{lock}")
+    stack.put_secret({"ca_bundle": dtr.ca_bundle, "username": dtr.admin.name, "password": dtr.admin.password})
+    assert invoke(stack, "AuditFunction", {"scheduled_time": "2026-11-22T05:00:00Z"})["complete"]
+    bucket = stack.outputs["BucketName"]
+    versions = stack.s3.list_object_versions(Bucket=bucket)["Versions"]
+    assert {version["Key"].partition("/")[0] for version in versions} >= {"findings", "runs"}
+    for version in versions:
+        key, number = version["Key"], version["VersionId"]
+        described = stack.s3.head_object(Bucket=bucket, Key=key, VersionId=number)
+        assert described["ObjectLockMode"] == lock.upper()
+        assert timedelta(days=29) < described["ObjectLockRetainUntilDate"] - datetime.now(UTC) <= timedelta(days=30)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            stack.s3.delete_object(Bucket=bucket, Key=key, VersionId=number)
+    # What a retried run does to the parts of its first attempt: a marker over them, and they are still there.
+    stack.s3.delete_object(Bucket=bucket, Key=versions[0]["Key"])
+    assert len(stack.s3.list_object_versions(Bucket=bucket)["Versions"]) == len(versions)
 
 
 # --- Alerts -------------------------------------------------------------------------------------------------------
@@ -458,6 +654,21 @@ def test_a_stack_is_not_deployed_twice(aws: EmbeddedAws) -> None:
     aws.deploy(TEMPLATE, PARAMETERS, stack_name="once")
     with pytest.raises(DeploymentError, match="does not deploy as once"):
         aws.deploy(TEMPLATE, PARAMETERS, stack_name="once")
+
+
+def test_a_function_is_invoked_in_the_region_of_its_stack(
+    aws: EmbeddedAws, dtr: DtrServer, registry: InMemoryRegistry
+) -> None:
+    registry.push("web", "shop", "1")
+    elsewhere = aws.deploy(TEMPLATE, PARAMETERS, region="us-gov-east-1", stack_name="elsewhere")
+    assert elsewhere.region != aws.region
+    audited = Audited(elsewhere, dtr)
+    audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
+    run = audited.audit()
+    assert (run["status"], run["complete"]) == ("OPEN", True)
+    assert len(audited.messages()) == 1
+    assert os.environ["AWS_REGION"] == os.environ["AWS_DEFAULT_REGION"] == aws.region
+    audited.close()
 
 
 def test_there_is_one_embedded_aws_at_a_time(aws: EmbeddedAws) -> None:

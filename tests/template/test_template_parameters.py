@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
 
 from local import template as templates
+from tests.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
 
-TEMPLATE = templates.load(Path(__file__).parents[2] / "template.yaml")
 PARAMETERS: dict[str, dict[str, Any]] = TEMPLATE["Parameters"]
 INTERFACE = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]
-NEEDED = {"DtrUrl": "https://dtr.example.mil", "RegistryName": "prod-dtr"}
+KEY = f"arn:aws-us-gov:kms:us-gov-west-1:{ACCOUNT}:key/mrk-1234abcd"
+TOPIC = f"arn:aws-us-gov:sns:us-gov-west-1:{ACCOUNT}:alerts"
+SECRET = f"arn:aws-us-gov:secretsmanager:us-gov-west-1:{ACCOUNT}:secret:dtr/audit-AbCd12"
+# What the console shows, in its order.
+GROUPS = {
+    "The registry to audit": [
+        "DtrUrl",
+        "RegistryName",
+        "DtrDomains",
+        "CredentialsSecretArn",
+        "CredentialsSecretKeyArn",
+        "X509Strict",
+        "UcpUrl",
+    ],
+    "When it runs": ["ScheduleExpression", "ScheduleTimeZone", "ScheduleState"],
+    "Who is told": ["AlertEmail", "AlertGrouping", "ReminderDays", "AlertTopicArn", "AlertTopicKeyArn"],
+    "When the audit itself is sick": ["OperationsTopicArn", "SilenceHours", "ShrinkPercent"],
+    "What the assessor gets": [
+        "EvidenceFormats",
+        "NeighbourRules",
+        "AssetName",
+        "AssetFqdn",
+        "AssetMarking",
+        "StigRelease",
+    ],
+    "The way to the registry": [
+        "VpcSubnetIds",
+        "VpcSecurityGroupIds",
+        "VpcEndpoints",
+        "VpcId",
+        "VpcRouteTableIds",
+    ],
+    "Encryption": ["KmsKeyArn"],
+    "How long things are kept": [
+        "EvidenceLock",
+        "EvidenceLockDays",
+        "EvidenceDays",
+        "RowsDays",
+        "ResolvedDays",
+        "LogRetentionDays",
+        "DeletionProtection",
+        "AccessLogBucket",
+    ],
+    "Limits": ["Concurrency", "PageSize", "MemoryMegabytes", "TimeoutSeconds", "LogLevel"],
+}
 
 
 def complete(**given: str) -> dict[str, str]:
@@ -29,10 +73,43 @@ def test_every_parameter_explains_itself_and_limits_its_values(name: str) -> Non
     assert ("MinValue" in parameter) == ("MaxValue" in parameter)
 
 
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_no_text_is_longer_than_cloudformation_takes(name: str) -> None:
+    assert len(PARAMETERS[name]["Description"]) <= 4000
+    assert len(PARAMETERS[name]["ConstraintDescription"]) <= 4000
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_whose_value_means_never_or_for_ever_says_so(name: str) -> None:
+    parameter = PARAMETERS[name]
+    if parameter.get("MinValue") == 0:
+        assert re.search(r"0 means (never|for ever)\.", parameter["Description"])
+        assert re.search(r"0 \((never|for ever)\)", parameter["ConstraintDescription"])
+
+
+@pytest.mark.parametrize("name", [name for name, parameter in PARAMETERS.items() if parameter.get("Default") == ""])
+def test_a_parameter_that_may_be_empty_says_what_that_means(name: str) -> None:
+    assert re.search(r"Leave empty|Needed (with|for)", PARAMETERS[name]["Description"])
+
+
+def test_every_pattern_is_held_by_its_ends() -> None:
+    for parameter in PARAMETERS.values():
+        pattern = parameter.get("AllowedPattern", "^$")
+        assert pattern.startswith("^")
+        assert pattern.endswith("$")
+
+
 def test_every_parameter_stands_in_one_group_and_has_a_label() -> None:
-    grouped = [name for group in INTERFACE["ParameterGroups"] for name in group["Parameters"]]
-    assert sorted(grouped) == sorted(PARAMETERS)
-    assert set(INTERFACE["ParameterLabels"]) == set(PARAMETERS)
+    groups = {group["Label"]["default"]: group["Parameters"] for group in INTERFACE["ParameterGroups"]}
+    assert groups == GROUPS
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(PARAMETERS)
+    labels = {name: label["default"] for name, label in INTERFACE["ParameterLabels"].items()}
+    assert set(labels) == set(PARAMETERS)
+    assert len(set(labels.values())) == len(labels)
+
+
+def test_cloudformation_takes_no_more_parameters_than_these() -> None:
+    assert len(PARAMETERS) <= 200
 
 
 def test_only_the_registry_itself_must_be_given() -> None:
@@ -43,11 +120,74 @@ def test_the_defaults_keep_their_own_constraints() -> None:
     assert complete()["Concurrency"] == "16"
 
 
+# Whatever opens a door, trusts somebody else, or lets something be lost: off, unless a deployer chooses it.
+SECURE = {
+    "AccessLogBucket": "",
+    "AlertEmail": "",
+    "AlertTopicArn": "",
+    "AlertTopicKeyArn": "",
+    "CredentialsSecretArn": "",
+    "CredentialsSecretKeyArn": "",
+    "DeletionProtection": "true",
+    "EvidenceDays": "0",
+    "KmsKeyArn": "",
+    "LogLevel": "INFO",
+    "OperationsTopicArn": "",
+    "RowsDays": "0",
+    "ScheduleState": "ENABLED",
+    "UcpUrl": "",
+    "VpcEndpoints": "false",
+    "VpcId": "",
+    "VpcRouteTableIds": "",
+    "VpcSecurityGroupIds": "",
+    "VpcSubnetIds": "",
+    "X509Strict": "true",
+}
+# Numbers and words that open nothing, whatever they are.
+HARMLESS = {
+    "AlertGrouping",
+    "AssetFqdn",
+    "AssetMarking",
+    "AssetName",
+    "Concurrency",
+    "DtrDomains",
+    "EvidenceFormats",
+    "EvidenceLock",
+    "EvidenceLockDays",
+    "LogRetentionDays",
+    "MemoryMegabytes",
+    "NeighbourRules",
+    "PageSize",
+    "ReminderDays",
+    "ResolvedDays",
+    "ScheduleExpression",
+    "ScheduleTimeZone",
+    "ShrinkPercent",
+    "SilenceHours",
+    "StigRelease",
+    "TimeoutSeconds",
+}
+
+
 def test_nothing_that_widens_the_attack_surface_is_on_by_default() -> None:
     values = complete()
-    assert values["X509Strict"] == "true"
-    assert values["CredentialsSecretKeyArn"] == ""
-    assert values["LogLevel"] == "INFO"
+    assert {name: values[name] for name in SECURE} == SECURE
+    assert set(values) == set(SECURE) | HARMLESS | set(NEEDED)
+
+
+def test_a_default_deployment_trusts_nobody_else_and_opens_nothing() -> None:
+    resources = resolve()["Resources"]
+    kinds = {resource["Type"] for resource in resources.values()}
+    assert not {kind for kind in kinds if kind.startswith("AWS::EC2::")}
+    assert "AWS::SNS::Subscription" not in kinds
+    assert not kinds & {"AWS::Lambda::Url", "AWS::Lambda::Permission", "AWS::ApiGateway::RestApi"}
+    assert "VpcConfig" not in resources["AuditFunction"]["Properties"]
+
+
+def test_silence_is_told_for_the_default_schedule_but_not_while_one_audit_is_merely_late() -> None:
+    values = complete()
+    assert values["ScheduleExpression"] == "cron(0 5 * * ? *)"  # once a day
+    assert 24 + 1 < int(values["SilenceHours"]) <= 24 + 3  # the hour in which a failed audit is tried again
 
 
 ACCEPTED = [
@@ -74,6 +214,34 @@ ACCEPTED = [
     ("PageSize", "10"),
     ("TimeoutSeconds", "900"),
     ("LogRetentionDays", "3653"),
+    ("AlertTopicArn", TOPIC),
+    ("AlertTopicArn", "arn:aws:sns:us-east-1:123456789012:A_b-9"),
+    ("AlertTopicKeyArn", KEY),
+    ("OperationsTopicArn", TOPIC),
+    ("KmsKeyArn", KEY),
+    ("KmsKeyArn", "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
+    ("SilenceHours", "2"),
+    ("SilenceHours", "168"),
+    ("ShrinkPercent", "1"),
+    ("ShrinkPercent", "99"),
+    ("VpcEndpoints", "true"),
+    ("VpcId", "vpc-0123456789abcdef0"),
+    ("VpcRouteTableIds", "rtb-0123abcd,rtb-0123456789abcdef0"),
+    ("EvidenceLock", "governance"),
+    ("EvidenceLock", "compliance"),
+    ("EvidenceLockDays", "1"),
+    ("EvidenceLockDays", "36500"),
+    ("EvidenceDays", "36500"),
+    ("RowsDays", "0"),
+    ("DeletionProtection", "false"),
+    ("AccessLogBucket", "logs.of-mine-1"),
+    ("EvidenceFormats", ""),
+    ("EvidenceFormats", "hdf"),
+    ("EvidenceFormats", "report,ckl,cklb,xccdf,hdf"),
+    ("AssetName", "DTR_01.prod-east"),
+    ("AssetFqdn", "dtr.example.mil"),
+    ("AssetMarking", "CUI//SP-CTI (draft), v1.0"),
+    ("StigRelease", "V2R1"),
 ]
 
 
@@ -119,6 +287,44 @@ REFUSED = [
     ("TimeoutSeconds", "901"),
     ("LogRetentionDays", "366"),
     ("LogLevel", "TRACE"),
+    ("AlertTopicArn", "alerts"),
+    ("AlertTopicArn", f"{TOPIC}.fifo"),  # alarms cannot go there
+    ("AlertTopicArn", "arn:aws:sqs:us-east-1:123456789012:alerts"),
+    ("AlertTopicArn", "arn:aws:sns:us-east-1:123456789012:*"),
+    ("AlertTopicArn", f"{TOPIC}:1234abcd-12ab-34cd-56ef-1234567890ab"),  # a subscription
+    ("AlertTopicKeyArn", "alias/aws/sns"),
+    ("OperationsTopicArn", "arn:aws:sns:us-east-1:123456789012:*"),
+    ("KmsKeyArn", "1234abcd-12ab-34cd-56ef-1234567890ab"),
+    ("KmsKeyArn", "arn:aws:kms:us-east-1:123456789012:alias/audit"),
+    ("KmsKeyArn", "arn:aws:kms:us-east-1:123456789012:key/*"),
+    ("KmsKeyArn", f" {KEY}"),
+    ("SilenceHours", "1"),
+    ("SilenceHours", "169"),
+    ("ShrinkPercent", "0"),
+    ("ShrinkPercent", "100"),
+    ("VpcEndpoints", "yes"),
+    ("VpcId", "vpc-*"),
+    ("VpcId", "vpc-0123abcd,vpc-0123abcd"),
+    ("VpcRouteTableIds", "main"),
+    ("EvidenceLock", "on"),
+    ("EvidenceLock", "COMPLIANCE"),
+    ("EvidenceLockDays", "0"),
+    ("EvidenceLockDays", "36501"),
+    ("EvidenceDays", "-1"),
+    ("RowsDays", "for ever"),
+    ("DeletionProtection", "off"),
+    ("AccessLogBucket", "Logs"),
+    ("AccessLogBucket", "s3://logs"),
+    ("AccessLogBucket", "ab"),
+    ("EvidenceFormats", "pdf"),
+    ("EvidenceFormats", "report, ckl"),
+    ("EvidenceFormats", "report,"),
+    ("AssetName", "prod dtr"),
+    ("AssetName", "=cmd"),
+    ("AssetFqdn", "https://dtr.example.mil"),
+    ("AssetMarking", "<b>CUI</b>"),
+    ("AssetMarking", "C" * 65),
+    ("StigRelease", "V3R1"),
 ]
 
 
@@ -140,21 +346,30 @@ def test_a_parameter_that_does_not_exist_is_named() -> None:
         complete(DtrURL="https://dtr.example.mil")
 
 
+# --- Rules: what fits by itself, but not together -----------------------------------------------------------------
+
+
 def evaluate(condition: Any, values: dict[str, str]) -> Any:
-    """Work out a condition of the Rules section."""
+    """Work out a condition of the Rules section, by the functions that CloudFormation has there."""
     if not isinstance(condition, dict):
         return condition
     ((function, argument),) = condition.items()
     if function == "Ref":
-        return values[argument]
+        is_list = PARAMETERS[argument]["Type"] == "CommaDelimitedList"
+        return values[argument].split(",") if is_list else values[argument]
     arguments = [evaluate(element, values) for element in argument]
     if function == "Fn::Not":
         return not arguments[0]
+    if function == "Fn::Contains":
+        return arguments[1] in arguments[0]
+    if function == "Fn::EachMemberEquals":
+        return all(member == arguments[1] for member in arguments[0])
     assert function == "Fn::Equals"
     return arguments[0] == arguments[1]
 
 
-def refused_by_rules(values: dict[str, str]) -> list[str]:
+def refused_by_rules(**given: str) -> list[str]:
+    values = complete(**given)
     return [
         assertion["AssertDescription"]
         for rule in TEMPLATE["Rules"].values()
@@ -164,9 +379,50 @@ def refused_by_rules(values: dict[str, str]) -> list[str]:
     ]
 
 
-def test_a_key_without_an_existing_secret_is_refused() -> None:
-    key = "arn:aws:kms:us-east-1:123456789012:key/1234"
-    secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:audit-AbCd12"
-    assert refused_by_rules(complete()) == []
-    assert refused_by_rules(complete(CredentialsSecretKeyArn=key, CredentialsSecretArn=secret)) == []
-    assert len(refused_by_rules(complete(CredentialsSecretKeyArn=key))) == 1
+PLACE = {
+    "VpcId": "vpc-0123abcd",
+    "VpcRouteTableIds": "rtb-0123abcd",
+    "VpcSubnetIds": "subnet-0123abcd,subnet-0123abce",
+    "VpcSecurityGroupIds": "sg-0123abcd",
+}
+TOGETHER = [
+    {},
+    {"CredentialsSecretArn": SECRET},
+    {"CredentialsSecretArn": SECRET, "CredentialsSecretKeyArn": KEY},
+    {"AlertTopicArn": TOPIC},
+    {"AlertTopicArn": TOPIC, "AlertTopicKeyArn": KEY},
+    {"VpcSubnetIds": PLACE["VpcSubnetIds"], "VpcSecurityGroupIds": PLACE["VpcSecurityGroupIds"]},
+    PLACE,
+    {**PLACE, "VpcEndpoints": "true"},
+]
+
+
+@pytest.mark.parametrize("given", TOGETHER)
+def test_what_belongs_together_is_accepted(given: dict[str, str]) -> None:
+    assert refused_by_rules(**given) == []
+
+
+def test_a_key_without_its_existing_secret_is_refused() -> None:
+    (reason,) = refused_by_rules(CredentialsSecretKeyArn=KEY)
+    assert "existing secret" in reason
+
+
+def test_a_key_without_its_existing_topic_is_refused() -> None:
+    (reason,) = refused_by_rules(AlertTopicKeyArn=KEY)
+    assert "existing topic" in reason
+
+
+@pytest.mark.parametrize("missing", PLACE)
+def test_endpoints_without_their_place_are_refused_by_the_name_that_is_missing(missing: str) -> None:
+    given = {name: value for name, value in PLACE.items() if name != missing}
+    assert refused_by_rules(**given, VpcEndpoints="true") == [f"Endpoints need {missing}."]
+
+
+def test_a_list_with_a_comma_too_many_is_no_place_for_an_endpoint() -> None:
+    given = {**PLACE, "VpcRouteTableIds": "rtb-0123abcd,", "VpcEndpoints": "true"}
+    assert refused_by_rules(**given) == ["Endpoints need VpcRouteTableIds."]
+
+
+def test_every_rule_says_why_it_refuses() -> None:
+    for rule in TEMPLATE["Rules"].values():
+        assert all(assertion["AssertDescription"].endswith(".") for assertion in rule["Assertions"])

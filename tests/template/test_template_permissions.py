@@ -1,4 +1,8 @@
-"""Who may do what: statement by statement, so that every change of a right is a change of this file."""
+"""Who may do what: statement by statement, so that every change of a right is a change of this file.
+
+That each right is needed, and none is missing, is shown by tests/integration/test_least_privilege.py. What no run can
+show is kept here: that no resource is wider, and no condition looser, than what somebody has read and agreed to.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,10 @@ TEXT = PATH.read_text(encoding="utf-8")
 TEMPLATE = templates.load(PATH)
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 
+USE_KEY = (
+    {"kms:Decrypt", "kms:GenerateDataKey"},
+    {'{"Fn::If": ["KeyIsOurs", {"Fn::GetAtt": ["EncryptionKey", "Arn"]}, {"Ref": "KmsKeyArn"}]}'},
+)
 # What the audit and its schedule are granted, each right on which resource.
 GRANTED = {
     "AuditRole": {
@@ -37,16 +45,21 @@ GRANTED = {
             },
         ),
         "KeepRuns": (
-            {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
+            {"dynamodb:Query", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
             {'{"Fn::GetAtt": ["RunsTable", "Arn"]}'},
         ),
         "WriteArchive": (
             {"s3:PutObject"},
-            {'{"Fn::Sub": "${AuditBucket.Arn}/findings/*"}', '{"Fn::Sub": "${AuditBucket.Arn}/runs/*"}'},
+            {f'{{"Fn::Sub": "${{AuditBucket.Arn}}/{kind}/*"}}' for kind in ("findings", "runs", "evidence")},
         ),
         "FindStaleParts": ({"s3:ListBucket"}, {'{"Fn::GetAtt": ["AuditBucket", "Arn"]}'}),
         "RemoveStaleParts": ({"s3:DeleteObject"}, {'{"Fn::Sub": "${AuditBucket.Arn}/findings/*"}'}),
-        "PublishAlerts": ({"sns:Publish"}, {'{"Ref": "AlertTopic"}'}),
+        "PublishAlerts": (
+            {"sns:Publish"},
+            {'{"Fn::If": ["TopicIsOurs", {"Ref": "AlertTopic"}, {"Ref": "AlertTopicArn"}]}'},
+        ),
+        "UseAlertTopicKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {'{"Ref": "AlertTopicKeyArn"}'}),
+        "UseKey": USE_KEY,
         "WriteLogs": (
             {"logs:CreateLogStream", "logs:PutLogEvents"},
             {'{"Fn::GetAtt": ["AuditLogGroup", "Arn"]}'},
@@ -66,28 +79,51 @@ GRANTED = {
     "ScheduleRole": {
         "StartAudit": ({"lambda:InvokeFunction"}, {'{"Fn::GetAtt": ["AuditFunction", "Arn"]}'}),
         "KeepMissedSchedules": ({"sqs:SendMessage"}, {'{"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}'}),
+        "UseKey": USE_KEY,
     },
 }
-# Which right a method of an AWS client needs, as far as the auditor calls it.
-NEEDED = {
-    "query": "dynamodb:Query",
-    "get_item": "dynamodb:GetItem",
-    "put_item": "dynamodb:PutItem",
-    "update_item": "dynamodb:UpdateItem",
-    "delete_item": "dynamodb:DeleteItem",
-    "batch_write_item": "dynamodb:BatchWriteItem",
-    "list_objects_v2": "s3:ListBucket",
-    "put_object": "s3:PutObject",
-    "delete_object": "s3:DeleteObject",
-    "publish": "sns:Publish",
-}
-# What Lambda itself does under the role, and what an option of the deployment adds.
-NOT_CALLED = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage", "kms:Decrypt"}
+# Rights that an option of the deployment adds.
 ONLY_IF = {
     "DecryptCredentials": "SecretHasKey",
+    "UseAlertTopicKey": "TopicHasKey",
     "ManageNetworkInterfaces": "InVpc",
     "SeeNetworkInterfaces": "InVpc",
     "NoNetworkInterfacesForTheCode": "InVpc",
+}
+ACCOUNT_ITSELF = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+ALARMS = {"Service": "cloudwatch.amazonaws.com"}
+THIS_ACCOUNT_ONLY = {"StringEquals": {"aws:PrincipalAccount": {"Ref": "AWS::AccountId"}}}
+# Whom the resources' own policies let in: who, to do what, and under which condition.
+LET_IN: dict[tuple[str, str], tuple[Any, set[str], Any]] = {
+    ("EncryptionKey", "AccountDecides"): (ACCOUNT_ITSELF, {"kms:*"}, None),
+    ("EncryptionKey", "LogsOfThisStack"): (
+        {"Service": {"Fn::Sub": "logs.${AWS::Region}.amazonaws.com"}},
+        {"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"},
+        {
+            "ArnLike": {
+                "kms:EncryptionContext:aws:logs:arn": {
+                    "Fn::Sub": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${AWS::StackName}-*"
+                }
+            }
+        },
+    ),
+    ("EncryptionKey", "AlarmsReachTheTopic"): (ALARMS, {"kms:Decrypt", "kms:GenerateDataKey*"}, None),
+    ("AlertTopicPolicy", "AlarmsOfThisAccount"): (
+        ALARMS,
+        {"sns:Publish"},
+        {
+            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+            "ArnLike": {
+                "aws:SourceArn": {
+                    "Fn::Sub": "arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"
+                }
+            },
+        },
+    ),
+    ("S3Endpoint", "ThisAccountOnly"): ("*", {"s3:*"}, THIS_ACCOUNT_ONLY),
+    ("DynamoDbEndpoint", "ThisAccountOnly"): ("*", {"dynamodb:*"}, THIS_ACCOUNT_ONLY),
+    ("SecretsManagerEndpoint", "ThisAccountOnly"): ("*", {"secretsmanager:*"}, THIS_ACCOUNT_ONLY),
+    ("SnsEndpoint", "ThisAccountOnly"): ("*", {"sns:*"}, THIS_ACCOUNT_ONLY),
 }
 
 
@@ -107,14 +143,21 @@ def statements(role: str) -> Iterator[tuple[dict[str, Any], str | None]]:
                 yield statement, None
 
 
+def resource_statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give each statement of the resources' own policies with the resource it is part of."""
+    for name, resource in RESOURCES.items():
+        for policy in ("PolicyDocument", "KeyPolicy"):
+            for statement in resource.get("Properties", {}).get(policy, {}).get("Statement", []):
+                yield name, statement
+
+
 def all_statements() -> Iterator[dict[str, Any]]:
     for role in GRANTED:
         for statement, _ in statements(role):
             yield statement
         yield from RESOURCES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    for resource in RESOURCES.values():
-        if resource["Type"].endswith("Policy"):
-            yield from resource["Properties"]["PolicyDocument"]["Statement"]
+    for _, statement in resource_statements():
+        yield statement
 
 
 @pytest.mark.parametrize("role", GRANTED)
@@ -130,13 +173,17 @@ def test_a_role_grants_exactly_what_is_listed_here(role: str) -> None:
     assert granted == GRANTED[role]
 
 
-def test_the_audit_role_grants_what_the_auditor_calls_and_nothing_else() -> None:
-    sources = [file.read_text(encoding="utf-8") for file in (PATH.parent / "layers/audit/dtr_audit").rglob("*.py")]
-    pattern = re.compile(r'client\.get_paginator\("(?P<listed>\w+)"\)|client\.(?!get_paginator)(?P<called>\w+)\(')
-    called = {match["listed"] or match["called"] for source in sources for match in pattern.finditer(source)}
-    used = {NEEDED[method] for method in called} | {"secretsmanager:GetSecretValue"}  # the latter by Powertools
-    granted = {action for actions, _ in GRANTED["AuditRole"].values() for action in actions}
-    assert used == {action for action in granted - NOT_CALLED if not action.startswith("ec2:")}
+def test_the_resources_let_in_exactly_whom_is_listed_here() -> None:
+    let_in = {
+        (name, statement["Sid"]): (
+            statement["Principal"],
+            set(as_list(statement["Action"])),
+            statement.get("Condition"),
+        )
+        for name, statement in resource_statements()
+        if statement["Effect"] == "Allow"
+    }
+    assert let_in == LET_IN
 
 
 def test_there_is_no_role_besides_those_listed_here() -> None:
@@ -151,10 +198,9 @@ def test_rights_for_an_option_come_only_with_the_option(role: str) -> None:
         assert condition == ONLY_IF.get(statement["Sid"])
 
 
-def test_no_grant_has_a_wildcard_action() -> None:
-    allowed = [statement for statement in all_statements() if statement["Effect"] == "Allow"]
-    assert len(allowed) == sum(map(len, GRANTED.values())) + len(GRANTED)
-    assert not [action for statement in allowed for action in as_list(statement["Action"]) if "*" in action]
+@pytest.mark.parametrize("role", GRANTED)
+def test_no_right_of_a_role_has_a_wildcard_action(role: str) -> None:
+    assert not [action for actions, _ in GRANTED[role].values() for action in actions if "*" in action]
 
 
 def test_every_statement_has_a_name_of_its_own_in_its_policy() -> None:
@@ -168,14 +214,15 @@ def test_every_right_says_above_it_what_it_is_for() -> None:
     lines = TEXT.splitlines()
     for role in GRANTED:
         for statement, condition in statements(role):
-            number = next(n for n, line in enumerate(lines) if line.endswith(f"Sid: {statement['Sid']}"))
-            above = lines[number - (3 if condition else 1)]
-            assert above.lstrip().startswith("#"), statement["Sid"]
+            numbers = [n for n, line in enumerate(lines) if line.endswith(f"Sid: {statement['Sid']}")]
+            assert numbers
+            for number in numbers:
+                assert lines[number - (3 if condition else 1)].lstrip().startswith("#"), statement["Sid"]
 
 
 def test_a_resource_of_star_says_beside_it_why() -> None:
     stars = re.findall(r'^ *Resource: "\*"(.*)$', TEXT, re.MULTILINE)
-    assert len(stars) == 2
+    assert len(stars) == len([statement for statement in all_statements() if statement.get("Resource") == "*"])
     assert all(re.fullmatch(r" +# .{10,}", reason) for reason in stars)
 
 
@@ -190,11 +237,48 @@ def test_the_right_to_list_is_limited_to_the_rows() -> None:
     assert listing["Condition"] == {"StringLike": {"s3:prefix": "findings/*"}}
 
 
-def test_a_key_decrypts_only_the_secret_it_was_given_for() -> None:
-    (decrypting,) = [s for s, _ in statements("AuditRole") if s["Action"] == "kms:Decrypt"]
-    assert decrypting["Condition"] == {
-        "StringEquals": {"kms:EncryptionContext:SecretARN": {"Ref": "CredentialsSecretArn"}}
-    }
+@pytest.mark.parametrize(
+    ("role", "sid", "condition"),
+    [
+        ("AuditRole", "DecryptCredentials", {"kms:EncryptionContext:SecretARN": {"Ref": "CredentialsSecretArn"}}),
+        ("AuditRole", "UseAlertTopicKey", {"kms:ViaService": {"Fn::Sub": "sns.${AWS::Region}.${AWS::URLSuffix}"}}),
+        (
+            "AuditRole",
+            "UseKey",
+            {
+                "kms:ViaService": [
+                    {"Fn::Sub": "dynamodb.${AWS::Region}.${AWS::URLSuffix}"},
+                    {"Fn::Sub": "s3.${AWS::Region}.${AWS::URLSuffix}"},
+                    {"Fn::Sub": "sqs.${AWS::Region}.${AWS::URLSuffix}"},
+                    {
+                        "Fn::If": [
+                            "SecretIsOurs",
+                            {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"},
+                            {"Ref": "AWS::NoValue"},
+                        ]
+                    },
+                    {
+                        "Fn::If": [
+                            "TopicIsOurs",
+                            {"Fn::Sub": "sns.${AWS::Region}.${AWS::URLSuffix}"},
+                            {"Ref": "AWS::NoValue"},
+                        ]
+                    },
+                ]
+            },
+        ),
+        ("ScheduleRole", "UseKey", {"kms:ViaService": {"Fn::Sub": "sqs.${AWS::Region}.${AWS::URLSuffix}"}}),
+    ],
+)
+def test_a_key_is_used_only_through_the_services_that_encrypt_with_it(role: str, sid: str, condition: Any) -> None:
+    (using,) = [statement for statement, _ in statements(role) if statement["Sid"] == sid]
+    assert using["Condition"] == {"StringEquals": condition}
+
+
+def test_no_right_to_a_key_is_without_a_condition() -> None:
+    of_keys = [s for role in GRANTED for s, _ in statements(role) if str(s["Action"]).count("kms:")]
+    assert len(of_keys) == 4
+    assert all(statement["Condition"] for statement in of_keys)
 
 
 def test_only_lambda_takes_the_audit_role_and_only_schedules_of_the_account_the_other() -> None:
@@ -218,7 +302,8 @@ def test_only_lambda_takes_the_audit_role_and_only_schedules_of_the_account_the_
     ],
 )
 def test_nothing_goes_to_bucket_queue_or_topic_without_tls(policy: str, protected: Any, actions: str) -> None:
-    (denied,) = RESOURCES[policy]["Properties"]["PolicyDocument"]["Statement"]
+    written = RESOURCES[policy]["Properties"]["PolicyDocument"]["Statement"]
+    (denied,) = [statement for statement in written if statement["Sid"] == "NothingWithoutTls"]
     assert denied == {
         "Sid": "NothingWithoutTls",
         "Effect": "Deny",
@@ -226,6 +311,15 @@ def test_nothing_goes_to_bucket_queue_or_topic_without_tls(policy: str, protecte
         "Action": actions,
         "Resource": protected,
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+
+
+def test_nothing_goes_to_the_bucket_with_a_tls_that_is_out_of_date() -> None:
+    without_tls, old_tls = RESOURCES["AuditBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert old_tls == {
+        **without_tls,
+        "Sid": "NothingWithOldTls",
+        "Condition": {"NumericLessThan": {"s3:TlsVersion": "1.2"}},
     }
 
 

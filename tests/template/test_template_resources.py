@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local import PROJECT
 from local import template as templates
+from tests.resolution import ACCOUNT, TEMPLATE, references, resolve
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "template.yaml").read_text(encoding="utf-8")
-TEMPLATE = templates.load(ROOT / "template.yaml")
+TEXT = (PROJECT / "template.yaml").read_text(encoding="utf-8")
 TRANSLATED = templates.translate(TEMPLATE, "us-gov-west-1")["Resources"]
 FUNCTION = TRANSLATED["AuditFunction"]["Properties"]
 
@@ -32,11 +32,43 @@ ENVIRONMENT = {
     "ALERT_GROUPING",
     "REMINDER_DAYS",
     "RESOLVED_DAYS",
+    "SHRINK_PERCENT",
+    "EVIDENCE_FORMATS",
+    "ASSET_NAME",
+    "ASSET_FQDN",
+    "ASSET_MARKING",
+    "STIG_RELEASE",
+    "NEIGHBOUR_RULES",
+    "UCP_URL",
     "X509_STRICT",
     "POWERTOOLS_SERVICE_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
 }
+
+
+KEY = f"arn:aws-us-gov:kms:us-gov-west-1:{ACCOUNT}:key/1234"
+TOPIC = f"arn:aws-us-gov:sns:us-gov-west-1:{ACCOUNT}:alerts"
+SECRET = f"arn:aws-us-gov:secretsmanager:us-gov-west-1:{ACCOUNT}:secret:dtr/audit-AbCd12"
+NETWORK = {"VpcSubnetIds": "subnet-0123abcd,subnet-0123abce", "VpcSecurityGroupIds": "sg-0123abcd,sg-0123abce"}
+ENDPOINTS = {**NETWORK, "VpcEndpoints": "true", "VpcId": "vpc-0123abcd", "VpcRouteTableIds": "rtb-0123abcd"}
+# Each of the template's switches, on.
+SWITCHES = [
+    {"KmsKeyArn": KEY},
+    {"AlertTopicArn": TOPIC},
+    {"OperationsTopicArn": TOPIC},
+    {"CredentialsSecretArn": SECRET},
+    {"AlertEmail": "isso@example.mil"},
+    {"AccessLogBucket": "logs"},
+    {"EvidenceLock": "compliance"},
+    ENDPOINTS,
+]
+
+
+def properties(name: str, given: dict[str, str] | None = None) -> dict[str, Any]:
+    """Give a resource's properties in a deployment with these parameters."""
+    found: dict[str, Any] = resolve(given)["Resources"][name]["Properties"]
+    return found
 
 
 def of_type(kind: str) -> dict[str, Any]:
@@ -64,9 +96,11 @@ def test_no_partition_is_written_down() -> None:
 
 
 def test_no_host_of_aws_is_written_down_except_as_a_service_principal() -> None:
-    named = re.findall(r"[\w.*-]*amazonaws\.com", TEXT)
-    assert set(named) == {"lambda.amazonaws.com", "scheduler.amazonaws.com"}
-    assert len(named) == len(re.findall(r"Principal: {Service: [a-z]+\.amazonaws\.com}", TEXT))
+    named = re.findall(r"\S*amazonaws\.com", TEXT)
+    principals = re.findall(r"Principal: {Service: (?:!Sub )?\"?[\w${}:.]+\.amazonaws\.com\"?}", TEXT)
+    assert len(named) == len(principals) >= 5
+    # The other way round: the name of an endpoint's service begins with it in both partitions.
+    assert len(re.findall(r"com\.amazonaws\.", TEXT)) == len(of_type("AWS::EC2::VPCEndpoint"))
 
 
 def test_nothing_is_deployed_that_govcloud_lacks() -> None:
@@ -86,10 +120,41 @@ def test_nothing_has_a_fixed_name_that_a_second_stack_would_want_too() -> None:
         for name, resource in TRANSLATED.items()
         for key in resource.get("Properties", {})
         if key in {"Name", "FunctionName", "RoleName", "TableName", "BucketName", "TopicName", "QueueName"}
-        or key in {"LogGroupName", "LayerName"}
+        or key in {"LogGroupName", "LayerName", "AlarmName", "AliasName", "GroupName", "DashboardName"}
     }
-    assert named == {"AuditFunctionEventInvokeConfig": "FunctionName", LAYER: "LayerName"}
+    assert named == {
+        "AuditFunctionEventInvokeConfig": "FunctionName",
+        LAYER: "LayerName",
+        "AuditDashboard": "DashboardName",
+    }
     assert TRANSLATED[LAYER]["Properties"]["LayerName"] == {"Fn::Sub": "${AWS::StackName}-audit"}
+    # An account's dashboards share their names over all regions.
+    dashboard = TRANSLATED["AuditDashboard"]["Properties"]["DashboardName"]
+    assert dashboard == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
+
+
+# --- Whatever the switches ------------------------------------------------------------------------------------------
+
+
+PAIRS = list(itertools.combinations_with_replacement(range(len(SWITCHES)), 2))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_nothing_refers_to_a_resource_that_a_switch_has_left_out(pair: tuple[int, int]) -> None:
+    deployed = resolve({**SWITCHES[pair[0]], **SWITCHES[pair[1]]})
+    assert set(references(deployed)) <= set(deployed["Resources"])
+
+
+def test_nothing_refers_to_a_resource_that_all_switches_have_left_out() -> None:
+    deployed = resolve({name: value for switch in SWITCHES for name, value in switch.items()})
+    assert set(references(deployed)) <= set(deployed["Resources"])
+    assert not {"EncryptionKey", "AlertTopic", "CredentialsSecret"} & set(deployed["Resources"])
+
+
+def test_a_reference_to_what_was_left_out_would_be_found() -> None:
+    deployed = resolve({"KmsKeyArn": KEY})
+    deployed["Resources"]["AuditLogGroup"]["Properties"]["KmsKeyId"] = {"Fn::GetAtt": ["EncryptionKey", "Arn"]}
+    assert set(references(deployed)) - set(deployed["Resources"]) == {"EncryptionKey"}
 
 
 # --- The function -------------------------------------------------------------------------------------------------
@@ -112,7 +177,7 @@ def test_the_function_keeps_no_concurrency_for_itself() -> None:
 
 def test_the_function_logs_into_the_group_that_has_a_retention() -> None:
     assert FUNCTION["LoggingConfig"] == {"LogGroup": {"Ref": "AuditLogGroup"}}
-    assert TRANSLATED["AuditLogGroup"]["Properties"] == {"RetentionInDays": {"Ref": "LogRetentionDays"}}
+    assert properties("AuditLogGroup", {"LogRetentionDays": "30"})["RetentionInDays"] == 30
 
 
 def test_function_and_layer_are_built_for_the_same_runtime_and_processor() -> None:
@@ -170,52 +235,259 @@ def test_expression_time_zone_and_state_are_the_deployers() -> None:
     assert properties["State"] == {"Ref": "ScheduleState"}
 
 
-# --- What is kept -------------------------------------------------------------------------------------------------
+# --- Data at rest -------------------------------------------------------------------------------------------------
+
+OURS = {"Fn::GetAtt": ["EncryptionKey", "Arn"]}
+ENCRYPTED = [
+    "AlertTopic",
+    "AuditBucket",
+    "AuditLogGroup",
+    "CredentialsSecret",
+    "DeadLetterQueue",
+    "FindingsTable",
+    "RunsTable",
+]
+HOLDING_DATA = {
+    "AWS::DynamoDB::Table",
+    "AWS::Logs::LogGroup",
+    "AWS::S3::Bucket",
+    "AWS::SNS::Topic",
+    "AWS::SQS::Queue",
+    "AWS::SecretsManager::Secret",
+}
 
 
-@pytest.mark.parametrize("name", ["FindingsTable", "RunsTable", "AuditBucket", "AuditBucketPolicy", "AuditLogGroup"])
+def key_of(name: str, given: dict[str, str] | None = None) -> Any:
+    """Give the key that a resource is encrypted with."""
+    resource = properties(name, given)
+    if name == "AuditBucket":
+        (rule,) = resource["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+        assert rule["BucketKeyEnabled"] is True
+        return rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]
+    if name.endswith("Table"):
+        encryption = resource["SSESpecification"]
+        assert (encryption["SSEEnabled"], encryption["SSEType"]) == (True, "KMS")
+        return encryption["KMSMasterKeyId"]
+    return resource["KmsMasterKeyId" if name in {"AlertTopic", "DeadLetterQueue"} else "KmsKeyId"]
+
+
+def test_everything_that_holds_data_is_listed_here() -> None:
+    assert sorted(name for name, resource in TRANSLATED.items() if resource["Type"] in HOLDING_DATA) == ENCRYPTED
+
+
+@pytest.mark.parametrize("name", ENCRYPTED)
+def test_everything_that_holds_data_is_encrypted_with_the_one_key(name: str) -> None:
+    assert key_of(name) == OURS
+    assert key_of(name, {"KmsKeyArn": KEY}) == KEY
+
+
+def test_with_a_key_of_yours_the_stack_makes_none() -> None:
+    deployed = resolve({"KmsKeyArn": KEY})
+    assert "EncryptionKey" not in deployed["Resources"]
+    assert deployed["Outputs"]["EncryptionKeyArn"]["Value"] == KEY
+    assert resolve()["Outputs"]["EncryptionKeyArn"]["Value"] == OURS
+
+
+def test_the_key_is_rotated_and_outlives_what_it_encrypts() -> None:
+    key = resolve()["Resources"]["EncryptionKey"]
+    assert key["Properties"]["EnableKeyRotation"] is True
+    assert key["DeletionPolicy"] == key["UpdateReplacePolicy"] == "Retain"
+    assert "PendingWindowInDays" not in key["Properties"]  # 30 days, the longest there is
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "us-gov-west-1"])
+def test_the_key_serves_the_stacks_own_logs_wherever_their_name_begins_with_the_stacks(region: str) -> None:
+    deployed = resolve(region=region)["Resources"]
+    assert (
+        "LogGroupName" not in deployed["AuditLogGroup"]["Properties"]
+    )  # CloudFormation: <stack>-AuditLogGroup-<random>
+    (logs,) = [
+        statement
+        for statement in deployed["EncryptionKey"]["Properties"]["KeyPolicy"]["Statement"]
+        if statement["Sid"] == "LogsOfThisStack"
+    ]
+    partition = "aws" if region == "us-east-1" else "aws-us-gov"
+    assert logs["Principal"] == {"Service": f"logs.{region}.amazonaws.com"}
+    assert logs["Condition"]["ArnLike"] == {
+        "kms:EncryptionContext:aws:logs:arn": f"arn:{partition}:logs:{region}:{ACCOUNT}:log-group:audit-*"
+    }
+
+
+# --- What is kept, and how long -----------------------------------------------------------------------------------
+
+KEPT = ["FindingsTable", "RunsTable", "AuditBucket", "AuditBucketPolicy", "AuditLogGroup", "EncryptionKey"]
+
+
+@pytest.mark.parametrize("name", KEPT)
 def test_findings_evidence_and_logs_outlive_the_stack(name: str) -> None:
     assert TRANSLATED[name]["DeletionPolicy"] == "Retain"
     assert TRANSLATED[name]["UpdateReplacePolicy"] == "Retain"
 
 
-def test_every_table_and_bucket_is_among_those_that_outlive_the_stack() -> None:
-    stateful = {**of_type("AWS::DynamoDB::Table"), **of_type("AWS::S3::Bucket")}
-    assert {resource["DeletionPolicy"] for resource in stateful.values()} == {"Retain"}
+def test_every_table_bucket_key_and_log_group_is_among_those_that_outlive_the_stack() -> None:
+    lasting = {"AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"}
+    stateful = {name for name, resource in TRANSLATED.items() if resource["Type"] in lasting}
+    assert stateful <= set(KEPT)
 
 
 @pytest.mark.parametrize("name", ["FindingsTable", "RunsTable"])
-def test_a_table_is_encrypted_recoverable_and_paid_by_use(name: str) -> None:
-    table = TRANSLATED[name]["Properties"]
+def test_a_table_is_recoverable_protected_and_paid_by_use(name: str) -> None:
+    table = properties(name)
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert table["DeletionProtectionEnabled"] == "true"
+    assert properties(name, {"DeletionProtection": "false"})["DeletionProtectionEnabled"] == "false"
 
 
-def test_the_bucket_is_private_versioned_and_encrypted() -> None:
-    bucket = TRANSLATED["AuditBucket"]["Properties"]
+def test_the_bucket_is_private_and_versioned() -> None:
+    bucket = properties("AuditBucket")
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
-    (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert encryption == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert "AccessControl" not in bucket
 
 
-def test_no_lifecycle_rule_touches_a_current_object() -> None:
-    for rule in TRANSLATED["AuditBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]:
-        assert not {"ExpirationInDays", "ExpirationDate", "Transitions"} & set(rule)
+# What each part of the bucket is kept: rows of tags, records of runs, evidence.
+PREFIXES = ["findings/", "runs/", "evidence/"]
+
+
+def expiries(given: dict[str, str]) -> dict[str, int]:
+    """Give the days after which current objects go, by prefix."""
+    return {
+        rule["Prefix"]: rule["ExpirationInDays"]
+        for rule in properties("AuditBucket", given)["LifecycleConfiguration"]["Rules"]
+        if "ExpirationInDays" in rule
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "evidence", "expected"),
+    [
+        ("0", "0", {}),
+        ("400", "0", {"findings/": 400}),
+        ("0", "2557", {"runs/": 2557, "evidence/": 2557}),
+        ("1", "36500", {"findings/": 1, "runs/": 36500, "evidence/": 36500}),
+    ],
+)
+def test_rows_and_evidence_are_kept_as_long_as_is_said_and_0_is_for_ever(
+    rows: str, evidence: str, expected: dict[str, int]
+) -> None:
+    assert expiries({"RowsDays": rows, "EvidenceDays": evidence}) == expected
+    assert set(expected) <= set(PREFIXES)
+
+
+@pytest.mark.parametrize("days", ["0", "30"])
+def test_what_was_replaced_and_what_was_never_finished_goes_in_any_case(days: str) -> None:
+    rules = properties("AuditBucket", {"RowsDays": days, "EvidenceDays": days})["LifecycleConfiguration"]["Rules"]
+    always = {rule["Id"]: rule for rule in rules if "ExpirationInDays" not in rule}
+    assert always == {
+        "ReplacedVersions": {
+            "Id": "ReplacedVersions",
+            "Status": "Enabled",
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 90},
+            "ExpiredObjectDeleteMarker": True,
+        },
+        "UnfinishedUploads": {
+            "Id": "UnfinishedUploads",
+            "Status": "Enabled",
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+        },
+    }
+    assert {rule["Status"] for rule in rules} == {"Enabled"}
+    assert len({rule["Id"] for rule in rules}) == len(rules)
+    assert not [rule for rule in rules if "Transitions" in rule or "ExpirationDate" in rule]
+
+
+def test_the_bucket_is_not_locked_unless_somebody_chooses_so() -> None:
+    assert not {"ObjectLockEnabled", "ObjectLockConfiguration"} & set(properties("AuditBucket"))
+
+
+@pytest.mark.parametrize(("lock", "mode"), [("governance", "GOVERNANCE"), ("compliance", "COMPLIANCE")])
+def test_a_lock_holds_everything_in_the_bucket_for_the_days_that_are_said(lock: str, mode: str) -> None:
+    bucket = properties("AuditBucket", {"EvidenceLock": lock, "EvidenceLockDays": "1827"})
+    assert bucket["ObjectLockEnabled"] is True
+    assert bucket["ObjectLockConfiguration"] == {
+        "ObjectLockEnabled": "Enabled",
+        "Rule": {"DefaultRetention": {"Mode": mode, "Days": 1827}},
+    }
+
+
+def test_access_is_logged_into_a_bucket_that_is_named_and_nowhere_else() -> None:
+    assert "LoggingConfiguration" not in properties("AuditBucket")
+    assert properties("AuditBucket", {"AccessLogBucket": "logs-of-mine"})["LoggingConfiguration"] == {
+        "DestinationBucketName": "logs-of-mine",
+        "LogFilePrefix": "audit-access/",
+    }
 
 
 def test_the_queue_keeps_a_message_as_long_as_a_queue_can() -> None:
-    queue = TRANSLATED["DeadLetterQueue"]["Properties"]
-    assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
+    assert properties("DeadLetterQueue")["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
 def test_the_secret_is_made_without_a_value() -> None:
-    secret = TRANSLATED["CredentialsSecret"]
-    assert set(secret["Properties"]) == {"Description"}
-    assert secret["Condition"] == "SecretIsOurs"
+    assert set(properties("CredentialsSecret")) == {"Description", "KmsKeyId"}
+
+
+# --- What is yours already ----------------------------------------------------------------------------------------
+
+
+def test_an_existing_secret_is_used_and_none_is_made() -> None:
+    deployed = resolve({"CredentialsSecretArn": SECRET})
+    assert "CredentialsSecret" not in deployed["Resources"]
+    assert deployed["Resources"]["AuditFunction"]["Properties"]["Environment"]["Variables"]["SECRET_ARN"] == SECRET
+    assert deployed["Outputs"]["CredentialsSecretArn"]["Value"] == SECRET
+    assert SECRET in deployed["Outputs"]["StoreCredentialsCommand"]["Value"]
+
+
+def test_an_existing_topic_is_used_and_neither_it_nor_its_policy_is_made() -> None:
+    deployed = resolve({"AlertTopicArn": TOPIC, "AlertEmail": "isso@example.mil"})
+    assert not {"AlertTopic", "AlertTopicPolicy"} & set(deployed["Resources"])
+    assert deployed["Resources"]["AuditFunction"]["Properties"]["Environment"]["Variables"]["TOPIC_ARN"] == TOPIC
+    assert deployed["Resources"]["AlertEmailSubscription"]["Properties"]["TopicArn"] == TOPIC
+    assert deployed["Outputs"]["AlertTopicArn"]["Value"] == TOPIC
+
+
+def test_every_pointer_to_a_topic_or_secret_leads_to_the_given_one() -> None:
+    deployed = resolve({"AlertTopicArn": TOPIC, "CredentialsSecretArn": SECRET, "KmsKeyArn": KEY})
+    pointed = set(references(deployed))
+    assert not {"AlertTopic", "CredentialsSecret", "EncryptionKey"} & pointed
+
+
+# --- The way to AWS -----------------------------------------------------------------------------------------------
+
+
+def test_endpoints_are_made_only_if_they_are_asked_for() -> None:
+    def made(given: dict[str, str]) -> set[str]:
+        return {name for name, each in resolve(given)["Resources"].items() if each["Type"].startswith("AWS::EC2::")}
+
+    assert made(NETWORK) == made({**ENDPOINTS, "VpcEndpoints": "false"}) == set()
+    assert made(ENDPOINTS) == {
+        "S3Endpoint",
+        "DynamoDbEndpoint",
+        "SecretsManagerEndpoint",
+        "SnsEndpoint",
+        "EndpointSecurityGroup",
+    }
+
+
+def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
+    deployed = resolve(ENDPOINTS)["Resources"]
+    network = deployed["AuditFunction"]["Properties"]["VpcConfig"]
+    (door,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupIngress"]
+    assert door["SourceSecurityGroupId"] in network["SecurityGroupIds"]
+    assert (door["IpProtocol"], door["FromPort"], door["ToPort"]) == ("tcp", 443, 443)
+    assert "CidrIp" not in door
+    (way_out,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupEgress"]
+    assert way_out["CidrIp"] == "127.0.0.1/32"
+    for name in ("SecretsManagerEndpoint", "SnsEndpoint"):
+        assert deployed[name]["Properties"]["SecurityGroupIds"] == [{"Ref": "EndpointSecurityGroup"}]
+        assert deployed[name]["Properties"]["SubnetIds"] == network["SubnetIds"]
+        assert deployed[name]["Properties"]["PrivateDnsEnabled"] is True
+
+
+# --- Who is told --------------------------------------------------------------------------------------------------
 
 
 def test_mail_goes_only_to_a_given_address() -> None:
@@ -234,6 +506,8 @@ def test_the_outputs_say_where_everything_is() -> None:
         "FindingsTableName",
         "RunsTableName",
         "AlertTopicArn",
+        "DashboardName",
+        "EncryptionKeyArn",
         "DeadLetterQueueUrl",
     }
     assert all(output["Description"].endswith(".") for output in TEMPLATE["Outputs"].values())

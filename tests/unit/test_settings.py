@@ -18,7 +18,15 @@ GOOD = {
     "ALERT_GROUPING": "run",
     "REMINDER_DAYS": "0",
     "RESOLVED_DAYS": "90",
+    "SHRINK_PERCENT": "20",
     "X509_STRICT": "true",
+    "EVIDENCE_FORMATS": "report,ckl,cklb",
+    "ASSET_NAME": "",
+    "ASSET_FQDN": "",
+    "ASSET_MARKING": "",
+    "STIG_RELEASE": "V2R2",
+    "UCP_URL": "",
+    "NEIGHBOUR_RULES": "false",
 }
 
 

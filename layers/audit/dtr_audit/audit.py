@@ -22,14 +22,19 @@ from .clients import AwsClients
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, Listing, choose_domains
 from .errors import AuditError, OutOfTimeError, RepositoryGoneError
+from .evidence.gathering import Gathering
+from .evidence.report import Asset, Report, SupportingFact, TrendPoint
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
 from .model import (
+    Finding,
     FindingCounts,
     News,
+    PreviousRun,
     Repository,
     RepositoryCounts,
     RepositoryReading,
     Run,
+    Scope,
     State,
     Tag,
     TagCounts,
@@ -39,6 +44,7 @@ from .request import AuditRequest
 from .rule import decide, judge_together
 from .runs import RunsTable
 from .settings import Settings
+from .surroundings import look_around
 from .text import clean
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
@@ -50,6 +56,9 @@ PROGRESS_SECONDS = 10.0
 UNREADABLE_KEPT = 100
 UNREADABLE_NAMED = 5
 REASON_LENGTH = 400
+TREND_RUNS = 60  # of the whole registry, in the evidence
+AUDITOR = "DTR Signature Audit, as an administrator of the registry (proven before and after the reading)"
+AUDITOR_UNPROVEN = "DTR Signature Audit, with an account that was not proven to be an administrator's"
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -81,6 +90,7 @@ class Tally:
     open_by_namespace: Counter[str] = field(default_factory=Counter)
     oldest: str = ""
     holding_news: int = 0
+    facts: tuple[SupportingFact, ...] = ()
 
     def count_open(self, repository: Repository, first_seen: str) -> None:
         """Count a finding that is open after the run."""
@@ -109,13 +119,14 @@ def audit(
     if runs.is_finished(request.run_id):
         return None
     attempt = uuid.uuid4().hex
-    runs.take_lease(owner, attempt, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
+    is_retry = runs.take_lease(owner, attempt, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
     one = _OneRun(
         settings,
         request,
         clients,
         runs,
         attempt=attempt,
+        is_retry=is_retry,
         now=now,
         stop_at=ends_at - min(REPORT_SECONDS, seconds * REPORT_SHARE),
         ends_at=ends_at - LAST_SECONDS,
@@ -299,11 +310,13 @@ class _OneRun:
         runs: RunsTable,
         *,
         attempt: str,
+        is_retry: bool,
         now: Callable[[], datetime],
         stop_at: float,
         ends_at: float,
     ) -> None:
         self._attempt = attempt
+        self._is_retry = is_retry
         self._ends_at = ends_at
         self._settings = settings
         self._request = request
@@ -326,6 +339,8 @@ class _OneRun:
         )
         self._tally = Tally()
         self._resolutions = FindingSpool()
+        self._gathering = Gathering(request.run_id)
+        self._credentials = SecretsManagerCredentials(settings.secret_arn, clients.secrets)
         self._registry: DtrClient | None = None
         self._told_at = time.monotonic()
 
@@ -345,13 +360,16 @@ class _OneRun:
             self._incomplete(str(error))
             return self._report(proven=False)
         self._examine_all(registry)
-        return self._report(proven=self._prove(registry))
+        proven = self._prove(registry)
+        if self._request.scope is Scope.FULL:
+            self._look_around(registry)
+        return self._report(proven=proven)
 
     def _connect(self) -> DtrClient:
         settings = self._settings
         registry = DtrClient(
             settings.dtr_url,
-            SecretsManagerCredentials(settings.secret_arn, self._clients.secrets),
+            self._credentials,
             x509_strict=settings.x509_strict,
             concurrency=settings.concurrency,
             page_size=settings.page_size,
@@ -431,6 +449,7 @@ class _OneRun:
                 # Moved by this run, be it in an earlier attempt.
                 tally.findings.opened += finding.transition is News.OPENED
                 tally.findings.resolved += finding.transition is News.RESOLVED
+            self._gathering.add(finding)
         for finding in moves.resolutions:
             self._resolutions.add(finding)
         self._tell_progress(repository)
@@ -464,6 +483,20 @@ class _OneRun:
             return False
         return True
 
+    def _look_around(self, registry: DtrClient) -> None:
+        """See what stands beside the rule. It decides nothing, takes half a minute at most, and cannot fail."""
+        settings = self._settings
+        seen = look_around(
+            registry,
+            self._credentials,
+            ucp_url=settings.ucp_url,
+            x509_strict=settings.x509_strict,
+            stop_at=self._stop_at,
+        )
+        self._tally.facts = seen.facts
+        if seen.warning:
+            self._tally.warnings.append(seen.warning)
+
     def _report(self, *, proven: bool) -> Run:
         """Close the run: resolve what is proven, record, announce."""
         tally = self._tally
@@ -473,6 +506,10 @@ class _OneRun:
         self._resolve(proven=proven)
         self._explain()
         complete = not tally.incomplete_because
+        is_full = self._request.scope is Scope.FULL
+        previous = self._runs.last_complete(before=self._request.run_id) if is_full else None
+        if complete and previous is not None:
+            self._compare(previous)
         run = Run(
             registry=self._settings.registry,
             run_id=self._request.run_id,
@@ -488,9 +525,18 @@ class _OneRun:
             tags=tally.tags,
             findings=tally.findings,
             unreadable=tuple(tally.unreadable),
+            oldest_open=tally.oldest,
+            previous=previous,
         )
-        places = Places(rows=self._archive.rows_url, record=self._archive.record_url)
+        if is_full:
+            run = self._write_evidence(run, proven=proven)
+        places = Places(
+            rows=self._archive.rows_url,
+            record=self._archive.record_url,
+            report=self._archive.url(run.evidence["report"]) if "report" in run.evidence else "",
+        )
         self._archive.put_record(run)
+        self._archive.put_manifest()
         self._runs.record(run, rows=places.rows, record=places.record)
         if self._request.alerts:
             self._runs.confirm_lease(self._attempt)
@@ -503,38 +549,62 @@ class _OneRun:
     def _resolve(self, *, proven: bool) -> None:
         """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
         tally = self._tally
+        if self._is_retry:
+            self._count_closed_before()
         if proven:
-            self._findings.write(self._resolutions)
-            tally.findings.resolved += len(self._resolutions)
-            tally.holding_news += len(self._resolutions)
+            self._close(self._resolutions)
         else:
             for finding in self._resolutions:
                 tally.count_open(finding.repository, finding.first_seen)
+                self._gathering.add(replace(finding, state=State.OPEN))
         # Behind a name that is missing any repository may hide.
         all_listed = proven and not tally.listing.problem and not tally.listing.ghosts
         removed: set[Repository] = set()
         hidden = ""
-        for repository, first_seen in self._findings.open():
+        for finding in self._findings.open():
+            repository = finding.repository
             if tally.is_examined.get(repository) or repository in removed:
                 continue
             if all_listed and repository not in tally.is_examined and self._request.covers(repository):
                 removed.add(repository)
                 # The index may lag behind; the table itself does not.
                 known = self._findings.of_repository(repository).values()
-                closed = [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
-                self._findings.write(closed)
-                tally.findings.resolved += len(closed)
-                tally.holding_news += len(closed)
+                self._close(
+                    [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
+                )
             else:
-                tally.count_open(repository, first_seen)
+                tally.count_open(repository, finding.first_seen)
+                self._gathering.add(finding)
                 may_hide = tally.listing.ghosts and repository not in tally.is_examined
                 if may_hide and self._request.covers(repository) and not hidden:
                     hidden = str(repository)
+        if self._is_retry:
+            # What has been announced in the meantime is in no index any more.
+            tally.findings.resolved = max(tally.findings.resolved, self._runs.resolved_by(self._request.run_id))
         if hidden:
+            noun = "repository" if tally.listing.ghosts == 1 else "repositories"
             self._incomplete(
-                f"the registry lists {tally.listing.ghosts} repositories without a name, and {hidden}, which has open findings, "
+                f"the registry lists {tally.listing.ghosts} {noun} without a name, and {hidden}, which has open findings, "
                 "not at all: it may be one of them. Look for it in the registry's own console"
             )
+
+    def _close(self, resolved: FindingSpool | list[Finding]) -> None:
+        """Write findings as resolved, and count them."""
+        self._findings.write(resolved)
+        self._tally.findings.resolved += len(resolved)
+        self._tally.holding_news += len(resolved)
+        for finding in resolved:
+            self._gathering.add(finding)
+
+    def _count_closed_before(self) -> None:
+        """Count what an earlier attempt at this run closed in repositories that this one did not see."""
+        tally = self._tally
+        for finding in self._findings.unannounced():
+            is_closed = finding.transition is News.RESOLVED and finding.changed_in == self._moment.run_id
+            if is_closed and not tally.is_examined.get(finding.repository):
+                tally.findings.resolved += 1
+                tally.holding_news += 1
+                self._gathering.add(finding)
 
     def _explain(self) -> None:
         """Put what stands in the way of an answer into words."""
@@ -556,6 +626,51 @@ class _OneRun:
                 f"every single tag looks unsigned under {', '.join(tally.domains)}: see first whether that is the very host "
                 "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
             )
+
+    def _compare(self, previous: PreviousRun) -> None:
+        """Warn of a registry that has shrunk: then rather the account lost its view than the registry its images."""
+        tally = self._tally
+        left = previous.percent_left(tally.repositories.audited, tally.tags.audited)
+        if left <= 100 - self._settings.shrink_percent:
+            tally.warnings.append(
+                f"the registry has shrunk: {tally.repositories.audited} repositories with {tally.tags.audited} image tags, against "
+                f"{previous.repositories} with {previous.tags} in run {previous.run_id}. If nobody removed that much, see whether "
+                "the account still sees everything, and whether DTR_URL still leads to the same registry"
+            )
+
+    def _write_evidence(self, run: Run, *, proven: bool) -> Run:
+        """Write what people and their tools read; gives the run with the places of it."""
+        # Loaded when it is needed: all of it together is a good part of a cold start.
+        from .evidence.formats import FORMATS, write_all  # noqa: PLC0415
+        from .evidence.manifest import NAME  # noqa: PLC0415
+
+        settings, archive = self._settings, self._archive
+        prefix = archive.evidence_prefix
+        places = {name: f"{prefix}{FORMATS[name].file_name}" for name in settings.evidence_formats}
+        run = replace(run, evidence={**places, "manifest": f"{prefix}{NAME}"})
+        report = Report(
+            run=run,
+            asset=Asset(
+                host_name=settings.asset_name,
+                fqdn=settings.asset_fqdn,
+                marking=settings.asset_marking,
+                release=settings.stig_release,
+            ),
+            auditor=AUDITOR if proven else AUDITOR_UNPROVEN,
+            findings=self._gathering.findings,
+            namespaces=self._gathering.namespaces,
+            opened=self._gathering.opened,
+            resolved=self._gathering.resolved,
+            trend=[TrendPoint.of_record(one) for one in self._runs.earlier(before=run.run_id, most=TREND_RUNS)],
+            rows=tuple(archive.files),
+            bucket=settings.bucket,
+            record_key=archive.record_key,
+            facts=self._tally.facts,
+        )
+        for name, written, content in write_all(report, settings.evidence_formats, neighbours=settings.neighbour_rules):
+            archive.put_evidence(written.file_name, content, written.content_type)
+            logger.debug("evidence written", extra={"format": name, "bytes": len(content)})
+        return run
 
     def _announce(self, run: Run, places: Places) -> None:
         settings = self._settings

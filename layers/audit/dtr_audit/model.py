@@ -160,6 +160,7 @@ class Finding:
     changed_in: str  # and the run that made it
     resolution: str = ""
     unannounced: tuple[Transition, ...] = ()
+    media_type: str = ""  # of what the tag holds; '' where the registry does not say
 
 
 @dataclass(slots=True)
@@ -243,6 +244,26 @@ class FindingCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviousRun:
+    """The last complete run of the whole registry before this one: how large the registry was then."""
+
+    run_id: str
+    repositories: int
+    tags: int
+
+    def percent_left(self, repositories: int, tags: int) -> float:
+        """Compare sizes: 100 is unchanged, 0 is gone; the smaller of the two shares counts."""
+        shares = [
+            100.0 * now / before for now, before in ((repositories, self.repositories), (tags, self.tags)) if before
+        ]
+        return min(shares, default=100.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {"run_id": self.run_id, "repositories": self.repositories, "tags": self.tags}
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One audit of one registry: the run record."""
 
@@ -261,6 +282,8 @@ class Run:
     findings: FindingCounts
     unreadable: tuple[tuple[str, str], ...] = ()  # the first of them: (repository, why)
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    oldest_open: str = ""  # ISO 8601: since when the oldest open finding is; '' where none is open
+    previous: PreviousRun | None = None
 
     @property
     def complete(self) -> bool:
@@ -280,6 +303,20 @@ class Run:
         if expected <= 0:
             return 100.0 if self.complete else 0.0
         return 100.0 * self.repositories.audited / expected
+
+    @property
+    def size_percent(self) -> float:
+        """Give the size of what was read against the run before, in percent; 100 where there is none to compare with."""
+        if self.previous is None:
+            return 100.0
+        return self.previous.percent_left(self.repositories.audited, self.tags.audited)
+
+    @property
+    def oldest_open_days(self) -> float:
+        """Give the age of the oldest open finding at the run's end, in days; 0 where none is open."""
+        if not self.oldest_open:
+            return 0.0
+        return (self.finished_at - datetime.fromisoformat(self.oldest_open)).total_seconds() / 86_400
 
     @property
     def duration_seconds(self) -> float:
@@ -305,6 +342,8 @@ class Run:
             "repositories": self.repositories.as_dict(),
             "tags": self.tags.as_dict(),
             "findings": self.findings.as_dict(),
+            "oldest_open": self.oldest_open or None,
+            "previous": self.previous.as_dict() if self.previous else None,
             "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
             "evidence": dict(self.evidence),
         }

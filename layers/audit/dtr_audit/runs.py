@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from .clients import is_condition_failure
 from .errors import LeaseHeldError
-from .model import Run, iso
+from .model import PreviousRun, Run, Scope, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # '#' sorts before every run id, so the newest run is still the last item of a registry.
 _LEASE = "#lease"
 _ALERTS = "#alerts"
+_RUNS_PAGE = 10  # mostly the first of them is the one
 
 
 class RunsTable:
@@ -27,13 +28,19 @@ class RunsTable:
         self._table = table
         self._registry = registry
 
-    def take_lease(self, owner: str, attempt: str, run_id: str, *, now: datetime, seconds: float) -> None:
+    def left_by(self, owner: str) -> str:
+        """Give the id of the run that an earlier attempt of this owner left unfinished, '' if there is none."""
+        found = self._client.get_item(TableName=self._table, Key=self._key(_LEASE), ConsistentRead=True)
+        held: Mapping[str, Any] = found.get("Item", {})
+        return str(held["run_id"]) if held.get("owner") == owner else ""
+
+    def take_lease(self, owner: str, attempt: str, run_id: str, *, now: datetime, seconds: float) -> bool:
         """Take the registry for `seconds`; the same owner, retried after a crash, takes it over from its last attempt.
 
-        Raises LeaseHeldError while another owner's lease lasts.
+        Tells whether an earlier attempt at this very run has left it. Raises LeaseHeldError while another owner's lease lasts.
         """
         try:
-            self._client.put_item(
+            replaced = self._client.put_item(
                 TableName=self._table,
                 Item={
                     **self._key(_LEASE),
@@ -45,6 +52,7 @@ class RunsTable:
                 ConditionExpression="attribute_not_exists(pk) OR #until < :now OR #owner = :owner",
                 ExpressionAttributeNames={"#until": "until", "#owner": "owner"},
                 ExpressionAttributeValues={":now": iso(now), ":owner": owner},
+                ReturnValues="ALL_OLD",
             )
         except ClientError as error:
             if not is_condition_failure(error):
@@ -55,6 +63,8 @@ class RunsTable:
                 f"registry {self._registry}: run {holder.get('run_id', '?')} is under way until {holder.get('until', '?')} at the "
                 "latest; this one is to be tried again then"
             ) from None
+        before: Mapping[str, Any] = replaced.get("Attributes", {})
+        return bool(before.get("run_id") == run_id)
 
     def confirm_lease(self, attempt: str) -> None:
         """See that the lease is still this attempt's; raises LeaseHeldError if it is not.
@@ -85,6 +95,57 @@ class RunsTable:
         """Tell whether a run has been recorded and its news delivered."""
         found = self._client.get_item(TableName=self._table, Key=self._key(run_id), ConsistentRead=True)
         return "finished" in found.get("Item", {})
+
+    def resolved_by(self, run_id: str) -> int:
+        """Give how many findings an earlier attempt at a run recorded as resolved, 0 if it came to no record."""
+        found = self._client.get_item(TableName=self._table, Key=self._key(run_id), ConsistentRead=True)
+        item: Mapping[str, Any] = found.get("Item", {})
+        return int(item["findings"]["resolved"]) if item else 0
+
+    def last_complete(self, *, before: str) -> PreviousRun | None:
+        """Find the newest complete run of the whole registry that is older than the run id `before`."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="pk = :registry AND sk < :before",
+            FilterExpression="#scope = :full AND complete = :true",
+            ProjectionExpression="sk, repositories, tags",
+            ExpressionAttributeNames={"#scope": "scope"},
+            ExpressionAttributeValues={
+                ":registry": self._registry,
+                ":before": before,
+                ":full": str(Scope.FULL),
+                ":true": True,
+            },
+            ScanIndexForward=False,
+            PaginationConfig={"PageSize": _RUNS_PAGE},
+        )
+        for page in pages:
+            for item in page["Items"]:
+                found: Mapping[str, Any] = item
+                return PreviousRun(
+                    run_id=found["sk"],
+                    repositories=int(found["repositories"]["audited"]),
+                    tags=int(found["tags"]["audited"]),
+                )
+        return None
+
+    def earlier(self, *, before: str, most: int) -> list[Mapping[str, Any]]:
+        """Give the records of the runs of the whole registry before the run id `before`, the last `most` of them, oldest first."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="pk = :registry AND sk < :before",
+            FilterExpression="#scope = :full",
+            ExpressionAttributeNames={"#scope": "scope"},
+            ExpressionAttributeValues={":registry": self._registry, ":before": before, ":full": str(Scope.FULL)},
+            ScanIndexForward=False,
+            PaginationConfig={"PageSize": most},
+        )
+        found: list[Mapping[str, Any]] = []
+        for page in pages:
+            found += page["Items"]
+            if len(found) >= most:
+                break
+        return found[most - 1 :: -1] if len(found) >= most else found[::-1]
 
     def record(self, run: Run, *, rows: str, record: str) -> None:
         """Keep the run record; `rows` and `record` say where in S3 the rest lies."""

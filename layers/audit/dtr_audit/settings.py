@@ -1,7 +1,7 @@
 """The function's settings, read from the environment once; each error names its variable."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -14,6 +14,10 @@ _HOST = (
 )
 _DOMAIN = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
 DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, with room for brackets
+
+
+EVIDENCE_FORMATS = ("report", "ckl", "cklb", "xccdf", "hdf")
+STIG_RELEASES = ("V2R2", "V2R1")
 
 
 class AlertGrouping(StrEnum):
@@ -29,6 +33,7 @@ class Settings:
 
     dtr_url: str  # https://host[:port], no path
     domains: tuple[str, ...]  # empty: the registry's own dtrHost
+    ucp_url: str  # of the same form; '': UCP is not asked
     registry: str
     secret_arn: str
     findings_table: str
@@ -40,7 +45,14 @@ class Settings:
     alert_grouping: AlertGrouping
     reminder_days: int  # 0: never
     resolved_days: int  # a resolved finding is kept that long
+    shrink_percent: int  # a complete run that is smaller by this much carries a warning
     x509_strict: bool
+    evidence_formats: tuple[str, ...]
+    neighbour_rules: bool  # as rules of their own in the checklists
+    asset_name: str  # the registry as the assessor's tools know it
+    asset_fqdn: str
+    asset_marking: str  # '' for none
+    stig_release: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -53,9 +65,17 @@ class Settings:
         grouping = _text(environment, "ALERT_GROUPING")
         if grouping not in set(AlertGrouping):
             raise SettingsError("ALERT_GROUPING: 'run' or 'namespace' is needed")
+        formats = _list(environment, "EVIDENCE_FORMATS", EVIDENCE_FORMATS)
+        release = _text(environment, "STIG_RELEASE")
+        if release not in STIG_RELEASES:
+            raise SettingsError(f"STIG_RELEASE: one of {', '.join(STIG_RELEASES)} is needed")
+        dtr_url = parse_dtr_url(_text(environment, "DTR_URL"), "DTR_URL")
+        ucp_url = _text(environment, "UCP_URL", may_be_empty=True)
+        host = urlsplit(dtr_url).hostname or ""
         return cls(
-            dtr_url=parse_dtr_url(_text(environment, "DTR_URL"), "DTR_URL"),
+            dtr_url=dtr_url,
             domains=parse_domains(_text(environment, "DTR_DOMAINS", may_be_empty=True), "DTR_DOMAINS"),
+            ucp_url=parse_dtr_url(ucp_url, "UCP_URL") if ucp_url else "",
             registry=registry,
             secret_arn=_text(environment, "SECRET_ARN"),
             findings_table=_text(environment, "FINDINGS_TABLE"),
@@ -67,7 +87,14 @@ class Settings:
             alert_grouping=AlertGrouping(grouping),
             reminder_days=_number(environment, "REMINDER_DAYS", 0, 365),
             resolved_days=_number(environment, "RESOLVED_DAYS", 1, 3650),
+            shrink_percent=_number(environment, "SHRINK_PERCENT", 1, 99),
             x509_strict=_switch(environment, "X509_STRICT"),
+            evidence_formats=formats,
+            neighbour_rules=_switch(environment, "NEIGHBOUR_RULES"),
+            asset_name=_text(environment, "ASSET_NAME", may_be_empty=True) or host,
+            asset_fqdn=_text(environment, "ASSET_FQDN", may_be_empty=True) or host,
+            asset_marking=_text(environment, "ASSET_MARKING", may_be_empty=True),
+            stig_release=release,
         )
 
 
@@ -110,6 +137,14 @@ def _text(environment: Mapping[str, str], name: str, *, may_be_empty: bool = Fal
     if value is None or (not value.strip() and not may_be_empty):
         raise SettingsError(f"{name}: this environment variable is not set")
     return value.strip()
+
+
+def _list(environment: Mapping[str, str], name: str, known: Sequence[str]) -> tuple[str, ...]:
+    text = _text(environment, name, may_be_empty=True)
+    given = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not set(given) <= set(known):
+        raise SettingsError(f"{name}: a list of {', '.join(known)}, separated by commas, is needed")
+    return given
 
 
 def _number(environment: Mapping[str, str], name: str, least: int, most: int) -> int:

@@ -1,0 +1,308 @@
+"""What a month of auditing one registry costs: quantities from a stated model, prices from a file.
+
+A run's calls, bytes and writes are those that tests/integration/test_cost.py counts in real runs. Time is a model of its own:
+the longer of waiting (the registry's answers, shared by so many threads) and of processor time, which was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from dtr_audit.archive import PART_ROWS
+from dtr_audit.audit import REPORT_SECONDS
+from dtr_audit.evidence.gathering import FINDINGS_TOLD
+from dtr_audit.findings import BATCH_ITEMS, SHARDS
+
+from . import PROJECT
+
+PRICES = PROJECT / "local" / "prices.json"
+
+HOURS_OF_A_MONTH = Decimal(730)
+GB = Decimal(2**30)
+KB = 1024
+
+# --- What a run leaves, and what it calls: held against real runs by the tests -------------------------------------------
+ROW_BYTES = 65  # of a tag in findings/, compressed; 605 before
+RECORD_BYTES = 1_100  # of a run in the runs table, and about the same under runs/
+ITEM_BYTES = 600  # of a finding in its table; it stands once more in the index of open ones
+ITEM_OVERHEAD_BYTES = 100  # DynamoDB counts so many to each item, for its own index
+LOG_BYTES = 2_500  # of a run, Lambda's own lines among them
+LOG_BYTES_A_SECOND = 30  # a line of progress every ten seconds
+LOGIN_REQUESTS = 6  # the challenge, the token, who we are, before and after, and what stands beside the rule
+WRITES_OF_A_MOVE = 6  # an opened finding: table and two indexes, written, and marked as told; a resolved one: 5
+WRITES_OF_A_RUN = 7  # lease taken and given back, record, its end, and the time of the message
+RECORD_READS = 13  # was it finished, the run before, and whose the lease is, before each lasting step
+METRICS = 11
+ALARM_METRICS = 7
+INTERFACE_ENDPOINTS = 2
+EVIDENCE_FILES = 4  # the report, two checklists, the manifest
+EVIDENCE_BYTES = 51_000  # of a run with no finding
+EVIDENCE_BYTES_OF_A_FINDING = 500  # of each that is told; the checklists name the first 200 only
+KMS_REQUESTS = 20  # services keep a data key for minutes; this is generous
+PUBLISHES_OF_A_MESSAGE = 4  # SNS counts every 64 KB, and a message may have 240
+
+# --- Time: measured on one core of an x86 server, with Python 3.11 ------------------------------------------------------
+SECONDS_TO_START = Decimal(3)
+PROCESSOR_OF_A_RUN = Decimal("0.2")
+PROCESSOR_OF_A_TAG = Decimal("0.000055")
+PROCESSOR_OF_A_REPOSITORY = Decimal("0.0025")
+PROCESSOR_OF_A_WRITE = Decimal("0.0025")
+AWS_LATENCY = Decimal("0.01")
+MEGABYTES_OF_A_PROCESSOR = Decimal(1769)  # Lambda gives one whole virtual processor at this memory
+TIMEOUT_SECONDS = 900  # the longest that Lambda gives
+
+
+def _ceil(number: int, by: int) -> int:
+    return math.ceil(Decimal(number) / by)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A registry, and how it is audited; the latter as the template's defaults have it."""
+
+    tags: int
+    repositories: int
+    findings: int  # open at a time
+    changes: int  # findings that open or are resolved in one run
+    runs: int = 30  # a month
+    months: int = 12  # since the deployment: what has gathered in the bucket, and how often the key was rotated
+    mails: int = 3  # addresses that get each message
+    zones: int = 0  # in which interface endpoints stand; 0: none
+    latency: Decimal = Decimal("0.1")  # seconds until the registry answers
+    concurrency: int = 16
+    page_size: int = 100
+    memory: int = 512  # megabytes
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a registry that cannot be."""
+        positive = {"repositories", "months", "concurrency", "page_size", "memory"}
+        for field in fields(self):
+            value, least = getattr(self, field.name), int(field.name in positive)
+            if not value >= least:
+                raise ValueError(f"{field.name} is {value}: at least {least} is needed")
+        if self.findings > self.tags:
+            raise ValueError(f"of {self.tags} tags no {self.findings} can be findings")
+
+    @classmethod
+    def of(cls, tags: int, repositories: int, **others: Any) -> Workload:
+        """Give a registry of which one tag in a hundred is a finding, and one finding in twenty moves in a run."""
+        findings = others.pop("findings", None)
+        findings = _ceil(tags, 100) if findings is None else findings
+        changes = others.pop("changes", None)
+        changes = _ceil(findings, 20) if changes is None else changes
+        return cls(tags, repositories, findings, changes, **others)
+
+
+# The three that docs/cost.md works out.
+EXAMPLES = (
+    Workload.of(100, 10),
+    Workload.of(10_000, 500),
+    Workload.of(1_000_000, 20_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What so many units of something cost."""
+
+    price: Decimal
+    per: Decimal
+    unit: str
+    source: str
+
+    def of(self, quantity: Decimal) -> Decimal:
+        """Give the cost of a quantity."""
+        return quantity * self.price / self.per
+
+    @property
+    def spoken_unit(self) -> str:
+        """Say what the price is for."""
+        return f"per {self.unit}" if self.per == 1 else f"per {self.per:,} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """The prices of one region on one day."""
+
+    region: str
+    currency: str
+    date: str
+    prices: Mapping[str, Price]
+
+    @classmethod
+    def read(cls, path: Path) -> PriceList:
+        """Read a price list. Raises ValueError that names the file and what is wrong in it."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+            prices = {
+                name: Price(Decimal(entry["price"]), Decimal(entry["per"]), entry["unit"], entry["source"])
+                for name, entry in document["prices"].items()
+            }
+            found = cls(
+                document["region"], document["currency"], date.fromisoformat(document["date"]).isoformat(), prices
+            )
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from None
+        except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no price list ({error!r}): copy {PRICES.name} and change its prices") from None
+        missing = sorted(use_of_month(EXAMPLES[0]).keys() - prices.keys())
+        if missing:
+            raise ValueError(f"{path}: the price of {missing[0]} is missing; {PRICES.name} has it")
+        wrong = [
+            name
+            for name, price in prices.items()
+            if not (price.price.is_finite() and price.price >= 0 and price.per.is_finite() and price.per > 0)
+        ]
+        if wrong:
+            raise ValueError(f"{path}: the price of {wrong[0]} is no amount of money for a number of units")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What one run asks of the registry and of AWS."""
+
+    registry_requests: int
+    record_reads: int  # GetItem, and Query of the runs table
+    repository_queries: int
+    index_queries: int
+    batches: int  # BatchWriteItem
+    marks: int  # UpdateItem: findings that have been told
+    record_writes: int  # PutItem, UpdateItem and DeleteItem of the runs table
+    objects: int  # PutObject
+    lists: int = 1  # ListObjectsV2
+    secret_reads: int = 1
+
+    @property
+    def of_aws(self) -> int:
+        """Count the calls of AWS; a message is one more."""
+        return (
+            self.record_reads
+            + self.repository_queries
+            + self.index_queries
+            + self.batches
+            + self.marks
+            + self.record_writes
+            + self.objects
+            + self.lists
+            + self.secret_reads
+        )
+
+
+def count_calls(workload: Workload, moves: int) -> Calls:
+    """Count the calls of a run in which so many findings move, spread evenly over the repositories."""
+    tags_each = _ceil(workload.tags, workload.repositories)
+    moved_in = min(moves, workload.repositories)
+    return Calls(
+        registry_requests=LOGIN_REQUESTS
+        + _ceil(workload.repositories, workload.page_size)
+        + workload.repositories * max(1, _ceil(tags_each, workload.page_size)),
+        record_reads=RECORD_READS + _parts(workload),
+        repository_queries=workload.repositories,
+        index_queries=_index_pages(workload.findings) + _index_pages(moves),
+        batches=moved_in * _ceil(_ceil(moves, moved_in), BATCH_ITEMS) if moves else 0,
+        marks=moves,
+        record_writes=5,
+        objects=_parts(workload) + 1 + EVIDENCE_FILES,
+    )
+
+
+def estimate_processor(workload: Workload, moves: int) -> Decimal:
+    """Estimate the processor time of a run in seconds, on one whole processor."""
+    calls = count_calls(workload, moves)
+    return (
+        PROCESSOR_OF_A_RUN
+        + PROCESSOR_OF_A_TAG * workload.tags
+        + PROCESSOR_OF_A_REPOSITORY * workload.repositories
+        + PROCESSOR_OF_A_WRITE * (calls.batches + calls.marks)
+    )
+
+
+def estimate_duration(workload: Workload, moves: int) -> Decimal:
+    """Estimate how long a run takes, in seconds."""
+    calls = count_calls(workload, moves)
+    waiting = (
+        workload.latency * calls.registry_requests / workload.concurrency
+        + AWS_LATENCY * (calls.repository_queries + calls.marks) / workload.concurrency
+        + AWS_LATENCY * calls.batches
+    )
+    # A whole processor is the most that one Python process uses.
+    share = min(Decimal(1), workload.memory / MEGABYTES_OF_A_PROCESSOR)
+    return SECONDS_TO_START + max(waiting, estimate_processor(workload, moves) / share)
+
+
+def fits(workload: Workload, moves: int) -> bool:
+    """Tell whether a run ends before it would be stopped, by the longest time limit that Lambda has."""
+    return estimate_duration(workload, moves) <= TIMEOUT_SECONDS - Decimal(REPORT_SECONDS)
+
+
+def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
+    """Give what one run uses, by the name of its price."""
+    calls = count_calls(workload, moves)
+    duration = estimate_duration(workload, moves)
+    index_blocks = Decimal(ITEM_BYTES * (workload.findings + moves)) / (4 * KB)
+    used: dict[str, Decimal | int] = {
+        "lambda_gb_seconds": duration * workload.memory / KB,
+        "lambda_requests": 1,
+        "scheduler_invocations": 1,
+        "dynamodb_writes": WRITES_OF_A_RUN + WRITES_OF_A_MOVE * moves,
+        # Consistent reads of the repositories' findings, of 4 KB each at least; of the indexes, at half the price.
+        "dynamodb_reads": calls.record_reads
+        + calls.repository_queries
+        + Decimal(ITEM_BYTES * workload.findings) / (4 * KB)
+        + (calls.index_queries + index_blocks) / 2,
+        "s3_writes": calls.objects + calls.lists,
+        "sns_publishes": PUBLISHES_OF_A_MESSAGE if moves else 0,
+        "sns_mails": workload.mails if moves else 0,
+        "kms_requests": KMS_REQUESTS,
+        "secret_reads": calls.secret_reads,
+        "log_ingestion": (LOG_BYTES + LOG_BYTES_A_SECOND * duration) / GB,
+    }
+    return {name: Decimal(quantity) for name, quantity in used.items()}
+
+
+def use_of_month(workload: Workload) -> dict[str, Decimal]:
+    """Give what a month uses, by the name of its price: the last of the workload's months."""
+    run = use_of_run(workload, workload.changes)
+    used = {name: quantity * workload.runs for name, quantity in run.items()}
+    gathered = workload.runs * workload.months
+    findings = Decimal((ITEM_BYTES + ITEM_OVERHEAD_BYTES) * workload.findings) / GB
+    records = Decimal(RECORD_BYTES * gathered) / GB
+    return {
+        **used,
+        "dynamodb_storage": 2 * findings + records,
+        "dynamodb_recovery": findings + records,
+        "s3_storage": (Decimal(ROW_BYTES * workload.tags) + RECORD_BYTES + _evidence_bytes(workload)) * gathered / GB,
+        "log_storage": run["log_ingestion"] * workload.runs * min(workload.months, 12),
+        "kms_keys": Decimal(1 + min(2, (workload.months - 1) // 12)),
+        "secrets": Decimal(1),
+        "metrics": METRICS * min(Decimal(1), workload.runs / HOURS_OF_A_MONTH),
+        "alarms": Decimal(ALARM_METRICS),
+        "dashboards": Decimal(1),
+        "endpoint_hours": INTERFACE_ENDPOINTS * workload.zones * HOURS_OF_A_MONTH,
+    }
+
+
+def price(used: Mapping[str, Decimal], prices: PriceList) -> Decimal:
+    """Give the cost of all that was used."""
+    return sum((prices.prices[name].of(quantity) for name, quantity in used.items()), Decimal(0))
+
+
+def _evidence_bytes(workload: Workload) -> int:
+    return EVIDENCE_BYTES + EVIDENCE_BYTES_OF_A_FINDING * min(workload.findings, FINDINGS_TOLD)
+
+
+def _parts(workload: Workload) -> int:
+    return _ceil(workload.tags, PART_ROWS)
+
+
+def _index_pages(findings: int) -> int:
+    # Query gives a megabyte at a time, and at least one answer for each shard.
+    return SHARDS * max(1, _ceil(findings * ITEM_BYTES, SHARDS * 2**20))

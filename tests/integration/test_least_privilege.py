@@ -1,0 +1,539 @@
+"""Nothing is missing and nothing is spare in what the template grants.
+
+A whole audit, as Lambda makes it, runs under the roles as they are deployed, with nothing but their rights. Then the
+roles lose one statement, one action, one resource at a time, and every time the audit must notice.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from dtr_audit.errors import AuditError
+
+from local import PROJECT
+from local import template as templates
+from local.dtr.authority import CertificateAuthority
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.stack import EmbeddedAws
+from tests.audited import Audited
+from tests.enforcement import (
+    Access,
+    AccessDeniedError,
+    Caller,
+    Deployment,
+    Gate,
+    Role,
+    Statement,
+    UnknownToTheGateError,
+    permits,
+)
+
+ACCOUNT = "123456789012"  # the embedded one
+COMMERCIAL, GOVCLOUD = "us-east-1", "us-gov-west-1"
+AUTHORITY = CertificateAuthority()
+
+
+ROLES = ("audit", "schedule")
+
+
+class NotCompletedError(Exception):
+    """The audit ended and had no answer."""
+
+
+class OverreachError(Exception):
+    """The code in the function may do what only Lambda itself should."""
+
+
+ENDS = (
+    AccessDeniedError,
+    AuditError,
+    ClientError,
+    NotCompletedError,
+    OverreachError,
+)  # of an audit that has not its rights
+
+
+# --- Deployments --------------------------------------------------------------------------------------------------
+
+
+def own_secret(region: str) -> dict[str, str]:
+    """A secret that exists already, under a key of its owner."""
+    key = new_key(region)
+    client = boto3.client("secretsmanager", region_name=region)
+    arn = client.create_secret(Name=f"registry-{key[-12:]}", KmsKeyId=key)["ARN"]
+    client.close()
+    return {"CredentialsSecretArn": arn, "CredentialsSecretKeyArn": key}
+
+
+def in_vpc(_region: str) -> dict[str, str]:
+    return {"VpcSubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1", "VpcSecurityGroupIds": "sg-01234567"}
+
+
+def new_key(region: str) -> str:
+    client = boto3.client("kms", region_name=region)
+    arn: str = client.create_key()["KeyMetadata"]["Arn"]
+    client.close()
+    return arn
+
+
+def own_topic(region: str) -> dict[str, str]:
+    """A topic that exists already, under a key of its owner."""
+    key = new_key(region)
+    client = boto3.client("sns", region_name=region)
+    arn = client.create_topic(Name=f"alerts-{key[-12:]}", Attributes={"KmsMasterKeyId": key})["TopicArn"]
+    client.close()
+    return {"AlertTopicArn": arn, "AlertTopicKeyArn": key}
+
+
+def own_key(region: str) -> dict[str, str]:
+    """A key that exists already, for all that the stack makes."""
+    return {"KmsKeyArn": new_key(region)}
+
+
+VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
+    "default": (COMMERCIAL, ()),
+    "default-in-govcloud": (GOVCLOUD, ()),
+    "existing-secret": (COMMERCIAL, (own_secret,)),
+    "existing-topic": (GOVCLOUD, (own_topic,)),
+    "existing-key": (COMMERCIAL, (own_key,)),
+    "in-a-vpc": (GOVCLOUD, (in_vpc,)),
+    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, in_vpc)),
+}
+# Between them these two have every statement.
+BOTH_ENDS = ["default", "all-options"]
+
+
+class Deployed:
+    """The template deployed in one way, with its roles."""
+
+    def __init__(self, aws: EmbeddedAws, gate: Gate, variant: str) -> None:
+        self.gate = gate
+        self.region, options = VARIANTS[variant]
+        chosen = {name: value for option in options for name, value in option(self.region).items()}
+        self.stack = aws.deploy(
+            PROJECT / "template.yaml",
+            {"DtrUrl": "https://dtr.example.com", "RegistryName": "unnamed", **chosen},
+            region=self.region,
+            stack_name=f"least-privilege-{variant}",
+        )
+        deployment = Deployment(self.stack, ACCOUNT)
+        self.function = deployment.properties("AWS::Lambda::Function")
+        self.target = deployment.properties("AWS::Scheduler::Schedule")["Target"]
+        self.on_failure = deployment.properties("AWS::Lambda::EventInvokeConfig")["DestinationConfig"]["OnFailure"]
+        self.keys = deployment.keys() | self._keys_of_others()
+        self._role_names = {
+            "audit": self.function["Role"].rpartition("/")[2],
+            "schedule": self.target["RoleArn"].rpartition("/")[2],
+        }
+
+    def _keys_of_others(self) -> dict[str, str]:
+        """The keys of what the function is told of and the stack has not made."""
+        variables = self.function["Environment"]["Variables"]
+        secret = self.stack.secrets.describe_secret(SecretId=variables["SECRET_ARN"])
+        topic = self.stack.sns.get_topic_attributes(TopicArn=variables["TOPIC_ARN"])["Attributes"]
+        keys = {secret["ARN"]: secret.get("KmsKeyId", ""), topic["TopicArn"]: topic.get("KmsMasterKeyId", "")}
+        return {arn: key for arn, key in keys.items() if key and not key.startswith("alias/aws/")}
+
+    def arn(self, service: str, resource: str) -> str:
+        """Give the ARN of a resource in the region and account of the stack."""
+        _, partition, _ = self.function["Role"].split(":", 2)
+        return f"arn:{partition}:{service}:{self.region}:{ACCOUNT}:{resource}"
+
+    def role(self, name: str) -> Role:
+        """Read the audit's or the schedule's role as it is at present."""
+        return Role.read(self._role_names[name], self.region)
+
+    @contextmanager
+    def granting(self, name: str, statements: Collection[Statement]) -> Iterator[None]:
+        """Deploy a role with other statements for a while."""
+        iam = boto3.client("iam", region_name=self.region)
+        role = self._role_names[name]
+        (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+        before = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        narrowed = {**before, "Statement": list(statements)}
+        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(narrowed))
+        try:
+            yield
+        finally:
+            iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(before))
+            iam.close()
+
+
+@pytest.fixture(scope="module")
+def gate() -> Iterator[Gate]:
+    with Gate() as gate:
+        yield gate
+
+
+@pytest.fixture(scope="module")
+def deploy(aws: EmbeddedAws, gate: Gate) -> Callable[[str], Deployed]:
+    """Deploy a variant, once."""
+    return cache(lambda variant: Deployed(aws, gate, variant))
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def deployed(deploy: Callable[[str], Deployed], request: pytest.FixtureRequest) -> Deployed:
+    return deploy(request.param)
+
+
+# --- A whole audit ------------------------------------------------------------------------------------------------
+
+
+class Rehearsal:
+    """All that happens under the two roles, from the schedule to the second night's alert."""
+
+    def __init__(self, deployed: Deployed) -> None:
+        self._deployed = deployed
+        self.roles = {name: deployed.role(name) for name in ROLES}
+        self.problem: Exception | None = None
+        self.assumed: dict[str, set[Access]] = {name: set() for name in ROLES}
+        self.needed: dict[str, set[Access]] = {name: set() for name in ROLES}
+        self.refused: dict[str, list[Access]] = {name: [] for name in ROLES}
+        self.forbidden: set[Access] = set()  # to the audit's code
+        self.news: list[set[tuple[str, str]]] = []
+        self.parts: list[str] = []  # what lies in findings/ in the end
+        try:
+            self._make()
+        except ENDS as error:
+            self.problem = error
+
+    def _make(self) -> None:
+        """Do it all, in an order that meets a missing right early."""
+        target = self._deployed.target
+        with self._caller("schedule", "scheduler.amazonaws.com", {"aws:SourceAccount": ACCOUNT}) as scheduler:
+            scheduler.demand("lambda:InvokeFunction", target["Arn"])
+            scheduler.demand("sqs:SendMessage", target["DeadLetterConfig"]["Arn"])
+        with self._caller("audit", "lambda.amazonaws.com", {}) as aws:
+            for action, resource in self._of_lambda_itself():
+                aws.demand(action, resource)
+        with self._caller("audit", "lambda.amazonaws.com", {"lambda:SourceFunctionArn": target["Arn"]}) as code:
+            for action, resource in self._of_the_network():
+                access = Access(action, resource, code.assumed.context)
+                self.forbidden.add(access)
+                if permits(code.role.statements, access):
+                    raise OverreachError(f"the code may {action} on {resource}")
+            self._two_nights(code)
+
+    @contextmanager
+    def _caller(self, role: str, service: str, context: Mapping[str, str]) -> Iterator[Caller]:
+        caller = Caller(self.roles[role], service, self._deployed.keys, context)
+        self.assumed[role].add(caller.assumed)
+        try:
+            yield caller
+        finally:
+            self.needed[role] |= caller.needed
+            self.refused[role] += caller.refused
+            assert caller.unknown == []
+
+    def _of_lambda_itself(self) -> Iterator[tuple[str, str]]:
+        """What Lambda does around the code with the function's role."""
+        group = self._deployed.function["LoggingConfig"]["LogGroup"]
+        stream = self._deployed.arn("logs", f"log-group:{group}:log-stream:2026/11/01/[$LATEST]0123456789abcdef")
+        yield "logs:CreateLogStream", stream
+        yield "logs:PutLogEvents", stream
+        yield "sqs:SendMessage", self._deployed.on_failure["Destination"]
+        yield from self._of_the_network()
+
+    def _of_the_network(self) -> Iterator[tuple[str, str]]:
+        if "VpcConfig" not in self._deployed.function:
+            return
+        places = self._deployed.function["VpcConfig"]
+        interface = self._deployed.arn("ec2", "network-interface/eni-0123456789abcdef0")
+        yield "ec2:DescribeSubnets", "*"
+        for subnet in places["SubnetIds"]:
+            yield "ec2:CreateNetworkInterface", self._deployed.arn("ec2", f"subnet/{subnet}")
+        for group in places["SecurityGroupIds"]:
+            yield "ec2:CreateNetworkInterface", self._deployed.arn("ec2", f"security-group/{group}")
+        yield "ec2:CreateNetworkInterface", self._deployed.arn("ec2", "network-interface/*")
+        yield "ec2:DescribeNetworkInterfaces", "*"
+        yield "ec2:AssignPrivateIpAddresses", interface
+        yield "ec2:UnassignPrivateIpAddresses", interface
+        yield "ec2:DeleteNetworkInterface", interface
+
+    def _two_nights(self, code: Caller) -> None:
+        """Audit a registry, as the retry of an attempt that was cut off; and once more when it has changed."""
+        registry = InMemoryRegistry()
+        registry.push("web", "shop", "1")
+        registry.push("web", "till", "1")
+        registry.sign("web", "till", "1")
+        stack = self._deployed.stack
+        with DtrServer(registry, authority=AUTHORITY) as server:
+            audited = Audited(stack, server)
+            audited.environment |= {"CONCURRENCY": "1", **self._deployed.gate.admit(code, stack.region)}
+            try:
+                audited.put_secret(username=server.admin.name, password=server.admin.password)
+                stack.s3.put_object(
+                    Bucket=stack.outputs["BucketName"],
+                    Key=f"findings/registry={audited.name}/dt=2026-11-01/20261101T030000Z-00002.jsonl.gz",
+                )
+                self._night(audited)
+                registry.sign("web", "shop", "1")
+                registry.push("web", "till", "1")
+                self._night(audited)
+                self.parts = [key.rpartition("/")[2] for key in audited.keys("findings")]
+            finally:
+                audited.close()
+
+    def _night(self, audited: Audited) -> None:
+        run = audited.audit()
+        if not run["complete"]:
+            raise NotCompletedError(run["incomplete_because"])
+        self.news.append(
+            {
+                (kind, f"{item['repository']}:{item['tag']}")
+                for message in audited.messages()
+                for kind in ("opened", "changed", "resolved")
+                for item in message.body[kind]
+            }
+        )
+
+
+# --- Rights taken away --------------------------------------------------------------------------------------------
+
+
+def reductions(statements: Sequence[Statement]) -> Iterator[tuple[str, list[Statement]]]:
+    """Give, with what was taken away, the statements without one of them, and without one entry of one of its lists."""
+    for number, statement in enumerate(statements):
+        before, after = list(statements[:number]), list(statements[number + 1 :])
+        yield statement["Sid"], before + after
+        lists = [statement, *statement.get("Condition", {}).values()]
+        for place, of_it in enumerate(lists):
+            for name, values in of_it.items():
+                if isinstance(values, list) and len(values) > 1:
+                    for value in values:
+                        shorter = copy.deepcopy(statement)
+                        [shorter, *shorter.get("Condition", {}).values()][place][name].remove(value)
+                        yield f"{statement['Sid']}: {value}", [*before, shorter, *after]
+
+
+def spare(statements: Sequence[Statement], needed: set[Access], forbidden: Collection[Access] = ()) -> list[str]:
+    """Name what could be taken away, and everything needed would still be permitted, and nothing forbidden."""
+    return [
+        taken
+        for taken, rest in reductions(statements)
+        if all(permits(rest, access) for access in needed) and not any(permits(rest, access) for access in forbidden)
+    ]
+
+
+# --- The template's rights ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rehearsal(deployed: Deployed) -> Rehearsal:
+    return Rehearsal(deployed)
+
+
+def test_a_whole_audit_runs_with_the_rights_that_the_template_grants(rehearsal: Rehearsal) -> None:
+    assert rehearsal.problem is None
+    assert rehearsal.refused == {"audit": [], "schedule": []}
+    assert rehearsal.news == [
+        {("opened", "web/shop:1")},
+        {("resolved", "web/shop:1"), ("opened", "web/till:1")},
+    ]
+    assert rehearsal.parts == ["20261101T030000Z-00001.jsonl.gz", "20261102T030000Z-00001.jsonl.gz"]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_no_right_is_spare(rehearsal: Rehearsal, name: str) -> None:
+    """Each statement, and each action, resource and value of a condition in it, is what some step depends on."""
+    assert rehearsal.problem is None
+    assert spare(rehearsal.roles[name].statements, rehearsal.needed[name], rehearsal.forbidden) == []
+    assert spare(rehearsal.roles[name].trust, rehearsal.assumed[name]) == []
+
+
+@pytest.mark.parametrize("deployed", BOTH_ENDS, indirect=True)
+@pytest.mark.parametrize("name", ROLES)
+def test_the_audit_fails_when_any_one_right_is_taken_away(deployed: Deployed, name: str) -> None:
+    """What the test above works out from what was asked for, done: each time the whole audit runs, and has to notice."""
+    whole = deployed.role(name).statements
+    unnoticed = []
+    for taken, rest in reductions(whole):
+        with deployed.granting(name, rest):
+            rehearsal = Rehearsal(deployed)
+        refused = rehearsal.refused[name]
+        lacking = bool(refused) and all(permits(whole, access) for access in refused)
+        if rehearsal.problem is None or not (lacking or isinstance(rehearsal.problem, OverreachError)):
+            unnoticed.append((taken, rehearsal.problem))
+    assert unnoticed == []
+
+
+def test_both_ends_have_every_statement_of_the_template(deploy: Callable[[str], Deployed]) -> None:
+    resources = templates.load(PROJECT / "template.yaml")["Resources"].values()
+    roles = [resource["Properties"]["Policies"] for resource in resources if resource["Type"] == "AWS::IAM::Role"]
+    granted = {one["Sid"] for variant in BOTH_ENDS for name in ROLES for one in deploy(variant).role(name).statements}
+    assert granted == set(re.findall(r'"Sid": "(\w+)"', json.dumps(roles)))
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_condition_holds_for_nothing_but_what_it_names(rehearsal: Rehearsal, name: str) -> None:
+    statements = rehearsal.roles[name].statements
+    for statement in statements:
+        for key in [key for keys in statement.get("Condition", {}).values() for key in keys]:
+            if statement["Effect"] == "Allow":
+                used = [access for access in rehearsal.needed[name] if permits([statement], access)]
+                assert used
+                for access in used:
+                    context = {**dict(access.context), key: "another"}
+                    assert not permits(statements, replace(access, context=frozenset(context.items())))
+
+
+# --- That the tests can fail --------------------------------------------------------------------------------------
+
+
+DEFAULT = pytest.mark.parametrize("deployed", ["default"], indirect=True)
+
+
+def changed(statements: Sequence[Statement], sid: str, **elements: Any) -> list[Statement]:
+    """Give the statements with one of them written in another way."""
+    assert sid in {statement["Sid"] for statement in statements}
+    return [{**statement, **elements} if statement["Sid"] == sid else statement for statement in statements]
+
+
+@DEFAULT
+def test_a_right_too_many_is_found(rehearsal: Rehearsal) -> None:
+    needed, statements = rehearsal.needed["audit"], rehearsal.roles["audit"].statements
+    (writing,) = [statement for statement in statements if statement["Sid"] == "WriteArchive"]
+    action = changed(statements, "WriteArchive", Action=["s3:PutObject", "s3:GetObject"])
+    assert spare(action, needed) == ["WriteArchive: s3:GetObject"]
+    elsewhere = writing["Resource"][0].replace("/findings/", "/elsewhere/")
+    resource = changed(statements, "WriteArchive", Resource=[*writing["Resource"], elsewhere])
+    assert spare(resource, needed) == [f"WriteArchive: {elsewhere}"]
+    statement = {"Sid": "ReadBack", "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    assert spare([*statements, statement], needed) == ["ReadBack"]
+    # What another statement grants as well is spare in both.
+    assert spare([*statements, {**writing, "Sid": "Twin"}], needed) == [
+        *(
+            f"{sid}{entry}"
+            for sid in ("WriteArchive", "Twin")
+            for entry in ["", *(f": {r}" for r in writing["Resource"])]
+        )
+    ]
+
+
+@DEFAULT
+def test_a_right_on_the_wrong_resource_is_none(deployed: Deployed) -> None:
+    statements = deployed.role("audit").statements
+    (runs,) = [statement["Resource"] for statement in statements if statement["Sid"] == "KeepRuns"]
+    with deployed.granting("audit", changed(statements, "KeepFindings", Resource=runs)):
+        rehearsal = Rehearsal(deployed)
+    assert [access.action for access in rehearsal.refused["audit"]] == ["dynamodb:Query"]
+    assert isinstance(rehearsal.problem, ClientError)
+
+
+@DEFAULT
+def test_a_right_that_hangs_on_another_condition_is_none(deployed: Deployed) -> None:
+    statements = deployed.role("audit").statements
+    with deployed.granting(
+        "audit", changed(statements, "FindStaleParts", Condition={"StringLike": {"s3:prefix": "runs/*"}})
+    ):
+        rehearsal = Rehearsal(deployed)
+    assert [access.action for access in rehearsal.refused["audit"]] == ["s3:ListBucket"]
+    assert isinstance(rehearsal.problem, ClientError)
+
+
+@DEFAULT
+def test_a_call_that_the_gate_does_not_know_is_refused_by_name(deployed: Deployed, gate: Gate) -> None:
+    statement = {"Sid": "Everything", "Effect": "Allow", "Action": "*", "Resource": "*"}
+    role = replace(deployed.role("audit"), statements=(statement,))
+    caller = Caller(role, "lambda.amazonaws.com", {}, {})
+    admitted = gate.admit(caller, deployed.region)
+    session = boto3.Session(
+        admitted["AWS_ACCESS_KEY_ID"], admitted["AWS_SECRET_ACCESS_KEY"], admitted["AWS_SESSION_TOKEN"]
+    )
+    bucket, table = deployed.stack.outputs["BucketName"], deployed.stack.outputs["RunsTableName"]
+    with (
+        closing(session.client("s3", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as s3,
+        closing(session.client("dynamodb", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as dynamodb,
+        closing(session.client("sns", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as sns,
+    ):
+        s3.put_object(Bucket=bucket, Key="runs/known")
+        calls: list[Callable[[], object]] = [
+            lambda: s3.get_object(Bucket=bucket, Key="runs/known"),
+            lambda: s3.put_object(Bucket=bucket, Key="runs/known", ACL="private"),
+            lambda: s3.delete_object(Bucket=bucket, Key="runs/known", VersionId="1"),
+            lambda: s3.get_bucket_acl(Bucket=bucket),
+            lambda: dynamodb.scan(TableName=table),
+            lambda: sns.publish(PhoneNumber="+15550100", Message="one"),
+        ]
+        for number, call in enumerate(calls, start=1):
+            with pytest.raises(ClientError, match=r"AccessDenied.*unknown to the gate"):
+                call()
+            assert len(caller.unknown) == number
+    assert caller.refused == []
+
+
+@DEFAULT
+def test_who_has_not_been_admitted_does_not_pass(deployed: Deployed, gate: Gate) -> None:
+    admitted = gate.admit(Caller(deployed.role("audit"), "lambda.amazonaws.com", {}, {}), deployed.region)
+    with (
+        closing(boto3.client("s3", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as s3,
+        pytest.raises(ClientError, match=r"AccessDenied.*has not been admitted"),
+    ):
+        s3.put_object(Bucket=deployed.stack.outputs["BucketName"], Key="runs/known")
+
+
+@DEFAULT
+def test_nobody_but_the_service_of_this_account_assumes_a_role(deployed: Deployed) -> None:
+    for name, service, account in (
+        ("audit", "ec2.amazonaws.com", ACCOUNT),
+        ("schedule", "lambda.amazonaws.com", ACCOUNT),
+        ("schedule", "scheduler.amazonaws.com", "210987654321"),
+    ):
+        with pytest.raises(AccessDeniedError, match="may not assume"):
+            Caller(deployed.role(name), service, {}, {"aws:SourceAccount": account})
+
+
+READ = Access("s3:GetObject", "arn:aws:s3:::bucket/runs/1", frozenset({("s3:prefix", "runs/")}))
+
+
+@pytest.mark.parametrize(
+    ("statement", "permitted"),
+    [
+        ({}, True),
+        ({"Action": ["s3:PutObject", "S3:GET*"]}, True),
+        ({"Action": "s3:Get"}, False),
+        ({"Resource": ["arn:aws:s3:::other/*", "arn:aws:s3:::bucket/run?/*"]}, True),
+        ({"Resource": "arn:aws:s3:::bucket"}, False),
+        ({"Resource": "arn:aws:s3:::BUCKET/*"}, False),
+        ({"Effect": "Deny"}, False),
+        ({"Condition": {"StringEquals": {"s3:prefix": ["findings/", "runs/"]}}}, True),
+        ({"Condition": {"StringEquals": {"s3:prefix": "runs/*"}}}, False),
+        ({"Condition": {"StringLike": {"s3:prefix": "runs/*"}}}, True),
+        ({"Condition": {"StringLike": {"s3:prefix": "runs/*"}, "Null": {"s3:prefix": "true"}}}, False),
+        ({"Condition": {"StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"}}}, False),
+        ({"Condition": {"Null": {"s3:prefix": "false", "kms:ViaService": "true"}}}, True),
+    ],
+)
+def test_a_statement_says_what_iam_takes_it_for(statement: Statement, permitted: bool) -> None:
+    assert (
+        permits([{"Sid": "One", "Effect": "Allow", "Action": "s3:*", "Resource": "*", **statement}], READ) is permitted
+    )
+
+
+def test_a_denial_wins_and_what_it_excepts_it_does_not_deny() -> None:
+    allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    assert not permits([allow, {"Effect": "Deny", "Action": "s3:Get*", "Resource": "*"}], READ)
+    assert permits([allow, {"Effect": "Deny", "NotAction": "s3:Get*", "Resource": "*"}], READ)
+    assert not permits([], READ)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"NotResource": "*"},
+        {"Condition": {"StringNotLike": {"s3:prefix": "runs/*"}}},
+        {"Condition": {"StringEquals": {"aws:PrincipalTag/team": "web"}}},
+    ],
+)
+def test_a_word_of_a_policy_that_is_unknown_is_named(statement: Statement) -> None:
+    with pytest.raises(UnknownToTheGateError, match=r"NotResource|StringNotLike|PrincipalTag"):
+        permits([{"Effect": "Allow", "Action": "*", "Resource": "*", **statement}], READ)

@@ -1,0 +1,304 @@
+"""docs/operations.md, docs/security.md and docs/cost.md, held against the template and against AWS's own interfaces."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+
+from local import bill, cost
+from local import template as templates
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = templates.load(ROOT / "template.yaml")
+RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+COST = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+ALARMS = {
+    name: resource["Properties"]["AlarmDescription"]
+    for name, resource in RESOURCES.items()
+    if resource["Type"] == "AWS::CloudWatch::Alarm"
+}
+
+# Commands of the AWS CLI that are no operation of an interface, with the options that the documents use.
+CUSTOM_COMMANDS = {
+    ("s3", "cp"): {"recursive"},
+    ("logs", "tail"): {"since", "filter-pattern"},
+    ("dynamodb", "wait"): {"table-name"},
+}
+# Options that the AWS CLI calls otherwise than the interface does.
+RENAMED_OPTIONS = {"notification-endpoint"}
+OPERATORS = {"StringEquals": "=", "StringLike": "like", "Null": "is missing:"}
+GLOBAL_OPTIONS = {"output", "query", "region", "no-paginate", "cli-binary-format", "max-items"}
+
+# Words in CamelCase that are not the template's: metrics, and AWS's own.
+OTHER_NAMES = {
+    *("RepositoriesAudited", "TagsAudited", "TagsUnsigned", "TagsUnknown", "FindingsOpen", "OldestFindingDays"),
+    *("RunCompleted", "SizeAgainstLastRun", "DtrSignatureAudit"),
+    *("BatchWriteItem", "RetriesExhausted", "EventAgeExceeded", "SecureTransport", "MessageStructure"),
+    *("AccessDenied", "GetSecretValue", "UpdateFunctionCode"),
+}
+
+
+def section(text: str, heading: str) -> str:
+    """Give what stands below a heading, up to the next one of its level or above."""
+    level = heading.split(" ", 1)[0]
+    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"there is no {heading}"
+    return found[1]
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+# --- Operations ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_every_alarm_has_a_section_that_begins_with_its_own_words_and_says_when_it_ends(alarm: str) -> None:
+    text = section(OPERATIONS, f"### {alarm}")
+    quotation = " ".join(line.removeprefix(">") for line in text.strip().splitlines() if line.startswith(">"))
+    assert unwrapped(quotation) == unwrapped(ALARMS[alarm])
+    assert "**Look at** " in text or "**Do** " in text
+    assert "**Ends** " in text
+
+
+def test_there_are_sections_for_no_other_alarms() -> None:
+    assert re.findall(r"^### (\w+Alarm)$", OPERATIONS, re.MULTILINE) == list(ALARMS)
+
+
+def test_the_policy_for_an_existing_key_is_that_of_the_stacks_own() -> None:
+    block = re.search(r"^<!-- key policy -->\n```json\n(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
+    assert block
+    own = json.dumps(RESOURCES["EncryptionKey"]["Properties"]["KeyPolicy"]["Statement"])
+    own = re.sub(r'\{"Fn::Sub": ("[^"]*")\}', r"\1", own)
+    for reference, word in (
+        ("AWS::Partition", "PARTITION"),
+        ("AWS::Region", "REGION"),
+        ("AWS::AccountId", "ACCOUNT"),
+        ("AWS::StackName", "STACK"),
+    ):
+        own = own.replace(f"${{{reference}}}", word)
+    assert json.loads(block[1]) == json.loads(own)
+
+
+def test_what_is_kept_when_the_stack_goes_is_named_for_whoever_tears_it_down() -> None:
+    kept = {name for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"}
+    assert kept == set(re.findall(r"`(\w+)`", section(OPERATIONS, "## Tear down").split("are kept")[0])) & set(
+        RESOURCES
+    )
+
+
+# --- Commands --------------------------------------------------------------------------------------------------------------
+
+
+def commands(document: Path) -> Iterator[list[str]]:
+    """Give each command of the AWS CLI in a document's shell blocks, as words."""
+    for block in re.findall(r"^ *```sh\n(.*?)^ *```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        text = re.sub(r"(?:^|\s)# .*$", "", block, flags=re.MULTILINE).replace("\\\n", " ")
+        text = re.sub(r"\$\(output \w+\)|<output \w+>", "OUTPUT", text)
+        nested = re.findall(r"\$\((aws [^()]*)\)", text)
+        text = re.sub(r"\$\([^()]*\)", "NESTED", text)
+        for one in (text, *nested):
+            words = shlex.shlex(ends_of_lines_marked(one), posix=True, punctuation_chars="(){};|<>&")
+            words.whitespace_split = True
+            command: list[str] = []
+            for word in (*words, ";"):
+                if set(word) <= set("(){};|<>&"):
+                    if command[:1] == ["aws"]:
+                        yield command
+                    command = []
+                else:
+                    command.append(word)
+
+
+def ends_of_lines_marked(text: str) -> str:
+    """Put a semicolon wherever the shell would end a command for the end of a line."""
+    quote = ""
+    marked = ""
+    for character in text:
+        if character in {"'", '"'} and quote in {"", character}:
+            quote = "" if quote else character
+        marked += " ; " if character == "\n" and not quote else character
+    return marked
+
+
+def options_of(service: str, operation: str) -> set[str]:
+    """Give the options that the AWS CLI has for an operation. Raises KeyError for what is none."""
+    model = botocore.session.get_session().get_service_model("s3" if service == "s3api" else service)
+    names = {xform_name(name, "-"): name for name in model.operation_names}
+    shape = model.operation_model(names[operation]).input_shape
+    members = {xform_name(member, "-"): value for member, value in (shape.members if shape else {}).items()}
+    switches = {f"no-{name}" for name, value in members.items() if value.type_name == "boolean"}
+    return {*members, *switches}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_aws_command_that_is_written_down_exists(document: Path) -> None:
+    for words in commands(document):
+        _, service, operation, *arguments = words
+        options = {word.removeprefix("--") for word in arguments if word.startswith("--")}
+        known = CUSTOM_COMMANDS.get((service, operation)) or options_of(service, operation)
+        assert options <= known | GLOBAL_OPTIONS | RENAMED_OPTIONS, words
+
+
+def test_the_commands_for_operators_are_looked_at() -> None:
+    assert len(list(commands(ROOT / "docs" / "operations.md"))) >= 20
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_name_of_the_template_that_is_written_down_is_in_it(document: Path) -> None:
+    sids = re.findall(r"Sid: (\w+)", (ROOT / "template.yaml").read_text(encoding="utf-8"))
+    values = {str(value) for one in TEMPLATE["Parameters"].values() for value in one.get("AllowedValues", ())}
+    known = {*TEMPLATE["Parameters"], *values, *RESOURCES, *TEMPLATE["Outputs"], *TEMPLATE["Conditions"], *sids}
+    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    written = {name for code in re.findall(r"`([^`\n]+)`", text) for name in re.findall(r"^\w+", code)}
+    camels = {name for name in written if re.fullmatch(r"(?:[A-Z][a-z0-9]+){2,}", name)}
+    assert camels <= known | OTHER_NAMES
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_output_that_a_command_asks_for_is_one(document: Path) -> None:
+    asked = re.findall(r"\$\(output (\w+)\)|<output (\w+)>|[Oo]utput `(\w+)`", document.read_text(encoding="utf-8"))
+    assert {name for names in asked for name in names if name} <= set(TEMPLATE["Outputs"])
+
+
+def test_make_deploy_builds_first_and_hands_its_arguments_on() -> None:
+    make = shutil.which("make")
+    assert make
+    arguments = "--parameter-overrides RegistryName=prod-dtr ScheduleExpression='rate(6 days)'"
+    told = subprocess.run(  # noqa: S603 (nothing of it is run)
+        [make, "--dry-run", "--no-print-directory", "deploy", f"DEPLOY_ARGUMENTS={arguments}"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    build, deploy = told[-2:]
+    assert build.endswith("sam build")
+    assert deploy.endswith(f"sam deploy {arguments}")
+
+
+def test_the_settings_of_sam_name_no_registry() -> None:
+    deploy = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))["default"]["deploy"]["parameters"]
+    assert "parameter_overrides" not in deploy
+    assert deploy["confirm_changeset"] is True
+
+
+# --- Security ----------------------------------------------------------------------------------------------------------------
+
+
+def spoken(value: Any) -> str:
+    """Say what a resource, or a value of a condition, is."""
+    if isinstance(value, list):
+        return ", ".join(spoken(one) for one in value)
+    if isinstance(value, str):
+        return f"`{value}`"
+    ((function, argument),) = value.items()
+    if function == "Fn::If":
+        condition, then, otherwise = argument
+        is_optional = otherwise == {"Ref": "AWS::NoValue"}
+        return f"{spoken(then)} (if {condition})" if is_optional else f"{spoken(then)} or {spoken(otherwise)}"
+    if function == "Fn::GetAtt":
+        argument = argument[0]
+    if function == "Fn::Sub":
+        argument = argument.removesuffix(".${AWS::Region}.${AWS::URLSuffix}").replace(".Arn}", "}")
+        argument = re.sub(r"^arn:\$\{AWS::Partition\}:", "", argument)
+        argument = re.sub(r"\$\{(?:AWS::)?(\w+)\}", r"\1", argument)
+    return f"`{argument}`"
+
+
+def rights(role: str) -> Iterator[list[str]]:
+    """Give the first cells of a role's rows: statement, when, effect and actions, resources, limits."""
+    (policy,) = RESOURCES[role]["Properties"]["Policies"]
+    for entry in policy["PolicyDocument"]["Statement"]:
+        condition, statement = ("", entry) if "Sid" in entry else entry["Fn::If"][:2]
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        limits = [
+            f"`{key}` {OPERATORS[operator]} {spoken(value)}"
+            for operator, wanted in statement.get("Condition", {}).items()
+            for key, value in wanted.items()
+        ]
+        denied = "not " if statement["Effect"] == "Deny" else ""
+        yield [
+            f"`{statement['Sid']}`" + (f" (if {condition})" if condition else ""),
+            denied + ", ".join(f"`{action}`" for action in actions),
+            spoken(statement["Resource"]),
+            "; ".join(limits),
+        ]
+
+
+@pytest.mark.parametrize("role", ["AuditRole", "ScheduleRole"])
+def test_the_table_of_rights_is_the_role_statement_by_statement(role: str) -> None:
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in section(SECURITY, f"### {role}").splitlines()
+        if line.startswith("| `")
+    ]
+    assert [[cell.strip() for cell in row[:4]] for row in rows] == list(rights(role))
+    assert all(row[4].strip() for row in rows), "each right says why"
+
+
+def test_every_statement_of_the_keys_policy_is_explained() -> None:
+    text = section(SECURITY, "### The key's policy")
+    for statement in RESOURCES["EncryptionKey"]["Properties"]["KeyPolicy"]["Statement"]:
+        assert f"`{statement['Sid']}`" in text
+
+
+def test_what_every_parameter_widens_is_said() -> None:
+    named = set(re.findall(r"`(\w+)", section(SECURITY, "## What each parameter widens")))
+    assert set(TEMPLATE["Parameters"]) <= named
+
+
+def test_every_resource_that_holds_data_is_in_the_table_of_data() -> None:
+    text = section(SECURITY, "## Data")
+    holding = {"Table", "Bucket", "Topic", "Queue", "LogGroup", "Secret"}
+    for name, resource in RESOURCES.items():
+        if resource["Type"].rsplit("::", 1)[1] in holding:
+            assert f"`{name}`" in text, name
+
+
+# --- Cost ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_cost_are_reckoned_from_the_price_list() -> None:
+    written = dict(re.findall(r"^<!-- cost: (\w+) -->\n((?:\|.*\n)+)", COST, re.MULTILINE))
+    prices = cost.PriceList.read(cost.PRICES)
+    expected = bill.document(prices)
+    assert set(written) == set(expected)
+    for name, table in expected.items():
+        assert written[name].strip() == table, "write what `make cost` prints into docs/cost.md"
+    assert prices.date in COST
+    assert prices.region in COST
+
+
+# --- The Serverless Application Repository ---------------------------------------------------------------------------------
+
+
+def test_the_repositorys_metadata_agree_with_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    metadata = TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert metadata["Name"] == project["name"]
+    assert metadata["SemanticVersion"] == project["version"]
+    assert metadata["SpdxLicenseId"] == project["license"]
+    for name in ("LicenseUrl", "ReadmeUrl"):
+        assert (ROOT / metadata[name]).is_file()
+    # What the repository takes.
+    assert len(metadata["Description"]) <= 256
+    assert re.fullmatch(r"[a-z0-9](?:[a-z0-9]|-(?!-))*[a-z0-9]", metadata["Author"])
+    assert len(metadata["Labels"]) <= 10
+    assert all(re.fullmatch(r"[a-zA-Z0-9+\-_:/@]{1,127}", label) for label in metadata["Labels"])
