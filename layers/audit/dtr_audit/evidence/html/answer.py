@@ -84,10 +84,7 @@ def _meaning(run: Run) -> Iterator[str]:
             f"it is signed {under} and has not been overwritten since."
         )
     elif run.status is Status.OPEN:
-        yield (
-            f"Each of these tags is a finding until it is signed {under}, or removed. An exception explains a finding; it does "
-            "not close it."
-        )
+        yield f"Each of these tags is a finding until it is signed {under}, or removed."
     elif not run.complete and tags.audited:
         yield (
             f"None of the {say_count(tags.audited - tags.unknown, 'image tag')} that could be judged is unsigned. Of the rest "

@@ -20,14 +20,16 @@ def write_changes(report: Report) -> Iterator[Markup]:
     counts = run.findings
     if run.previous:
         compared = (
-            f"Against the last complete run of the whole registry, {run.previous.run_id}, which read "
+            f"Against what was known before. The last complete run of the whole registry was {run.previous.run_id}, and read "
             f"{say_count(run.previous.repositories, 'repository', 'repositories')} with "
             f"{say_count(run.previous.tags, 'image tag')}."
         )
     elif run.scope is Scope.PARTIAL:
         compared = "Only findings in the namespaces looked at can have moved."
+    elif report.trend:
+        compared = "Against what was known before. No run before this one was complete."
     else:
-        compared = "There is no earlier complete run to compare with, so whatever is found is new."
+        compared = "There is no earlier run to compare with, so whatever is found is new."
     parts = [element("p", compared)]
     if not counts.opened and not counts.resolved:
         parts.append(element("p", "No finding was opened, and none was resolved."))
