@@ -242,7 +242,8 @@ def _show_next(display: Display) -> None:
     display.say("Deploy it to AWS, in two commands (the first gets the SAM CLI into .sam-venv/, and builds):")
     display.commands(
         (
-            'make deploy DEPLOY_ARGUMENTS="--parameter-overrides DtrUrl=https://dtr.example.mil RegistryName=prod-dtr"',
+            "make deploy DEPLOY_ARGUMENTS='--parameter-overrides DtrUrl=https://dtr.example.mil \\",
+            "    RegistryName=prod-dtr'",
             "aws secretsmanager put-secret-value --secret-id <the output CredentialsSecretArn> \\",
             '    --secret-string file://credentials.json   # {"username": …, "password": …, "ca_bundle": …}',
         )

@@ -120,6 +120,10 @@ def test_nothing_found_exits_with_0_and_leaves_every_file(laptop: Laptop, regist
         "state/RunsTable.jsonl",
         f"findings/{day}/{run['run_id']}-00001.jsonl.gz",
         f"runs/{day}/{run['run_id']}.json",
+        *(
+            f"evidence/registry=prod/{run['run_id']}/{name}"
+            for name in ("report.html", "checklist.ckl", "checklist.cklb", "manifest.json")
+        ),
     }
     assert json.loads((laptop.out / f"runs/{day}/{run['run_id']}.json").read_text()) == run
     assert laptop.alerts() == []
@@ -499,7 +503,7 @@ def test_nothing_secret_is_in_any_file_or_on_the_screen(
     done = laptop.audit()
     assert done.returncode == 2
     files = tree(laptop.folder)
-    assert len(files) == 8
+    assert len(files) == 12
     secrets = {dtr.admin.password, *tokens} - {""}
     assert len(secrets) >= 3  # the password, Basic's form of it, and a token
     for secret in secrets:
@@ -747,17 +751,29 @@ def test_the_demonstration_needs_no_terminal_and_shows_hostile_text_as_text(demo
     for character in "\x1b\r\u202e":
         assert character not in demonstration.shown
     assert "[bold red]root[/]" in demonstration.shown
-    assert max(len(line) for line in demonstration.shown.splitlines() if "--secret" not in line) <= 100
+    # A path stays whole, to be copied, and so does a command.
+    lines = [line for line in demonstration.shown.splitlines() if "--secret" not in line]
+    assert max(len(line.replace(str(demonstration.out), "out/demo")) for line in lines) <= 100
 
 
 def test_what_the_demonstration_recommends_exists(demonstration: Demonstration) -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    for target in ("audit", "build"):
+    for target in ("audit", "deploy"):
         assert f"make {target}" in demonstration.shown
         assert f"\n{target}:" in makefile
     assert "CredentialsSecretArn" in demonstration.shown
     assert "CredentialsSecretArn" in load(PROJECT / "template.yaml")["Outputs"]
-    for name in ("findings/registry=demo", "runs/registry=demo", "run.json", "alerts.jsonl", "state", "audit.log"):
+    evidence = json.loads((demonstration.out / "run.json").read_text())["evidence"]
+    told = [evidence[name] for name in ("report", "ckl", "manifest")]
+    for name in (
+        *told,
+        "findings/registry=demo",
+        "runs/registry=demo",
+        "run.json",
+        "alerts.jsonl",
+        "state",
+        "audit.log",
+    ):
         assert name in demonstration.shown
         assert (demonstration.out / name).exists()
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .evidence import manifest
-from .evidence.report import StoredFile
 from .model import RULE_ID, JudgedTag, Repository, Run, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from .evidence.report import StoredFile
 
 PART_ROWS = 50_000
 PART_BYTES = 8 * 1024 * 1024  # compressed; a part is closed once it has grown past this
@@ -98,6 +98,8 @@ class Archive:
 
     def put_manifest(self) -> None:
         """Write down what has been written, with the sums."""
+        from .evidence import manifest  # noqa: PLC0415 - loaded by the first run, not by the start
+
         document = manifest.write(self._registry, self._run_id, self.files)
         self.put_evidence(manifest.NAME, document, "application/json")
 
@@ -106,6 +108,8 @@ class Archive:
         return f"s3://{self._bucket}/{key}"
 
     def _put(self, key: str, content: bytes, content_type: str) -> None:
+        from .evidence import manifest  # noqa: PLC0415
+
         self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
         self.files.append(manifest.describe(key, content))
 

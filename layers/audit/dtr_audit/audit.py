@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
 
@@ -22,8 +22,6 @@ from .clients import AwsClients
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, Listing, choose_domains
 from .errors import AuditError, OutOfTimeError, RepositoryGoneError
-from .evidence.gathering import Gathering
-from .evidence.report import Asset, Report, SupportingFact, TrendPoint
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
 from .model import (
     Finding,
@@ -44,8 +42,10 @@ from .request import AuditRequest
 from .rule import decide, judge_together
 from .runs import RunsTable
 from .settings import Settings
-from .surroundings import look_around
 from .text import clean
+
+if TYPE_CHECKING:
+    from .evidence.report import SupportingFact
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
@@ -90,7 +90,7 @@ class Tally:
     open_by_namespace: Counter[str] = field(default_factory=Counter)
     oldest: str = ""
     holding_news: int = 0
-    facts: tuple[SupportingFact, ...] = ()
+    facts: "tuple[SupportingFact, ...]" = ()
 
     def count_open(self, repository: Repository, first_seen: str) -> None:
         """Count a finding that is open after the run."""
@@ -339,6 +339,9 @@ class _OneRun:
         )
         self._tally = Tally()
         self._resolutions = FindingSpool()
+        # What only a run needs is loaded by the first run, not by the start: likewise below.
+        from .evidence.gathering import Gathering  # noqa: PLC0415
+
         self._gathering = Gathering(request.run_id)
         self._credentials = SecretsManagerCredentials(settings.secret_arn, clients.secrets)
         self._registry: DtrClient | None = None
@@ -485,6 +488,8 @@ class _OneRun:
 
     def _look_around(self, registry: DtrClient) -> None:
         """See what stands beside the rule. It decides nothing, takes half a minute at most, and cannot fail."""
+        from .surroundings import look_around  # noqa: PLC0415
+
         settings = self._settings
         seen = look_around(
             registry,
@@ -640,9 +645,9 @@ class _OneRun:
 
     def _write_evidence(self, run: Run, *, proven: bool) -> Run:
         """Write what people and their tools read; gives the run with the places of it."""
-        # Loaded when it is needed: all of it together is a good part of a cold start.
         from .evidence.formats import FORMATS, write_all  # noqa: PLC0415
         from .evidence.manifest import NAME  # noqa: PLC0415
+        from .evidence.report import Asset, Report, TrendPoint  # noqa: PLC0415
 
         settings, archive = self._settings, self._archive
         prefix = archive.evidence_prefix
