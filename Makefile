@@ -19,7 +19,6 @@ UV := build/uv/bin/uv
 SOURCES := layers functions local tests bench
 AUDIT_ARGUMENTS ?=
 COST_ARGUMENTS ?=
-Q ?=
 DEPLOY_ARGUMENTS ?=
 LOCK_ARGUMENTS ?=
 UNANSWERED ?= fail
