@@ -1,8 +1,9 @@
 """The runs table: one item a run, the lease that keeps two runs of one registry apart, and when it was last spoken of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -104,24 +105,8 @@ class RunsTable:
 
     def last_complete(self, *, before: str) -> PreviousRun | None:
         """Find the newest complete run of the whole registry that is older than the run id `before`."""
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
-            KeyConditionExpression="pk = :registry AND sk < :before",
-            FilterExpression="#scope = :full AND complete = :true",
-            ProjectionExpression="sk, repositories, tags",
-            ExpressionAttributeNames={"#scope": "scope"},
-            ExpressionAttributeValues={
-                ":registry": self._registry,
-                ":before": before,
-                ":full": str(Scope.FULL),
-                ":true": True,
-            },
-            ScanIndexForward=False,
-            PaginationConfig={"PageSize": _RUNS_PAGE},
-        )
-        for page in pages:
-            for item in page["Items"]:
-                found: Mapping[str, Any] = item
+        for found in self._whole_runs(before, page_size=_RUNS_PAGE):
+            if found["complete"]:
                 return PreviousRun(
                     run_id=found["sk"],
                     repositories=int(found["repositories"]["audited"]),
@@ -131,6 +116,10 @@ class RunsTable:
 
     def earlier(self, *, before: str, most: int) -> list[Mapping[str, Any]]:
         """Give the records of the runs of the whole registry before the run id `before`, the last `most` of them, oldest first."""
+        return list(islice(self._whole_runs(before, page_size=most), most))[::-1]
+
+    def _whole_runs(self, before: str, *, page_size: int) -> Iterator[Mapping[str, Any]]:
+        """Yield the records of the runs of the whole registry before a run id, the newest first."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             KeyConditionExpression="pk = :registry AND sk < :before",
@@ -138,14 +127,10 @@ class RunsTable:
             ExpressionAttributeNames={"#scope": "scope"},
             ExpressionAttributeValues={":registry": self._registry, ":before": before, ":full": str(Scope.FULL)},
             ScanIndexForward=False,
-            PaginationConfig={"PageSize": most},
+            PaginationConfig={"PageSize": page_size},
         )
-        found: list[Mapping[str, Any]] = []
         for page in pages:
-            found += page["Items"]
-            if len(found) >= most:
-                break
-        return found[most - 1 :: -1] if len(found) >= most else found[::-1]
+            yield from page["Items"]
 
     def record(self, run: Run, *, rows: str, record: str) -> None:
         """Keep the run record; `rows` and `record` say where in S3 the rest lies."""

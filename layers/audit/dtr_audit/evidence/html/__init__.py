@@ -23,8 +23,6 @@ from .markup import Markup, element, void
 from .tables import isolate
 from .words import NAME_LENGTH, STATUS_WORDS, say_moment, shorten
 
-FILE_NAME = "report.html"
-
 _CATEGORIES = {"high": "CAT I", "medium": "CAT II", "low": "CAT III"}
 
 
