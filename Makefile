@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 SAM_VENV := .sam-venv
 SAM := $(SAM_VENV)/bin/sam
 LOCAL_READY := $(VENV)/.local-ready
+QUERY_READY := $(VENV)/.query-ready
 DEV_READY := $(VENV)/.dev-ready
 RUNTIME := build/lambda-runtime
 RUNTIME_READY := $(RUNTIME)/.ready
@@ -19,6 +20,8 @@ UV := build/uv/bin/uv
 SOURCES := layers functions local tests bench
 AUDIT_ARGUMENTS ?=
 COST_ARGUMENTS ?=
+Q ?=
+QUERY_ARGUMENTS ?=
 DEPLOY_ARGUMENTS ?=
 LOCK_ARGUMENTS ?=
 UNANSWERED ?= fail
@@ -26,7 +29,7 @@ UNANSWERED ?= fail
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit cost test check lint format build deploy validate bench sbom scan advisories readers lock clean
+.PHONY: demo audit cost query queries test check lint format build deploy validate bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/python -m local demo
@@ -36,6 +39,12 @@ audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGU
 
 cost: $(LOCAL_READY)  ## what a month costs: make cost COST_ARGUMENTS="--tags 5000 --repositories 200"
 	$(BIN)/python -m local cost $(COST_ARGUMENTS)
+
+query: $(QUERY_READY)  ## ask what audits have left in out/: make query Q=open-findings; without Q: what can be asked
+	$(BIN)/python -m local query $(Q) $(QUERY_ARGUMENTS)
+
+queries: $(LOCAL_READY)  ## queries/*.sql into template.yaml, which cannot include a file
+	$(BIN)/python -m local.query_files
 
 test: $(DEV_READY) $(RUNTIME_READY)  ## every test that can run on this machine
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -90,7 +99,7 @@ readers: $(READERS_READY)  ## other people's readers of the evidence (Node, from
 	@echo "build/readers: $$(ls build/readers/node_modules | wc -l) packages"
 
 lock: $(UV)  ## the lock files from the .in files; LOCK_ARGUMENTS=--upgrade takes newer versions
-	set -e; for list in layers/audit/requirements requirements/local requirements/dev requirements/sam \
+	set -e; for list in layers/audit/requirements requirements/local requirements/query requirements/dev requirements/sam \
 		requirements/lambda-runtime requirements/sbom requirements/checkov requirements/pip-audit requirements/readers; do \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-annotate $(LOCK_ARGUMENTS) --output-file $$list.txt $$list.in; \
@@ -104,6 +113,10 @@ $(VENV)/bin/python:
 
 $(LOCAL_READY): requirements/local.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/local.txt
+	touch $@
+
+$(QUERY_READY): requirements/query.txt $(LOCAL_READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/query.txt
 	touch $@
 
 $(DEV_READY): requirements/dev.txt $(LOCAL_READY)

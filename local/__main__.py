@@ -1,12 +1,14 @@
-"""The command line: `python -m local demo`, `audit`, `cost` and `verify`."""
+"""The command line: `python -m local demo`, `audit`, `cost`, `query` and `verify`."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
 import os
+import shutil
 import sys
 import traceback
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local", description="Audit a Docker Trusted Registry, on this machine."
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="demo | audit | cost | verify")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="demo | audit | cost | query | verify")
 
     demo = commands.add_parser("demo", help="two audits of an embedded registry, in an embedded AWS: nothing is needed")
     demo.add_argument("--output", type=Path, default=Path("out/demo"), help="folder for the results (out/demo)")
@@ -124,6 +126,21 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
     cost.set_defaults(command=_cost, parser=cost)
 
+    query = commands.add_parser(
+        "query",
+        help="ask what audits have found: the queries of queries/, of a folder of results",
+        description="Answer a query of queries/ on this machine, from a folder that audits have left. Without a name: what can be "
+        "asked. docs/queries.md has more.",
+        allow_abbrev=False,
+    )
+    query.add_argument("name", nargs="?", metavar="NAME", help="of the query")
+    query.add_argument("values", nargs="*", metavar="VALUE", help="what it asks for, in its order")
+    query.add_argument(
+        "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder with the results of audits (out)"
+    )
+    query.add_argument("--csv", action="store_true", help="all rows as CSV")
+    query.set_defaults(command=_query, parser=query)
+
     verify = commands.add_parser(
         "verify",
         help="see whether the files of past runs still are what the runs wrote",
@@ -154,6 +171,36 @@ def _demo(options: argparse.Namespace) -> int:
     except OutputError as error:
         tell_error(str(error))
         return ExitStatus.NOT_COMPLETED
+    return 0
+
+
+def _query(options: argparse.Namespace) -> int:
+    from .console import prepare_streams, tell_error  # noqa: PLC0415 (see above)
+    from .query_files import named_queries  # noqa: PLC0415
+
+    try:
+        from .query import QueryError, ask, describe, lay_out, write_csv  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        options.parser.error(f"{error.name} is not installed here: `make query` installs it")
+    prepare_streams()
+    queries = {query.name: query for query in named_queries()}
+    if options.name is not None and options.name not in queries:
+        options.parser.error(f"there is no query {options.name!r}; there are {', '.join(queries)}")
+    try:
+        if options.name is None:
+            print("\n".join(describe(queries.values())))
+        else:
+            answer = ask(queries[options.name], options.output, options.values, today=datetime.now(UTC).date())
+            if options.csv:
+                write_csv(answer)
+            else:
+                print("\n".join(lay_out(answer, shutil.get_terminal_size().columns)))
+        sys.stdout.flush()
+    except QueryError as error:
+        tell_error(str(error))
+        return ExitStatus.NOT_COMPLETED
+    except BrokenPipeError:  # nobody reads any more: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

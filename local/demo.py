@@ -99,7 +99,7 @@ def demonstrate(output: Path, display: Display) -> None:
                 display.mail(alert.mail)
             stage.show_queue("resolved")
     _show_places(output, run, display)
-    _show_next(display)
+    _show_next(output, display)
     display.pause()
     display.say(f"That took {time.monotonic() - began:.0f} s. Everything embedded is gone again; the files stay.")
 
@@ -230,8 +230,10 @@ def _show_places(output: Path, run: Run, display: Display) -> None:
     )
 
 
-def _show_next(display: Display) -> None:
+def _show_next(output: Path, display: Display) -> None:
     display.title("What next")
+    display.say("Ask both nights what an analyst asks Athena (without Q: what can be asked):")
+    display.commands((f"make query Q=oldest-open QUERY_ARGUMENTS='--output {output}'",))
     display.say("Audit a DTR of yours from this machine. It is only read from, and the password is asked for:")
     display.commands(
         (

@@ -14,11 +14,13 @@ import json
 from typing import Any, ClassVar
 
 import boto3
+from moto.athena.models import athena_backends
 from moto.awslambda.models import LayerVersion, lambda_backends
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.table import Table
+from moto.glue.models import glue_backends
 from moto.iam.models import Role
 from moto.logs.models import logs_backends
 from moto.s3.models import FakeBucket, s3_backends
@@ -203,6 +205,87 @@ class EventInvokeConfig(_Made, CloudFormationModel):
         properties.pop("Qualifier")
         lambda_backends[account_id][region_name].put_function_event_invoke_config(function, properties)
         return cls(resource_name)
+
+
+class Database(_Made, CloudFormationModel):
+    """A database of the Glue catalog."""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """Name the type."""
+        return "AWS::Glue::Database"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
+    ) -> Database:
+        """Create the database."""
+        given = cloudformation_json["Properties"]["DatabaseInput"]
+        database = glue_backends[account_id][region_name].create_database(given["Name"], given)
+        return cls(database.name)
+
+
+class CatalogTable(_Made, CloudFormationModel):
+    """A table of the Glue catalog: where files lie, and how they are read."""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """Name the type."""
+        return "AWS::Glue::Table"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
+    ) -> CatalogTable:
+        """Create the table."""
+        properties = cloudformation_json["Properties"]
+        given = properties["TableInput"]
+        table = glue_backends[account_id][region_name].create_table(properties["DatabaseName"], given["Name"], given)
+        return cls(table.name)
+
+
+class WorkGroup(_Made, CloudFormationModel):
+    """A workgroup of Athena. moto runs no query in it; `local.query` answers those of queries/."""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """Name the type."""
+        return "AWS::Athena::WorkGroup"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
+    ) -> WorkGroup:
+        """Create the workgroup."""
+        properties = cloudformation_json["Properties"]
+        athena_backends[account_id][region_name].create_work_group(
+            properties["Name"], properties["WorkGroupConfiguration"], properties["Description"], tags=[]
+        )
+        return cls(properties["Name"])
+
+
+class NamedQuery(_Made, CloudFormationModel):
+    """A query that is saved in a workgroup."""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """Name the type."""
+        return "AWS::Athena::NamedQuery"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
+    ) -> NamedQuery:
+        """Save the query."""
+        properties = cloudformation_json["Properties"]
+        saved = athena_backends[account_id][region_name].create_named_query(
+            name=properties["Name"],
+            description=properties["Description"],
+            database=properties["Database"],
+            query_string=properties["QueryString"],
+            workgroup=properties["WorkGroup"],
+        )
+        return cls(saved)
 
 
 class _NotEnforced(_Made):

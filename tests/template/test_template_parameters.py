@@ -55,6 +55,7 @@ GROUPS = {
         "DeletionProtection",
         "AccessLogBucket",
     ],
+    "Asking with Athena": ["QueryLimitMegabytes", "QueryResultDays"],
     "Limits": ["Concurrency", "PageSize", "MemoryMegabytes", "TimeoutSeconds", "LogLevel"],
 }
 
@@ -145,6 +146,8 @@ SECURE = {
 }
 # Numbers and words that open nothing, whatever they are.
 HARMLESS = {
+    "QueryLimitMegabytes",
+    "QueryResultDays",
     "AlertGrouping",
     "AssetFqdn",
     "AssetMarking",
@@ -191,6 +194,8 @@ def test_silence_is_told_for_the_default_schedule_but_not_while_one_audit_is_mer
 
 
 ACCEPTED = [
+    ("QueryLimitMegabytes", "10"),
+    ("QueryResultDays", "365"),
     ("DtrUrl", "https://dtr.example.mil:4443"),
     ("DtrUrl", "https://localhost:49152"),
     ("DtrUrl", "https://10.0.0.7"),
@@ -251,6 +256,8 @@ def test_a_sound_value_is_accepted(name: str, value: str) -> None:
 
 
 REFUSED = [
+    ("QueryLimitMegabytes", "9"),  # Athena takes no less than ten million bytes
+    ("QueryResultDays", "0"),
     ("DtrUrl", "http://dtr.example.mil"),
     ("DtrUrl", "https://dtr.example.mil/"),
     ("DtrUrl", "https://user:password@dtr.example.mil"),

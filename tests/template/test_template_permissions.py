@@ -332,5 +332,5 @@ def test_every_bucket_queue_and_topic_has_such_a_policy() -> None:
         if resource["Type"].removesuffix("Policy") in places and resource["Type"].endswith("Policy")
         for reference in as_list(resource["Properties"][places[resource["Type"].removesuffix("Policy")]])
     }
-    assert to_protect == {"AuditBucket", "DeadLetterQueue", "AlertTopic"}
+    assert to_protect == {"AuditBucket", "QueryResultsBucket", "DeadLetterQueue", "AlertTopic"}
     assert protected == to_protect

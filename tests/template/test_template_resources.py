@@ -12,6 +12,7 @@ import pytest
 
 from local import PROJECT
 from local import template as templates
+from local.query_files import named_queries
 from tests.resolution import ACCOUNT, TEMPLATE, references, resolve
 
 TEXT = (PROJECT / "template.yaml").read_text(encoding="utf-8")
@@ -126,7 +127,11 @@ def test_nothing_has_a_fixed_name_that_a_second_stack_would_want_too() -> None:
         "AuditFunctionEventInvokeConfig": "FunctionName",
         LAYER: "LayerName",
         "AuditDashboard": "DashboardName",
+        "QueryWorkGroup": "Name",
+        # Within the workgroup; Athena wants no two of them to differ.
+        **{query.logical_id: "Name" for query in named_queries()},
     }
+    assert TRANSLATED["QueryWorkGroup"]["Properties"]["Name"] == {"Ref": "AWS::StackName"}
     assert TRANSLATED[LAYER]["Properties"]["LayerName"] == {"Fn::Sub": "${AWS::StackName}-audit"}
     # An account's dashboards share their names over all regions.
     dashboard = TRANSLATED["AuditDashboard"]["Properties"]["DashboardName"]
@@ -245,6 +250,7 @@ ENCRYPTED = [
     "CredentialsSecret",
     "DeadLetterQueue",
     "FindingsTable",
+    "QueryResultsBucket",
     "RunsTable",
 ]
 HOLDING_DATA = {
@@ -260,7 +266,7 @@ HOLDING_DATA = {
 def key_of(name: str, given: dict[str, str] | None = None) -> Any:
     """Give the key that a resource is encrypted with."""
     resource = properties(name, given)
-    if name == "AuditBucket":
+    if name.endswith("Bucket"):
         (rule,) = resource["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
         assert rule["BucketKeyEnabled"] is True
@@ -317,6 +323,8 @@ def test_the_key_serves_the_stacks_own_logs_wherever_their_name_begins_with_the_
 # --- What is kept, and how long -----------------------------------------------------------------------------------
 
 KEPT = ["FindingsTable", "RunsTable", "AuditBucket", "AuditBucketPolicy", "AuditLogGroup", "EncryptionKey"]
+# A bucket that is not empty could not be deleted, and the stack with it.
+KEPT += ["QueryResultsBucket", "QueryResultsBucketPolicy"]
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -505,6 +513,9 @@ def test_the_outputs_say_where_everything_is() -> None:
         "BucketName",
         "FindingsTableName",
         "RunsTableName",
+        "QueryWorkGroupName",
+        "QueryDatabaseName",
+        "QueryResultsBucketName",
         "AlertTopicArn",
         "DashboardName",
         "EncryptionKeyArn",

@@ -24,6 +24,7 @@ STATEFUL = {
     "DeadLetterQueue": "AWS::SQS::Queue",
     "EncryptionKey": "AWS::KMS::Key",
     "FindingsTable": "AWS::DynamoDB::Table",
+    "QueryResultsBucket": "AWS::S3::Bucket",
     "RunsTable": "AWS::DynamoDB::Table",
 }
 # The same for the keys of the tables: a change of them is another table.
@@ -69,6 +70,8 @@ CHANGED = {
     "NeighbourRules": "true",
     "OperationsTopicArn": f"{_TOPIC}:operations",
     "PageSize": "50",
+    "QueryLimitMegabytes": "500",
+    "QueryResultDays": "1",
     "RegistryName": "other-dtr",
     "ReminderDays": "1",
     "ResolvedDays": "10",

@@ -138,6 +138,7 @@ class Archive:
             "cosign_signed": tag.cosign_signed,
             "artifact": judged.is_artifact,
             "exception_id": None,
+            "exception_ends": None,
             "author": tag.author,
             "pushed_at": tag.pushed_at,
             "media_type": tag.media_type,
