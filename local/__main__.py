@@ -128,13 +128,19 @@ def _parser() -> argparse.ArgumentParser:
         "verify",
         help="see whether the files of past runs still are what the runs wrote",
         description="Compare the files of every run with the sums in its manifest. Exit status 0: all as written; 1: something is "
-        "missing, changed or added; 2: it could not be read.",
+        "missing, changed or added, or not signed by the key given; 2: it could not be read.",
         allow_abbrev=False,
     )
     verify.add_argument(
         "place",
         metavar="FOLDER | s3://BUCKET[/evidence/registry=NAME/RUN/]",
         help="results of audits, or the audit's bucket",
+    )
+    verify.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="the key that must have signed every manifest (PEM or DER), from whoever owns it and not from beside the files",
     )
     verify.set_defaults(command=_verify)
     return parser
@@ -161,14 +167,15 @@ def _verify(options: argparse.Namespace) -> int:
     from dtr_audit.errors import AuditError  # noqa: PLC0415
 
     from .console import prepare_streams, tell_error  # noqa: PLC0415
-    from .verification import find_place, verify  # noqa: PLC0415
+    from .verification import find_place, read_public_key, verify  # noqa: PLC0415
 
     prepare_streams()
     status = ExitStatus.NOTHING_FOUND
     try:
-        for run in verify(*find_place(options.place)):
+        trusted = read_public_key(options.public_key) if options.public_key else None
+        for run in verify(*find_place(options.place), trusted):
             answer = f"{len(run.faults)} not as written" if run.faults else "all as written"
-            print(f"{run.registry} {run.run_id}: {run.files} files, {answer}")
+            print(f"{run.registry} {run.run_id}: {run.files} files, {answer}; {run.signature}")
             for fault in run.faults:
                 print(f"  {fault}")
                 status = ExitStatus.FINDINGS_OPEN
