@@ -56,7 +56,7 @@ class Key:
         """Write the public key into a file, as docs/operations.md says."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "trusted.pem"
-        told = [openssl(), "pkey", "-pubin", "-inform", "DER", "-out", file]
+        told = [openssl(), "pkey", "-pubin", "-inform", "DER", "-out", str(file)]
         subprocess.run(told, input=self.public(), check=True, timeout=30)  # noqa: S603 (all of it is ours)
         return file
 
