@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from aws_lambda_powertools import Logger
 
@@ -34,6 +34,7 @@ from .model import (
     Run,
     Scope,
     State,
+    SupportingFact,
     Tag,
     TagCounts,
     TrustFlags,
@@ -43,9 +44,6 @@ from .rule import decide, judge_together
 from .runs import RunsTable
 from .settings import Settings
 from .text import clean
-
-if TYPE_CHECKING:
-    from .evidence.report import SupportingFact
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
@@ -91,7 +89,7 @@ class Tally:
     open_by_namespace: Counter[str] = field(default_factory=Counter)
     oldest: str = ""
     holding_news: int = 0
-    facts: "tuple[SupportingFact, ...]" = ()
+    facts: tuple[SupportingFact, ...] = ()
 
     def count_open(self, repository: Repository, first_seen: str) -> None:
         """Count a finding that is open after the run."""
@@ -533,6 +531,7 @@ class _OneRun:
             unreadable=tuple(tally.unreadable),
             oldest_open=tally.oldest,
             previous=previous,
+            facts=tally.facts,
         )
         if is_full:
             run = self._write_evidence(run, proven=proven)
@@ -670,7 +669,6 @@ class _OneRun:
             rows=tuple(archive.files),
             bucket=settings.bucket,
             record_key=archive.record_key,
-            facts=self._tally.facts,
         )
         for name, written, content in write_all(report, settings.evidence_formats, neighbours=settings.neighbour_rules):
             archive.put_evidence(written.file_name, content, written.content_type)
