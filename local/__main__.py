@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--months", type=int, default=12, metavar="N", help="months since the deployment (12)")
     cost.add_argument("--mails", type=int, default=3, metavar="N", help="addresses that get each message (3)")
     cost.add_argument("--zones", type=int, default=0, metavar="N", help="zones with interface endpoints (0: none)")
+    cost.add_argument("--signed", action="store_true", help="manifests are signed, with a key of yours")
     cost.add_argument("--latency-ms", type=int, default=100, metavar="N", help="time of the registry's answers (100)")
     cost.add_argument("--concurrency", type=int, default=16, metavar="N", help="the template's Concurrency (16)")
     cost.add_argument("--page-size", type=int, default=100, metavar="N", help="the template's PageSize (100)")
@@ -145,13 +146,19 @@ def _parser() -> argparse.ArgumentParser:
         "verify",
         help="see whether the files of past runs still are what the runs wrote",
         description="Compare the files of every run with the sums in its manifest. Exit status 0: all as written; 1: something is "
-        "missing, changed or added; 2: it could not be read.",
+        "missing, changed or added, or not signed by the key given; 2: it could not be read.",
         allow_abbrev=False,
     )
     verify.add_argument(
         "place",
         metavar="FOLDER | s3://BUCKET[/evidence/registry=NAME/RUN/]",
         help="results of audits, or the audit's bucket",
+    )
+    verify.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="the key that must have signed every manifest (PEM or DER), from whoever owns it and not from beside the files",
     )
     verify.set_defaults(command=_verify)
     return parser
@@ -208,14 +215,15 @@ def _verify(options: argparse.Namespace) -> int:
     from dtr_audit.errors import AuditError  # noqa: PLC0415
 
     from .console import prepare_streams, tell_error  # noqa: PLC0415
-    from .verification import find_place, verify  # noqa: PLC0415
+    from .verification import find_place, read_public_key, verify  # noqa: PLC0415
 
     prepare_streams()
     status = ExitStatus.NOTHING_FOUND
     try:
-        for run in verify(*find_place(options.place)):
+        trusted = read_public_key(options.public_key) if options.public_key else None
+        for run in verify(*find_place(options.place), trusted):
             answer = f"{len(run.faults)} not as written" if run.faults else "all as written"
-            print(f"{run.registry} {run.run_id}: {run.files} files, {answer}")
+            print(f"{run.registry} {run.run_id}: {run.files} files, {answer}; {run.signature}")
             for fault in run.faults:
                 print(f"  {fault}")
                 status = ExitStatus.FINDINGS_OPEN
@@ -280,6 +288,7 @@ def _cost(options: argparse.Namespace) -> int:
             months=options.months,
             mails=options.mails,
             zones=options.zones,
+            signed=options.signed,
             latency=Decimal(options.latency_ms) / 1000,
             concurrency=options.concurrency,
             page_size=options.page_size,

@@ -56,6 +56,7 @@ LINES = (
     Line("sns_publishes", "SNS: messages"),
     Line("sns_mails", "SNS: mails"),
     Line("kms_requests", "KMS: requests"),
+    Line("kms_signatures", "KMS: signatures"),
     Line("secret_reads", "Secrets Manager: requests"),
     Line("log_ingestion", "CloudWatch Logs: taken in"),
     Line("log_storage", "CloudWatch Logs: storage"),

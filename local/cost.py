@@ -30,7 +30,7 @@ KB = 1024
 
 # --- What a run leaves, and what it calls: held against real runs by the tests -------------------------------------------
 ROW_BYTES = 65  # of a tag in findings/, compressed; 605 before
-RECORD_BYTES = 1_100  # of a run in the runs table, and about the same under runs/
+RECORD_BYTES = 1_700  # of a run in the runs table, and about the same under runs/
 ITEM_BYTES = 600  # of a finding in its table; it stands once more in the index of open ones
 ITEM_OVERHEAD_BYTES = 100  # DynamoDB counts so many to each item, for its own index
 LOG_BYTES = 2_500  # of a run, Lambda's own lines among them
@@ -42,6 +42,9 @@ RECORD_READS = 13  # was it finished, the run before, and whose the lease is, be
 METRICS = 11
 ALARM_METRICS = 7
 INTERFACE_ENDPOINTS = 2
+SIGNING_ENDPOINTS = 1  # besides, where manifests are signed
+SIGNATURE_FILES = 2  # likewise: the signature, and what it was made with
+SIGNATURE_REQUESTS = 2  # likewise: the public key, and the signature
 EVIDENCE_FILES = 4  # the report, two checklists, the manifest
 EVIDENCE_BYTES = 51_000  # of a run with no finding
 EVIDENCE_BYTES_OF_A_FINDING = 500  # of each that is told; the checklists name the first 200 only
@@ -75,6 +78,7 @@ class Workload:
     months: int = 12  # since the deployment: what has gathered in the bucket, and how often the key was rotated
     mails: int = 3  # addresses that get each message
     zones: int = 0  # in which interface endpoints stand; 0: none
+    signed: bool = False  # whether manifests are, with a key of your own
     latency: Decimal = Decimal("0.1")  # seconds until the registry answers
     concurrency: int = 16
     page_size: int = 100
@@ -179,6 +183,7 @@ class Calls:
     objects: int  # PutObject
     lists: int = 1  # ListObjectsV2
     secret_reads: int = 1
+    signatures: int = 0  # GetPublicKey and Sign
 
     @property
     def of_aws(self) -> int:
@@ -193,6 +198,7 @@ class Calls:
             + self.objects
             + self.lists
             + self.secret_reads
+            + self.signatures
         )
 
 
@@ -210,7 +216,8 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         batches=moved_in * _ceil(_ceil(moves, moved_in), BATCH_ITEMS) if moves else 0,
         marks=moves,
         record_writes=5,
-        objects=_parts(workload) + 1 + EVIDENCE_FILES,
+        objects=_parts(workload) + 1 + EVIDENCE_FILES + SIGNATURE_FILES * workload.signed,
+        signatures=SIGNATURE_REQUESTS * workload.signed,
     )
 
 
@@ -262,6 +269,7 @@ def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
         "sns_publishes": PUBLISHES_OF_A_MESSAGE if moves else 0,
         "sns_mails": workload.mails if moves else 0,
         "kms_requests": KMS_REQUESTS,
+        "kms_signatures": calls.signatures,
         "secret_reads": calls.secret_reads,
         "log_ingestion": (LOG_BYTES + LOG_BYTES_A_SECOND * duration) / GB,
     }
@@ -281,12 +289,15 @@ def use_of_month(workload: Workload) -> dict[str, Decimal]:
         "dynamodb_recovery": findings + records,
         "s3_storage": (Decimal(ROW_BYTES * workload.tags) + RECORD_BYTES + _evidence_bytes(workload)) * gathered / GB,
         "log_storage": run["log_ingestion"] * workload.runs * min(workload.months, 12),
-        "kms_keys": Decimal(1 + min(2, (workload.months - 1) // 12)),
+        # A key that signs is never rotated.
+        "kms_keys": Decimal(1 + min(2, (workload.months - 1) // 12) + workload.signed),
         "secrets": Decimal(1),
         "metrics": METRICS * min(Decimal(1), workload.runs / HOURS_OF_A_MONTH),
         "alarms": Decimal(ALARM_METRICS),
         "dashboards": Decimal(1),
-        "endpoint_hours": INTERFACE_ENDPOINTS * workload.zones * HOURS_OF_A_MONTH,
+        "endpoint_hours": (INTERFACE_ENDPOINTS + SIGNING_ENDPOINTS * workload.signed)
+        * workload.zones
+        * HOURS_OF_A_MONTH,
     }
 
 

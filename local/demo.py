@@ -1,6 +1,6 @@
 """The demonstration: the main job, twice, a night apart, against a registry that is seeded with things to find.
 
-Nothing is needed and nothing leaves this machine: the registry is `local.dtr`, over TLS under its own authority; AWS is
+Nothing is needed and nothing leaves this machine: registry and UCP are `local.dtr`, over TLS under authorities of their own; AWS is
 template.yaml's own resources in `local.stack`; the function is the very one that is deployed.
 """
 
@@ -18,6 +18,8 @@ from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import boto3
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from dtr_audit.model import RULE_ID
 from dtr_audit.rule import TITLE
 
@@ -25,6 +27,7 @@ from . import PROJECT, story
 from .console import Display, Overview
 from .dtr.registry import InMemoryRegistry
 from .dtr.server import DtrServer
+from .dtr.ucp import UcpServer
 from .function_log import FunctionLog
 from .invocation import invoke
 from .output import CONTENTS, Delivered, OutputError, OutputFolder, Run, Subscribers
@@ -33,6 +36,7 @@ from .stack import EmbeddedAws, QueueSubscriber, Stack
 REGISTRY_NAME = "demo"
 TEAM = "payments"
 TEAM_FILTER = {"namespaces": [TEAM]}
+PUBLIC_KEY = "signing-key.pem"
 FIRST_MAIL_LINES = 34
 _DUE_HOUR = 5  # UTC, as the template's schedule has it
 
@@ -50,15 +54,30 @@ def demonstrate(output: Path, display: Display) -> None:
     with (
         folder.reserve(),
         DtrServer(registry, faults=story.first_faults()) as server,
+        UcpServer(configuration=story.UCP) as ucp,
         EmbeddedAws() as aws,
     ):
         _empty(folder)
         _introduce(display)
         stack = aws.deploy(
-            PROJECT / "template.yaml", {"DtrUrl": server.url, "RegistryName": REGISTRY_NAME, "LogLevel": "DEBUG"}
+            PROJECT / "template.yaml",
+            {
+                "DtrUrl": server.url,
+                "RegistryName": REGISTRY_NAME,
+                "UcpUrl": ucp.url,
+                "ManifestSigningKeyArn": _make_key(output / PUBLIC_KEY),
+                "LogLevel": "DEBUG",
+            },
         )
         stack.put_secret(
-            {"username": server.admin.name, "password": server.admin.password, "ca_bundle": server.ca_bundle}
+            {
+                "username": server.admin.name,
+                "password": server.admin.password,
+                "ca_bundle": server.ca_bundle,
+                "ucp_username": ucp.admin.name,
+                "ucp_password": ucp.admin.password,
+                "ucp_ca_bundle": ucp.ca_bundle,
+            }
         )
         _show_parts(registry, server, stack, display)
         with folder.open_log() as file:
@@ -94,6 +113,7 @@ def demonstrate(output: Path, display: Display) -> None:
             display.say("What changed since the first night:")
             display.changes([alert.machine for alert in alerts])
             _contrast(read_as_the_rule_does(server), run, display)
+            _show_beside(run, display)
             display.title("What the subscribers get: the news, once")
             for alert in alerts:
                 display.mail(alert.mail)
@@ -188,6 +208,29 @@ def _contrast(loop: LoopReading, run: Mapping[str, Any], display: Display) -> No
     )
 
 
+def _show_beside(run: Run, display: Display) -> None:
+    wrong = [
+        f'"{fact["subject"]}" ({fact["rule_id"]}): {fact["answer"]}'
+        for fact in run["facts"]
+        if fact["status"] == "OPEN"
+    ]
+    display.pause()
+    display.say(
+        f"Beside the rule {len(run['facts'])} settings of DTR and of UCP were looked at, which decide nothing. Not as their own "
+        f'rules want it: {"; ".join(wrong)}. The report has all of them under "Supporting facts".'
+    )
+
+
+def _make_key(public: Path) -> str:
+    """Make a key that signs, in the embedded KMS, as its owner would, and write its public half down; gives its ARN."""
+    kms: Any = boto3.client("kms")
+    arn: str = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    key = load_der_public_key(kms.get_public_key(KeyId=arn)["PublicKey"])
+    kms.close()
+    public.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return arn
+
+
 def _introduce(display: Display) -> None:
     display.title("DTR Signature Audit: a demonstration")
     display.say(
@@ -206,6 +249,7 @@ def _show_parts(registry: InMemoryRegistry, server: DtrServer, stack: Stack, dis
             f"A registry at {server.url}, TLS under an authority of its own: {len(repositories)} repositories of "
             f"{len(story.TEAMS)} teams, {count} tags. It speaks DTR's API, ten entries a page unless asked for more.",
             f"An AWS: template.yaml as the stack {stack.name}: function, tables, bucket, topic, secret, schedule.",
+            "A Universal Control Plane, the registry's neighbour, which the audit asks for two settings.",
             f"Two subscribers of the alerts: a mailbox, and a queue of the team {TEAM}.",
         )
     )
@@ -219,15 +263,18 @@ def _show_places(output: Path, run: Run, display: Display) -> None:
         {
             f"{output / evidence['report']}": "the report: open it in a browser",
             f"{output / evidence['ckl']}": "the checklist for STIG Viewer 2 and eMASS; .cklb beside it",
-            f"{output / evidence['manifest']}": "the sums of all files of the run",
+            f"{output / evidence['manifest']}": "the sums of all files of the run; .sig beside it is signed by KMS",
             f"{output / 'findings' / partition}/": "a row for every tag, run by run",
             f"{output / 'runs' / partition}/": "the record of every run",
             f"{output / 'run.json'}": "the record of the last run",
             f"{output / 'alerts.jsonl'}": "what subscribers got of the last run",
             f"{output / 'state'}/": "the tables: what is open, and since when",
             f"{output / 'audit.log'}": "what the function logged",
+            f"{output / PUBLIC_KEY}": "the public key, as its owner hands it to an assessor",
         }
     )
+    display.say("Whether the files are what the runs wrote, and signed by the owner of that key:")
+    display.commands((f".venv/bin/python -m local verify {output} --public-key {output / PUBLIC_KEY}",))
 
 
 def _show_next(output: Path, display: Display) -> None:
@@ -266,7 +313,7 @@ def _spoken(due: datetime) -> str:
 def _empty(folder: OutputFolder) -> None:
     """Remove what an earlier demonstration left. Raises OutputError for a folder with anything else in it."""
     entries = list(folder.path.iterdir())
-    foreign = [entry for entry in entries if entry.name not in CONTENTS]
+    foreign = [entry for entry in entries if entry.name not in CONTENTS | {PUBLIC_KEY}]
     foreign += [entry for entry in (folder.path / "runs").glob("*") if entry.name != f"registry={REGISTRY_NAME}"]
     if foreign:
         raise OutputError(

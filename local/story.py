@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from .dtr.faults import Faults, Status, tags_of
 from .dtr.registry import InMemoryRegistry
 from .dtr.server import DtrServer
+from .dtr.ucp import Configuration
 
 # In the API's order, the first ten repositories are `data`'s, and `data` signs whatever it ships.
 TEAMS = {
@@ -37,6 +38,9 @@ UNREADABLE_REPOSITORY = ("platform", "vault-agent")
 LONG_REPOSITORY = ("platform", "toolchain")  # more tags than fit on one page of 100
 LONG_REPOSITORY_TAGS = 134
 FEATURE_STORE_TAGS = 14  # more than the ten that the API gives to those who do not ask for a page
+
+# The UCP beside it: its accounts come from LDAP, and it runs what nobody has signed.
+UCP = Configuration(require_content_trust=False)
 
 # An author that would repaint a careless terminal: an escape sequence, the console's own markup, text turned backwards.
 HOSTILE_PUSH = "web/blog:latest"

@@ -1,4 +1,4 @@
-"""Whether the files of a run still are what the run wrote: each one against the run's manifest."""
+"""Whether the files of a run still are what the run wrote: each one against the run's manifest, and that against its signature."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
-from dtr_audit.errors import AuditError
-from dtr_audit.evidence import manifest
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from dtr_audit.errors import AuditError, EvidenceError
+from dtr_audit.evidence import manifest, signature
 
 MANIFESTS = "evidence/"
 FILE_BYTES = 512 * 1024 * 1024
+_CURVES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384()}
 
 
 class VerificationError(AuditError):
@@ -28,6 +33,10 @@ class Verified:
     run_id: str
     files: int
     faults: tuple[str, ...]
+    signature: str  # what is known of it, in words
+
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 class Place(Protocol):
@@ -104,26 +113,92 @@ def find_place(text: str) -> tuple[Place, str]:
     return Folder(Path(text)), MANIFESTS
 
 
-def verify(place: Place, prefix: str) -> Iterator[Verified]:
-    """Verify every run that has a manifest below a prefix; raises VerificationError if none has."""
+def read_public_key(path: Path) -> PublicKey:
+    """Read the public key that the verifier trusts, in PEM or DER. Raises VerificationError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise VerificationError(f"--public-key {path}: {error.strerror}") from None
+    key = _load_public_key(content)
+    if key is None:
+        raise VerificationError(
+            f"--public-key {path}: a public key of the kind ECC_NIST_P256, ECC_NIST_P384 or RSA is needed, in PEM or DER, as "
+            "`aws kms get-public-key` gives it"
+        )
+    return key
+
+
+def verify(place: Place, prefix: str, trusted: PublicKey | None = None) -> Iterator[Verified]:
+    """Verify every run that has a manifest below a prefix; raises VerificationError if none has.
+
+    With a `trusted` key, a manifest that it has not signed is a fault. The key that lies beside the files is never trusted.
+    """
     found = False
     for key in place.keys(prefix):
         if key.rsplit("/", 1)[-1] == manifest.NAME:
             found = True
-            yield _verify_run(place, key)
+            yield _verify_run(place, key, trusted)
     if not found:
         raise VerificationError(f"no {manifest.NAME} lies below {prefix}: no run has left evidence here")
 
 
-def _verify_run(place: Place, key: str) -> Verified:
-    listed = manifest.read(place.read(key) or b"")
+def _verify_run(place: Place, key: str, trusted: PublicKey | None) -> Verified:
+    document = place.read(key) or b""
+    listed = manifest.read(document)
     faults = [fault for file in listed.files if (fault := _compare(place.read(file.key), file.sha256, file.key))]
     folder = key.removesuffix(manifest.NAME)
     if not folder.endswith(f"/registry={listed.registry}/{listed.run_id}/"):
         faults.append(f"{key}: it is the manifest of another run, {listed.run_id} of {listed.registry}")
-    known = {key, *(file.key for file in listed.files)}
+    value, about = folder + signature.NAME, folder + signature.ABOUT_NAME
+    known = {key, value, about, *(file.key for file in listed.files)}
     faults += [f"{one}: the manifest does not know it" for one in place.keys(folder) if one not in known]
-    return Verified(listed.registry, listed.run_id, len(listed.files), tuple(faults))
+    said, fault = _verify_signature(document, place.read(value) or b"", place.read(about) or b"", trusted)
+    if fault:
+        faults.append(f"{key}: {fault}")
+    return Verified(listed.registry, listed.run_id, len(listed.files), tuple(faults), said)
+
+
+def _verify_signature(document: bytes, value: bytes, about: bytes, trusted: PublicKey | None) -> tuple[str, str]:
+    """Tell what is known of a manifest's signature, and what is wrong with it."""
+    if not value:
+        return "not signed", "not signed, so the key given says nothing of it" if trusted else ""
+    if trusted:
+        if is_signed(document, value, trusted):
+            return "signed by the key given", ""
+        return "NOT signed by the key given", f"{signature.NAME} is not its signature by the key given"
+    try:
+        beside = _load_public_key(signature.read_public_key(about))
+    except EvidenceError:
+        beside = None
+    if beside is None:
+        return "a signature lies beside it, which was not checked: give its --public-key", ""
+    if is_signed(document, value, beside):
+        return "signed by the key that lies beside it, which proves nothing: give the --public-key that you trust", ""
+    return "NOT signed by the key that lies beside it", f"{signature.NAME} is not its signature by the key beside it"
+
+
+def is_signed(document: bytes, value: bytes, key: PublicKey) -> bool:
+    """Tell whether a signature is that of a document by the owner of a public key."""
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            pss = padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=padding.PSS.AUTO)
+            key.verify(value, document, pss, hashes.SHA256())
+        else:
+            key.verify(value, document, ec.ECDSA(_CURVES[key.curve.name]))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _load_public_key(content: bytes) -> PublicKey | None:
+    """Read a public key of a kind that manifests are signed with."""
+    try:
+        key = load_pem_public_key(content) if b"-----BEGIN" in content else load_der_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key if key.curve.name in _CURVES else None
+    return key if isinstance(key, rsa.RSAPublicKey) else None
 
 
 def _compare(content: bytes | None, sha256: str, key: str) -> str:

@@ -60,7 +60,12 @@ KEY_USES = {
     "sqs:SendMessage": ("kms:GenerateDataKey", "kms:Decrypt"),
 }
 # Which parameter of a request names its resource, where that is all there is to it.
-NAMED_BY = {"secretsmanager:GetSecretValue": "SecretId", "sns:Publish": "TopicArn"}
+NAMED_BY = {
+    "kms:GetPublicKey": "KeyId",
+    "kms:Sign": "KeyId",
+    "secretsmanager:GetSecretValue": "SecretId",
+    "sns:Publish": "TopicArn",
+}
 # Parts of a request to S3 that change nothing about the right it needs.
 PLAIN_S3_QUERY = {"list-type", "prefix", "encoding-type", "continuation-token"}
 PLAIN_S3_HEADERS = re.compile(r"x-amz-(date|security-token|content-sha256|user-agent|sdk-.*|checksum-.*)")

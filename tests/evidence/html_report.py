@@ -15,7 +15,6 @@ from dtr_audit.evidence.report import (
     Report,
     ReportedFinding,
     StoredFile,
-    SupportingFact,
     TrendPoint,
 )
 from dtr_audit.model import (
@@ -29,6 +28,7 @@ from dtr_audit.model import (
     Scope,
     State,
     Status,
+    SupportingFact,
     TagCounts,
     Verdict,
     iso,
@@ -41,6 +41,11 @@ DOMAIN = "dtr.example.mil"
 RUN_ID = "20261122T050000Z"
 STARTED = datetime(2026, 11, 22, 5, 0, 3, tzinfo=UTC)
 FINISHED = STARTED + timedelta(minutes=4, seconds=12)
+FACTS = (
+    SupportingFact("UCP: users come from LDAP", "yes"),
+    SupportingFact("UCP: content trust is enforced", "no: require_content_trust is false"),
+    SupportingFact("DTR: image scanning is on", "yes, with an online database", "V-235840", Status.NOT_A_FINDING),
+)
 _TEAMS = ("payments", "platform", "data", "web", "identity", "legacy", "logistics", "mobile", "reporting", "sandbox")
 _IMAGES = ("ledger", "base", "airflow", "shop", "gateway", "fax-gateway", "router", "api", "dashboards", "scratch")
 
@@ -119,6 +124,7 @@ def report(
     resolved: Sequence[Finding] = (),
     scope: Scope = Scope.FULL,
     is_first: bool = False,
+    facts: tuple[SupportingFact, ...] = FACTS,
     **fields: object,
 ) -> Report:
     """Give the report of a run that found these, and `left_out` more that nobody names."""
@@ -153,6 +159,7 @@ def report(
         unreadable=(("web/shop", "GET /api/v0/repositories/web/shop/tags: 500 on page 1"),) if unreadable else (),
         oldest_open=min((one.first_seen for one in found), default=""),
         previous=None if is_first or scope is Scope.PARTIAL else PreviousRun("20261121T050000Z", 125, 821),
+        facts=facts,
     )
     reported = [ReportedFinding(one, EXCEPTED if n in covered else None) for n, one in enumerate(found)]
     made = Report(
@@ -174,13 +181,6 @@ def report(
         ),
         bucket="dtr-audit-evidence",
         record_key=f"runs/registry=prod-dtr/dt=2026-11-22/{RUN_ID}.json",
-        facts=(
-            SupportingFact("UCP: users come from LDAP", "yes"),
-            SupportingFact("UCP: content trust is enforced", "no: require_content_trust is false"),
-            SupportingFact(
-                "DTR: image scanning is on", "yes, with an online database", "V-235840", Status.NOT_A_FINDING
-            ),
-        ),
     )
     return replace(made, **fields)  # type: ignore[arg-type]
 
@@ -281,6 +281,7 @@ def hostile_report() -> Report:
         domains=texts,
         namespaces=texts,
         unreadable=tuple((text, text) for text in texts),
+        facts=tuple(SupportingFact(text, text, text) for text in texts),
     )
     return replace(
         made,
@@ -291,5 +292,4 @@ def hostile_report() -> Report:
         rows=tuple(StoredFile(text, text, 1) for text in texts),
         bucket=texts[0],
         record_key=texts[1],
-        facts=tuple(SupportingFact(text, text, text) for text in texts),
     )

@@ -15,9 +15,9 @@ from dtr_audit.evidence.checklist import (
     keep_comment,
     utf16_length,
 )
-from dtr_audit.evidence.report import Asset, Report, ReportedFinding, StoredFile, SupportingFact
+from dtr_audit.evidence.report import Asset, Report, ReportedFinding, StoredFile
 from dtr_audit.evidence.stig import load_release
-from dtr_audit.model import Scope, Status, TagCounts, Verdict
+from dtr_audit.model import Scope, Status, SupportingFact, TagCounts, Verdict
 from dtr_audit.rule import SEVERITY, TITLE
 
 from tests.evidence.html_report import EXCEPTED, digest, finding, findings, report
@@ -215,8 +215,9 @@ def test_a_neighbour_is_a_rule_of_its_own_only_when_asked() -> None:
             SupportingFact("DTR: repositories are made by a push", "yes", "V-235796", Status.OPEN),
             SupportingFact("DTR: scanning is on", "yes", "V-235840", Status.NOT_A_FINDING),
             SupportingFact("DTR: scanner's database", "not said", "V-235840", Status.NOT_REVIEWED),
-            SupportingFact("UCP: content trust", "no"),
-            SupportingFact("a rule that is not known here", "no", "V-235847", Status.OPEN),
+            SupportingFact("UCP: who must have signed", "anybody"),
+            SupportingFact("UCP: content trust", "no", "V-235847", Status.OPEN),
+            SupportingFact("a rule that is told of and not answered here", "no", "V-235780", Status.OPEN),
             SupportingFact("never this rule itself", "yes", "V-235846", Status.NOT_A_FINDING),
         ),
         incomplete_because=UNREAD,
@@ -227,6 +228,7 @@ def test_a_neighbour_is_a_rule_of_its_own_only_when_asked() -> None:
         ("V-235846", Status.NOT_REVIEWED),
         ("V-235796", Status.OPEN),
         ("V-235840", Status.NOT_REVIEWED),
+        ("V-235847", Status.OPEN),
     ]
     assert "- DTR: scanner's database: not said" in answer_rules(made, neighbours=True)[2].details
 
@@ -252,4 +254,4 @@ def test_each_release_has_the_rule_under_its_own_id(release: str, rule_id: str) 
         ("CCI-002723", "SI-7 (8)"),
         ("CCI-002724", "SI-7 (8)"),
     ]
-    assert sorted(loaded.rules) == ["V-235796", "V-235798", "V-235840", "V-235846"]
+    assert sorted(loaded.rules) == ["V-235796", "V-235798", "V-235840", "V-235846", "V-235847"]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from dtr_audit.evidence import ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules
-from dtr_audit.evidence.report import Asset, Report, SupportingFact
-from dtr_audit.model import Finding, Repository, Status
+from dtr_audit.evidence.report import Asset, Report
+from dtr_audit.model import Finding, Repository, Status, SupportingFact
 
 from local import PROJECT
 from tests.evidence.html_report import finding, report
@@ -185,6 +185,7 @@ def test_neighbours_arrive_as_reviews_of_their_own(stig_manager: Read, mitre: Re
             SupportingFact("DTR: repositories are made by a push", "yes", "V-235796", Status.OPEN),
             SupportingFact("DTR: analytics are sent", "not said", "V-235798", Status.NOT_REVIEWED),
             SupportingFact("DTR: scanning is on", "yes", "V-235840", Status.NOT_A_FINDING),
+            SupportingFact("UCP: only signed images run", "no", "V-235847", Status.OPEN),
         )
     )
     files = [
@@ -199,6 +200,7 @@ def test_neighbours_arrive_as_reviews_of_their_own(stig_manager: Read, mitre: Re
             "SV-235796r960963_rule": "fail",
             "SV-235798r960963_rule": "notchecked",
             "SV-235840r961563_rule": "pass",
+            "SV-235847r961770_rule": "fail",
         }
     (shown,) = mitre([write(tmp_path, hdf.write(made, neighbours=True), ".hdf")])
     assert {control["id"]: control["status"] for control in shown["controls"]} == {
@@ -206,4 +208,5 @@ def test_neighbours_arrive_as_reviews_of_their_own(stig_manager: Read, mitre: Re
         "V-235796": "Failed",
         "V-235798": "Not Reviewed",
         "V-235840": "Passed",
+        "V-235847": "Failed",
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from dtr_audit.credentials import parse_secret
+from dtr_audit.evidence import signature
 
 from local import PROJECT
 from local.dtr.faults import Faults, Status, tags_of
@@ -61,6 +62,8 @@ def test_the_documented_outputs_have_the_keys_of_the_real_ones(told: Audited) ->
     assert shape(run) == shape(EXAMPLES["run"])
     assert shape(message.body) == shape(EXAMPLES["message"])
     assert set(message.attributes) == set(EXAMPLES["attributes"])
+    about = signature.Signature("arn", "ECDSA_SHA_256", b"", b"").describe()
+    assert shape(json.loads(about)) == shape(EXAMPLES["signature"])
     assert {frozenset(row) for row in told.rows(run["run_id"])} == {frozenset(EXAMPLES["row"])}
     assert set(told.findings()["platform/base:latest"]) == set(EXAMPLES["finding"])
 

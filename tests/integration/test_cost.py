@@ -7,9 +7,10 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import boto3
 import botocore.client
 import pytest
 
@@ -89,6 +90,7 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         objects=counted.pop("s3:PutObject"),
         lists=counted.pop("s3:ListObjectsV2"),
         secret_reads=counted.pop("secretsmanager:GetSecretValue"),
+        signatures=counted.pop("kms:GetPublicKey", 0) + counted.pop("kms:Sign", 0),
     )
     counted.pop("sns:Publish", 0)
     assert not counted, "a call that local/cost.py does not know"
@@ -134,6 +136,21 @@ def test_a_run_calls_what_the_model_counts(
             modelled, counted = getattr(expected, field.name), getattr(made, field.name)
             spare = SPARE_CALLS if field.name in {"record_reads", "record_writes"} else 0
             assert counted <= modelled <= counted + spare, field.name
+
+
+def test_a_signed_run_calls_what_the_model_counts_besides(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, aws_calls: AwsCalls
+) -> None:
+    workload = replace(fill(registry, 1, 2, findings=1), signed=True)
+    kms: Any = boto3.client("kms")
+    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    kms.close()
+    dtr.forget_requests()
+    aws_calls.clear()
+    audited.audit(SIGNING_KEY_ARN=key)
+    made, expected = count(aws_calls, audited, len(dtr.requests)), count_calls(workload, 1)
+    assert (made.objects, made.signatures) == (expected.objects, expected.signatures)
+    assert expected.of_aws - count_calls(replace(workload, signed=False), 1).of_aws == 4
 
 
 def test_a_run_leaves_as_many_bytes_as_the_model_counts(
@@ -202,12 +219,15 @@ def test_the_model_counts_the_alarms_and_endpoints_of_the_template() -> None:
     assert len(watched) == cost.ALARM_METRICS
     types = Counter(resource["Type"] for resource in resources.values())
     assert types["AWS::CloudWatch::Dashboard"] == types["AWS::KMS::Key"] == types["AWS::SecretsManager::Secret"] == 1
-    interfaces = [
-        name
-        for name, resource in resources.items()
+    interfaces = Counter(
+        resource["Condition"]
+        for resource in resources.values()
         if resource["Type"] == "AWS::EC2::VPCEndpoint" and resource["Properties"]["VpcEndpointType"] == "Interface"
-    ]
-    assert len(interfaces) == cost.INTERFACE_ENDPOINTS
+    )
+    assert interfaces == {
+        "EndpointsAreOurs": cost.INTERFACE_ENDPOINTS,
+        "SigningNeedsItsEndpoint": cost.SIGNING_ENDPOINTS,
+    }
 
 
 def test_the_model_takes_the_templates_defaults() -> None:

@@ -99,6 +99,14 @@ def own_key(region: str) -> dict[str, str]:
     return {"KmsKeyArn": new_key(region)}
 
 
+def signing_key(region: str) -> dict[str, str]:
+    """A key of the customer's that signs manifests."""
+    client = boto3.client("kms", region_name=region)
+    arn: str = client.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    client.close()
+    return {"ManifestSigningKeyArn": arn}
+
+
 VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
     "default": (COMMERCIAL, ()),
     "default-in-govcloud": (GOVCLOUD, ()),
@@ -106,7 +114,8 @@ VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
     "existing-topic": (GOVCLOUD, (own_topic,)),
     "existing-key": (COMMERCIAL, (own_key,)),
     "in-a-vpc": (GOVCLOUD, (in_vpc,)),
-    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, in_vpc)),
+    "signing": (COMMERCIAL, (signing_key,)),
+    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, in_vpc, signing_key)),
 }
 # Between them these two have every statement.
 BOTH_ENDS = ["default", "all-options"]
@@ -129,6 +138,7 @@ class Deployed:
         self.function = deployment.properties("AWS::Lambda::Function")
         self.target = deployment.properties("AWS::Scheduler::Schedule")["Target"]
         self.on_failure = deployment.properties("AWS::Lambda::EventInvokeConfig")["DestinationConfig"]["OnFailure"]
+        self.signs = bool(self.function["Environment"]["Variables"]["SIGNING_KEY_ARN"])
         self.keys = deployment.keys() | self._keys_of_others()
         self._role_names = {
             "audit": self.function["Role"].rpartition("/")[2],
@@ -287,6 +297,8 @@ class Rehearsal:
         run = audited.audit()
         if not run["complete"]:
             raise NotCompletedError(run["incomplete_because"])
+        if self._deployed.signs and "signature" not in run["evidence"]:
+            raise NotCompletedError(run["warnings"])
         self.news.append(
             {
                 (kind, f"{item['repository']}:{item['tag']}")

@@ -28,7 +28,7 @@ from local.dtr.server import DtrServer
 from local.exit_status import ExitStatus
 from local.function_log import FunctionLog
 from local.laptop import derive_registry_name, read_ca_file
-from local.output import OutputFolder, Subscribers
+from local.output import CONTENTS, OutputFolder, Subscribers
 from local.stack import EmbeddedAws
 from local.template import load
 
@@ -776,6 +776,28 @@ def test_what_the_demonstration_recommends_exists(demonstration: Demonstration) 
     ):
         assert name in demonstration.shown
         assert (demonstration.out / name).exists()
+
+
+def test_the_demonstration_points_to_what_stands_beside_the_rule(demonstration: Demonstration) -> None:
+    run = demonstration.runs[1]
+    (wrong,) = [fact for fact in run["facts"] if fact["status"] == "OPEN"]
+    assert wrong["rule_id"] == "V-235847"
+    assert f'"{wrong["subject"]}" (V-235847): {wrong["answer"]}' in flat(demonstration.shown)
+    assert f"Beside the rule {len(run['facts'])} settings" in flat(demonstration.shown)
+    report = (demonstration.out / run["evidence"]["report"]).read_text()
+    assert "Supporting facts" in report
+    assert wrong["answer"] in report
+
+
+def test_the_demonstrations_files_are_signed_by_the_key_that_it_points_to(demonstration: Demonstration) -> None:
+    key = demonstration.out / "signing-key.pem"
+    assert f"verify {demonstration.out} --public-key {key}" in flat(demonstration.shown)
+    done = local("verify", str(demonstration.out), "--public-key", str(key))
+    assert (done.returncode, done.stdout.count("signed by the key given")) == (0, 2)
+
+
+def test_the_demonstration_leaves_nothing_that_would_keep_it_from_being_repeated(demonstration: Demonstration) -> None:
+    assert {entry.name for entry in demonstration.out.iterdir()} <= CONTENTS | {"signing-key.pem"}
 
 
 def test_the_demonstration_takes_well_under_a_minute(demonstration: Demonstration) -> None:

@@ -90,6 +90,7 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "ASSET_FQDN": "",
         "ASSET_MARKING": "",
         "STIG_RELEASE": "V2R2",
+        "SIGNING_KEY_ARN": "",
         "NEIGHBOUR_RULES": "false",
         "UCP_URL": "",
         "X509_STRICT": "true",

@@ -1,6 +1,7 @@
 """What stands beside the rule is told as it was seen, over TLS; what could not be seen is told as that, and costs nothing."""
 
 import base64
+import html
 import json
 import time
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 from dtr_audit.credentials import Credentials, parse_secret
 from dtr_audit.dtr import DtrClient
-from dtr_audit.evidence.report import SupportingFact
 from dtr_audit.model import Status as RuleStatus
+from dtr_audit.model import SupportingFact
 from dtr_audit.surroundings import ANSWER_LENGTH, LOOK_SECONDS, Surroundings, look_around
 from dtr_audit.ucp import ANSWER_BYTES, LINE_DOTS, NAME_LENGTH, UcpClient
 
@@ -35,8 +36,10 @@ from local.dtr.faults import (
     Strike,
     deep_json,
 )
+from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.ucp import AUTHENTICATION, CONFIGURATION, LOGIN, LOGOUT, Configuration, UcpServer
+from tests.audited import Audited
 
 SCAN_STATUS = Calls("/api/v0/imagescan/status")
 OPEN, PASSED, NOT_REVIEWED = RuleStatus.OPEN, RuleStatus.NOT_A_FINDING, RuleStatus.NOT_REVIEWED
@@ -688,3 +691,114 @@ def test_a_fault_of_ours_is_told_and_logged_without_what_was_read(
     assert "KeyError" in told_in_the_log
     assert "in stumble" in told_in_the_log
     assert "must-never-leak" not in told_in_the_log.replace('raise KeyError("must-never-leak")', "")
+
+
+# In the run record
+
+
+@pytest.fixture
+def beside(audited: Audited, dtr: DtrServer, ucp: UcpServer) -> Audited:
+    """An audit that asks the UCP too."""
+    audited.put_secret(
+        username=dtr.admin.name,
+        password=dtr.admin.password,
+        ucp_username=ucp.admin.name,
+        ucp_password=ucp.admin.password,
+        ucp_ca_bundle=ucp.ca_bundle,
+    )
+    audited.environment["UCP_URL"] = ucp.url
+    return audited
+
+
+def recorded(audited: Audited, run: dict[str, Any]) -> dict[str, Any]:
+    """Give the facts by rule or subject; fails if record, table and function do not say the same."""
+    (key,) = [key for key in audited.keys("runs") if run["run_id"] in key]
+    (item,) = [one for one in audited.items("RunsTableName") if (one["pk"], one["sk"]) == (audited.name, run["run_id"])]
+    assert run["facts"] == json.loads(audited.read(key))["facts"] == item["facts"]
+    assert all(set(fact) == {"subject", "answer", "rule_id", "status"} for fact in run["facts"])
+    return {fact["rule_id"] or fact["subject"]: fact for fact in run["facts"]}
+
+
+def test_what_was_seen_stands_in_the_record_and_in_every_file_of_evidence(beside: Audited, ucp: UcpServer) -> None:
+    ucp.configuration = Configuration(require_content_trust=False, require_signature_from=("ops/release",))
+    run = beside.audit(NEIGHBOUR_RULES="true")
+    facts = recorded(beside, run)
+    assert list(facts) == [ON_PUSH, ANALYTICS, SCANNING, LDAP, TRUST, SIGNERS, EXEMPT]
+    assert {key: fact["status"] for key, fact in facts.items() if fact["rule_id"]} == {
+        ON_PUSH: "NOT_A_FINDING",
+        ANALYTICS: "NOT_A_FINDING",
+        SCANNING: "NOT_A_FINDING",
+        LDAP: "NOT_REVIEWED",
+        TRUST: "OPEN",
+    }
+    assert facts[TRUST]["answer"].startswith("no: require_content_trust is false")
+    assert facts[SIGNERS] == {
+        "subject": SIGNERS,
+        "answer": "ops/release (require_signature_from)",
+        "rule_id": None,
+        "status": None,
+    }
+    report = html.unescape(beside.read(run["evidence"]["report"]).decode())
+    checklist = beside.read(run["evidence"]["cklb"])
+    (rule, *others) = json.loads(checklist)["stigs"][0]["rules"]
+    for fact in facts.values():
+        assert fact["answer"] in rule["comments"]
+        assert fact["subject"] in report
+    assert {one["group_id"]: one["status"] for one in others} == {
+        ON_PUSH: "not_a_finding",
+        ANALYTICS: "not_a_finding",
+        SCANNING: "not_a_finding",
+        TRUST: "open",
+    }
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(
+    "configuration",
+    [Configuration(), Configuration(backend="managed", require_content_trust=False), None],
+    ids=["as it should be", "as it should not be", "not to be read"],
+)
+def test_nothing_that_is_seen_changes_the_answer_to_the_rule(
+    beside: Audited, registry: InMemoryRegistry, ucp: UcpServer, configuration: Configuration | None, signed: bool
+) -> None:
+    registry.push("team", "app", "1.0")
+    registry.push("team", "web", "1.0")
+    registry.sign("team", "web", "1.0")
+    if signed:
+        registry.sign("team", "app", "1.0")
+    if configuration:
+        ucp.configuration = configuration
+    else:
+        ucp.faults = Faults(strikes=(Status(500, LOGIN),))
+    run = beside.audit(NEIGHBOUR_RULES="true")
+    assert run["status"] == ("NOT_A_FINDING" if signed else "OPEN")
+    assert (run["complete"], run["incomplete_because"]) == (True, [])
+    assert bool(run["warnings"]) is (configuration is None)
+    assert (recorded(beside, run)[TRUST]["status"] == "NOT_REVIEWED") is (configuration is None)
+
+
+def test_what_the_record_holds_of_it_is_bounded_whatever_is_said(beside: Audited, ucp: UcpServer) -> None:
+    names = tuple(name * 50 for name in HOSTILE_NAMES)
+    ucp.configuration = Configuration(backend=names[0], require_signature_from=names, allow_repos=names)
+    run = beside.audit()
+    facts = recorded(beside, run)
+    assert len(facts) == len(run["facts"]) == 7
+    assert all(len(fact["answer"]) <= ANSWER_LENGTH for fact in facts.values())
+    assert all(fact["answer"].isprintable() for fact in facts.values())
+    assert len(json.dumps(run["facts"])) < 8 * 1024  # of the 400 KB that an item of the table may have
+
+
+def test_a_partial_run_looks_at_its_namespaces_alone(
+    beside: Audited, registry: InMemoryRegistry, ucp: UcpServer
+) -> None:
+    registry.push("team", "app", "1.0")
+    run = beside.audit({"scheduled_time": "2026-11-01T03:00:00Z", "namespaces": ["team"]})
+    assert recorded(beside, run) == {}
+    assert ucp.requests == ()
+
+
+def test_without_a_registry_there_is_nothing_to_record(beside: Audited, dtr: DtrServer) -> None:
+    beside.put_secret(username=dtr.admin.name, password="another")
+    run = beside.audit()
+    assert run["complete"] is False
+    assert recorded(beside, run) == {}

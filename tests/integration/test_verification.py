@@ -101,5 +101,5 @@ def test_the_exit_status_tells_as_written_from_not(results: Path, capsys: pytest
     only(results, "*.cklb").unlink()
     assert main(["verify", str(results)]) == 1
     printed = capsys.readouterr().out
-    assert "5 files, all as written" in printed
-    assert "5 files, 1 not as written\n  evidence/" in printed
+    assert "5 files, all as written; not signed" in printed
+    assert "5 files, 1 not as written; not signed\n  evidence/" in printed

@@ -49,6 +49,7 @@ STACKS = {
         "EvidenceDays": "1096",
         "RowsDays": "400",
         "AccessLogBucket": "access-logs",
+        "ManifestSigningKeyArn": f"arn:aws-us-gov:kms:{REGION}:{ACCOUNT}:key/signing",
     },
 }
 

@@ -96,6 +96,20 @@ def test_the_policy_for_an_existing_key_is_that_of_the_stacks_own() -> None:
     assert json.loads(block[1]) == json.loads(own)
 
 
+def test_the_policy_for_a_signing_key_lets_the_role_do_what_the_role_may_and_nobody_else_sign() -> None:
+    block = re.search(r"^<!-- signing key policy -->\n```json\n(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
+    assert block
+    owners, audit = json.loads(block[1])["Statement"]
+    (granted,) = [
+        entry["Fn::If"][1]
+        for entry in RESOURCES["AuditRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+        if "Fn::If" in entry and entry["Fn::If"][0] == "ManifestIsSigned"
+    ]
+    assert audit["Action"] == granted["Action"]
+    assert "kms:Sign" not in owners["Action"]
+    assert not [action for action in owners["Action"] if "*" in action]
+
+
 def test_what_is_kept_when_the_stack_goes_is_named_for_whoever_tears_it_down() -> None:
     kept = {name for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"}
     assert kept == set(re.findall(r"`(\w+)`", section(OPERATIONS, "## Tear down").split("are kept")[0])) & set(

@@ -36,6 +36,7 @@ GROUPS = {
         "AssetFqdn",
         "AssetMarking",
         "StigRelease",
+        "ManifestSigningKeyArn",
     ],
     "The way to the registry": [
         "VpcSubnetIds",
@@ -133,6 +134,7 @@ SECURE = {
     "EvidenceDays": "0",
     "KmsKeyArn": "",
     "LogLevel": "INFO",
+    "ManifestSigningKeyArn": "",
     "OperationsTopicArn": "",
     "RowsDays": "0",
     "ScheduleState": "ENABLED",
@@ -247,6 +249,8 @@ ACCEPTED = [
     ("AssetFqdn", "dtr.example.mil"),
     ("AssetMarking", "CUI//SP-CTI (draft), v1.0"),
     ("StigRelease", "V2R1"),
+    ("ManifestSigningKeyArn", KEY),
+    ("ManifestSigningKeyArn", "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
 ]
 
 
@@ -332,6 +336,8 @@ REFUSED = [
     ("AssetMarking", "<b>CUI</b>"),
     ("AssetMarking", "C" * 65),
     ("StigRelease", "V3R1"),
+    ("ManifestSigningKeyArn", "arn:aws:kms:us-east-1:123456789012:alias/audit"),
+    ("ManifestSigningKeyArn", "arn:aws:kms:us-east-1:123456789012:key/*"),
 ]
 
 

@@ -60,6 +60,7 @@ GRANTED = {
         ),
         "UseAlertTopicKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {'{"Ref": "AlertTopicKeyArn"}'}),
         "UseKey": USE_KEY,
+        "SignManifest": ({"kms:GetPublicKey", "kms:Sign"}, {'{"Ref": "ManifestSigningKeyArn"}'}),
         "WriteLogs": (
             {"logs:CreateLogStream", "logs:PutLogEvents"},
             {'{"Fn::GetAtt": ["AuditLogGroup", "Arn"]}'},
@@ -86,6 +87,7 @@ GRANTED = {
 ONLY_IF = {
     "DecryptCredentials": "SecretHasKey",
     "UseAlertTopicKey": "TopicHasKey",
+    "SignManifest": "ManifestIsSigned",
     "ManageNetworkInterfaces": "InVpc",
     "SeeNetworkInterfaces": "InVpc",
     "NoNetworkInterfacesForTheCode": "InVpc",
@@ -124,6 +126,7 @@ LET_IN: dict[tuple[str, str], tuple[Any, set[str], Any]] = {
     ("DynamoDbEndpoint", "ThisAccountOnly"): ("*", {"dynamodb:*"}, THIS_ACCOUNT_ONLY),
     ("SecretsManagerEndpoint", "ThisAccountOnly"): ("*", {"secretsmanager:*"}, THIS_ACCOUNT_ONLY),
     ("SnsEndpoint", "ThisAccountOnly"): ("*", {"sns:*"}, THIS_ACCOUNT_ONLY),
+    ("KmsEndpoint", "ThisAccountOnly"): ("*", {"kms:*"}, THIS_ACCOUNT_ONLY),
 }
 
 
@@ -275,10 +278,10 @@ def test_a_key_is_used_only_through_the_services_that_encrypt_with_it(role: str,
     assert using["Condition"] == {"StringEquals": condition}
 
 
-def test_no_right_to_a_key_is_without_a_condition() -> None:
+def test_no_right_to_a_key_is_without_a_condition_but_that_to_sign() -> None:
     of_keys = [s for role in GRANTED for s, _ in statements(role) if str(s["Action"]).count("kms:")]
-    assert len(of_keys) == 4
-    assert all(statement["Condition"] for statement in of_keys)
+    assert len(of_keys) == 5
+    assert [s["Sid"] for s in of_keys if "Condition" not in s] == ["SignManifest"]
 
 
 def test_only_lambda_takes_the_audit_role_and_only_schedules_of_the_account_the_other() -> None:

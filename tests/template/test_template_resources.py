@@ -39,6 +39,7 @@ ENVIRONMENT = {
     "ASSET_FQDN",
     "ASSET_MARKING",
     "STIG_RELEASE",
+    "SIGNING_KEY_ARN",
     "NEIGHBOUR_RULES",
     "UCP_URL",
     "X509_STRICT",
@@ -62,6 +63,7 @@ SWITCHES = [
     {"AlertEmail": "isso@example.mil"},
     {"AccessLogBucket": "logs"},
     {"EvidenceLock": "compliance"},
+    {"ManifestSigningKeyArn": KEY},
     ENDPOINTS,
 ]
 
@@ -478,10 +480,14 @@ def test_endpoints_are_made_only_if_they_are_asked_for() -> None:
         "SnsEndpoint",
         "EndpointSecurityGroup",
     }
+    # The function itself asks KMS only to sign.
+    signing = {"ManifestSigningKeyArn": KEY}
+    assert made({**ENDPOINTS, **signing}) - made(ENDPOINTS) == {"KmsEndpoint"}
+    assert made({**NETWORK, **signing}) == made(signing) == set()
 
 
 def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
-    deployed = resolve(ENDPOINTS)["Resources"]
+    deployed = resolve({**ENDPOINTS, "ManifestSigningKeyArn": KEY})["Resources"]
     network = deployed["AuditFunction"]["Properties"]["VpcConfig"]
     (door,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupIngress"]
     assert door["SourceSecurityGroupId"] in network["SecurityGroupIds"]
@@ -489,7 +495,7 @@ def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
     assert "CidrIp" not in door
     (way_out,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupEgress"]
     assert way_out["CidrIp"] == "127.0.0.1/32"
-    for name in ("SecretsManagerEndpoint", "SnsEndpoint"):
+    for name in ("SecretsManagerEndpoint", "SnsEndpoint", "KmsEndpoint"):
         assert deployed[name]["Properties"]["SecurityGroupIds"] == [{"Ref": "EndpointSecurityGroup"}]
         assert deployed[name]["Properties"]["SubnetIds"] == network["SubnetIds"]
         assert deployed[name]["Properties"]["PrivateDnsEnabled"] is True

@@ -66,6 +66,7 @@ CHANGED = {
     "KmsKeyArn": _KEY,
     "LogLevel": "DEBUG",
     "LogRetentionDays": "30",
+    "ManifestSigningKeyArn": _KEY,
     "MemoryMegabytes": "1024",
     "NeighbourRules": "true",
     "OperationsTopicArn": f"{_TOPIC}:operations",
@@ -96,7 +97,14 @@ REMOVED = {
 REPLACED = {
     "AlertEmail": {"AlertEmailSubscription"},
     "AlertTopicArn": {"AlertEmailSubscription"},
-    "VpcId": {"S3Endpoint", "DynamoDbEndpoint", "SecretsManagerEndpoint", "SnsEndpoint", "EndpointSecurityGroup"},
+    "VpcId": {
+        "S3Endpoint",
+        "DynamoDbEndpoint",
+        "SecretsManagerEndpoint",
+        "SnsEndpoint",
+        "KmsEndpoint",
+        "EndpointSecurityGroup",
+    },
 }
 OTHER = {"AlertEmail": "soc@example.mil", "AlertTopicArn": f"{_TOPIC}:others", "VpcId": "vpc-0123abce"}
 STEPS = [{name: value} for name, value in CHANGED.items()]

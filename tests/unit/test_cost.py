@@ -100,6 +100,15 @@ def test_an_interface_endpoint_is_paid_for_in_each_zone_and_each_hour(prices: Pr
     assert more == 2 * 3 * 730 * prices.prices["endpoint_hours"].price
 
 
+def test_signing_costs_a_key_its_signatures_and_in_subnets_an_endpoint(prices: PriceList) -> None:
+    plain, signed = use_of_month(SMALL), use_of_month(replace(SMALL, signed=True))
+    assert signed["kms_keys"] - plain["kms_keys"] == 1
+    assert signed["kms_signatures"] == 2 * SMALL.runs
+    assert plain["kms_signatures"] == signed["endpoint_hours"] == 0
+    zoned = use_of_month(replace(SMALL, signed=True, zones=2))["endpoint_hours"]
+    assert zoned - use_of_month(replace(SMALL, zones=2))["endpoint_hours"] == 2 * 730
+
+
 def test_a_key_becomes_dearer_by_its_first_two_rotations_and_no_more() -> None:
     keys = [use_of_month(replace(SMALL, months=months))["kms_keys"] for months in (12, 13, 24, 25, 37)]
     assert keys == [1, 2, 2, 3, 3]

@@ -25,6 +25,7 @@ GOOD = {
     "ASSET_FQDN": "",
     "ASSET_MARKING": "",
     "STIG_RELEASE": "V2R2",
+    "SIGNING_KEY_ARN": "",
     "UCP_URL": "",
     "NEIGHBOUR_RULES": "false",
 }

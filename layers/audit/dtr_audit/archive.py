@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from .evidence.report import StoredFile
+    from .evidence.signature import Signature
 
 PART_ROWS = 50_000
 PART_BYTES = 8 * 1024 * 1024  # compressed; a part is closed once it has grown past this
@@ -88,8 +89,7 @@ class Archive:
     def put_record(self, run: Run) -> None:
         """Write the run record: one JSON object on one line."""
         self._confirm()
-        line = json.dumps(run.as_dict(), separators=(",", ":")) + "\n"
-        self._put(self.record_key, line.encode(), "application/json")
+        self._put(self.record_key, _write_record(run), "application/json")
 
     def put_evidence(self, name: str, content: bytes, content_type: str) -> None:
         """Write one file of the evidence."""
@@ -102,6 +102,21 @@ class Archive:
 
         document = manifest.write(self._registry, self._run_id, self.files)
         self.put_evidence(manifest.NAME, document, "application/json")
+
+    def draft_manifest(self, run: Run) -> bytes:
+        """Give the manifest as it will be once this record, the last file before it, is written."""
+        from .evidence import manifest  # noqa: PLC0415 - as above
+
+        record = manifest.describe(self.record_key, _write_record(run))
+        return manifest.write(self._registry, self._run_id, [*self.files, record])
+
+    def put_signature(self, signature: "Signature | None") -> None:
+        """Write the manifest's signature; an empty one in place of None, over what an earlier attempt may have left."""
+        from .evidence.signature import ABOUT_NAME, NAME  # noqa: PLC0415 - as above
+
+        if signature is not None:
+            self.put_evidence(ABOUT_NAME, signature.describe(), "application/json")
+        self.put_evidence(NAME, signature.value if signature else b"", "application/octet-stream")
 
     def url(self, key: str) -> str:
         """Say where a file lies."""
@@ -146,3 +161,7 @@ class Archive:
             "run_id": self._run_id,
             "audited_at": iso(audited_at),
         }
+
+
+def _write_record(run: Run) -> bytes:
+    return json.dumps(run.as_dict(), separators=(",", ":")).encode() + b"\n"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from aws_lambda_powertools import Logger
 
@@ -21,7 +21,7 @@ from .archive import Archive
 from .clients import AwsClients
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, Listing, choose_domains
-from .errors import AuditError, OutOfTimeError, RepositoryGoneError
+from .errors import AuditError, EvidenceError, OutOfTimeError, RepositoryGoneError
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
 from .model import (
     Finding,
@@ -34,6 +34,7 @@ from .model import (
     Run,
     Scope,
     State,
+    SupportingFact,
     Tag,
     TagCounts,
     TrustFlags,
@@ -44,13 +45,11 @@ from .runs import RunsTable
 from .settings import Settings
 from .text import clean
 
-if TYPE_CHECKING:
-    from .evidence.report import SupportingFact
-
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
 DRAIN_SECONDS = 20.0  # of those at most, to write down what had been read in time
 LAST_SECONDS = 5.0  # of those, to put down that all is said
+SIGNING_SECONDS = 10.0  # of those, or half of what is left of them, to have the manifest signed
 LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended from outside
 PROGRESS_SECONDS = 10.0
 UNREADABLE_KEPT = 100
@@ -90,7 +89,7 @@ class Tally:
     open_by_namespace: Counter[str] = field(default_factory=Counter)
     oldest: str = ""
     holding_news: int = 0
-    facts: "tuple[SupportingFact, ...]" = ()
+    facts: tuple[SupportingFact, ...] = ()
 
     def count_open(self, repository: Repository, first_seen: str) -> None:
         """Count a finding that is open after the run."""
@@ -532,6 +531,7 @@ class _OneRun:
             unreadable=tuple(tally.unreadable),
             oldest_open=tally.oldest,
             previous=previous,
+            facts=tally.facts,
         )
         if is_full:
             run = self._write_evidence(run, proven=proven)
@@ -540,8 +540,7 @@ class _OneRun:
             record=self._archive.record_url,
             report=self._archive.url(run.evidence["report"]) if "report" in run.evidence else "",
         )
-        self._archive.put_record(run)
-        self._archive.put_manifest()
+        run = self._seal(run)
         self._runs.record(run, rows=places.rows, record=places.record)
         if self._request.alerts:
             self._runs.confirm_lease(self._attempt)
@@ -670,12 +669,45 @@ class _OneRun:
             rows=tuple(archive.files),
             bucket=settings.bucket,
             record_key=archive.record_key,
-            facts=self._tally.facts,
         )
         for name, written, content in write_all(report, settings.evidence_formats, neighbours=settings.neighbour_rules):
             archive.put_evidence(written.file_name, content, written.content_type)
             logger.debug("evidence written", extra={"format": name, "bytes": len(content)})
         return run
+
+    def _seal(self, run: Run) -> Run:
+        """Write the record and the manifest, signed if there is a key; gives the run as it was recorded.
+
+        What the record says of the signature must be known before it is written: its sum stands in what is signed.
+        """
+        archive, key = self._archive, self._settings.signing_key
+        if not key:
+            archive.put_record(run)
+            archive.put_manifest()
+            return run
+        from .evidence.signature import NAME, Signature, sign  # noqa: PLC0415
+
+        place = {"signature": f"{archive.evidence_prefix}{NAME}"} if run.evidence else {}
+        signed = replace(run, evidence={**run.evidence, **place})
+        document = archive.draft_manifest(signed)
+        seconds = min(SIGNING_SECONDS, (self._ends_at - time.monotonic()) / 2)
+        signature: Signature | None = None
+        try:
+            signature = answer_in_time(
+                lambda: sign(document, self._clients.kms, key), stop_at=time.monotonic() + seconds
+            )
+        except OutOfTimeError:
+            problem = "AWS KMS did not answer in time. In subnets without a way to it, it needs an endpoint of its own"
+        except EvidenceError as error:
+            problem = str(error)
+        if signature is None:
+            # Told, and no more: the evidence is as good as that of an audit without a key.
+            logger.warning("the manifest is not signed", because=problem)
+            signed = replace(run, warnings=(*run.warnings, f"the manifest of this run is not signed: {problem}"))
+        archive.put_record(signed)
+        archive.put_manifest()
+        archive.put_signature(signature)
+        return signed
 
     def _announce(self, run: Run, places: Places) -> None:
         settings = self._settings

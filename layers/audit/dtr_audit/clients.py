@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
 
+    from .evidence.signature import SigningClient
+
 
 class AwsClients:
     """Clients of one session; each is safe to share between threads once made."""
@@ -31,6 +33,12 @@ class AwsClients:
     def dynamodb(self) -> "DynamoDBClient":
         """A client that takes and gives plain Python values, as a table resource does."""
         return self._session.resource("dynamodb", config=self._config).meta.client
+
+    @cached_property
+    def kms(self) -> "SigningClient":
+        """Where the key lies that signs manifests; other keys are used by the services themselves."""
+        client: SigningClient = self._session.client("kms", config=self._config)
+        return client
 
     @cached_property
     def s3(self) -> "S3Client":

@@ -264,6 +264,25 @@ class PreviousRun:
 
 
 @dataclass(frozen=True, slots=True)
+class SupportingFact:
+    """What was seen of a neighbouring rule or setting: context for the assessor, never a reason to pass V-235846."""
+
+    subject: str  # e.g. "UCP: content trust is enforced"
+    answer: str  # e.g. "no: require_content_trust is false"
+    rule_id: str = ""  # of the neighbouring rule that this answers, e.g. V-235796
+    status: Status = Status.NOT_REVIEWED  # of that rule
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {
+            "subject": self.subject,
+            "answer": self.answer,
+            "rule_id": self.rule_id or None,
+            "status": str(self.status) if self.rule_id else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One audit of one registry: the run record."""
 
@@ -284,6 +303,7 @@ class Run:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     oldest_open: str = ""  # ISO 8601: since when the oldest open finding is; '' where none is open
     previous: PreviousRun | None = None
+    facts: tuple[SupportingFact, ...] = ()  # beside the rule; they decide nothing
 
     @property
     def complete(self) -> bool:
@@ -344,6 +364,7 @@ class Run:
             "findings": self.findings.as_dict(),
             "oldest_open": self.oldest_open or None,
             "previous": self.previous.as_dict() if self.previous else None,
+            "facts": [fact.as_dict() for fact in self.facts],
             "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
             "evidence": dict(self.evidence),
         }

@@ -53,6 +53,7 @@ class Settings:
     asset_fqdn: str
     asset_marking: str  # '' for none
     stig_release: str
+    signing_key: str  # ARN of the KMS key that signs manifests; '': they are not signed
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -95,6 +96,7 @@ class Settings:
             asset_fqdn=_text(environment, "ASSET_FQDN", may_be_empty=True) or host,
             asset_marking=_text(environment, "ASSET_MARKING", may_be_empty=True),
             stig_release=release,
+            signing_key=_text(environment, "SIGNING_KEY_ARN", may_be_empty=True),
         )
 
 

@@ -15,8 +15,7 @@ from aws_lambda_powertools import Logger
 
 from .dtr import CredentialSource
 from .errors import AuditError, OutOfTimeError
-from .evidence.report import SupportingFact
-from .model import RULE_ID, Status
+from .model import RULE_ID, Status, SupportingFact
 from .text import clean
 from .ucp import AUTHENTICATION, CONFIGURATION, Configuration, Trust, UcpClient
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import EvidenceError
-from ..model import RULE_ID, Finding, Run, Scope, Status, iso
+from ..model import RULE_ID, Finding, Run, Scope, Status, SupportingFact, iso
 from ..text import clean
-from .report import Asset, Excepted, Report, ReportedFinding, SupportingFact
+from .report import Asset, Excepted, Report, ReportedFinding
 from .stig import Rule, load_release
 
 TEXT_LENGTH = 32_767  # characters as JavaScript and Java count them: UTF-16 code units
@@ -84,7 +84,7 @@ def answer_rules(report: Report, *, neighbours: bool = False) -> tuple[Answer, .
     answers = [Answer(release.rule, run.status, headline, _details(report, headline), _comments(report))]
     if neighbours:
         for group_id, rule in release.rules.items():
-            facts = [fact for fact in report.facts if fact.rule_id == group_id]
+            facts = [fact for fact in report.run.facts if fact.rule_id == group_id]
             if group_id != RULE_ID and facts:
                 answers.append(_answer_neighbour(report, rule, facts))
     return tuple(answers)
@@ -203,9 +203,9 @@ def _comments(report: Report) -> str:
         f"The status is that of run {run.run_id}, finished {iso(run.finished_at)}, by {_outside(report.auditor, _LINE_LENGTH)}.",
     ]
     after: list[str] = []
-    if report.facts:
+    if report.run.facts:
         after += ["", "Seen beside it; none of it is a reason to pass this rule:"]
-        after += _bullets([f"{fact.subject}: {fact.answer}" for fact in report.facts], _FACTS_NAMED)
+        after += _bullets([f"{fact.subject}: {fact.answer}" for fact in report.run.facts], _FACTS_NAMED)
     excepted = [(one, one.excepted) for one in report.findings if one.excepted]
     items = [f"- {describe_exception(one, by)}" for one, by in excepted[:_EXCEPTIONS_NAMED]]
     total = max(run.findings.excepted, len(excepted))
@@ -232,7 +232,7 @@ def describe_exception(reported: ReportedFinding, excepted: Excepted) -> str:
 def _answer_neighbour(report: Report, rule: Rule, facts: Sequence[SupportingFact]) -> Answer:
     run = report.run
     status = next(status for status in _WORST_FIRST if any(fact.status is status for fact in facts))
-    headline = f"{status.replace('_', ' ')}: as the registry's own settings say."
+    headline = f"{status.replace('_', ' ')}: as the product's own settings say."
     seen = [headline, "", *_bullets([f"{fact.subject}: {fact.answer}" for fact in facts], _FACTS_NAMED)]
     comment = f"Seen in run {run.run_id}, finished {iso(run.finished_at)}, by {_outside(report.auditor, _LINE_LENGTH)}."
     comments = f"{COMMENT_MARK}\n{comment}".replace(" :: ", " : ")

@@ -87,16 +87,6 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
-class SupportingFact:
-    """What was seen of a neighbouring rule or setting: context for the assessor, never a reason to pass V-235846."""
-
-    subject: str  # e.g. "UCP: content trust is enforced"
-    answer: str  # e.g. "no: require_content_trust is false"
-    rule_id: str = ""  # of the neighbouring rule that this answers, e.g. V-235796
-    status: Status = Status.NOT_REVIEWED  # of that rule
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """One run, as evidence tells it."""
 
@@ -111,7 +101,6 @@ class Report:
     rows: Sequence[StoredFile] = ()  # the files with a row for every tag
     bucket: str = ""
     record_key: str = ""  # of the run record in the bucket
-    facts: Sequence[SupportingFact] = ()
 
     @property
     def findings_left_out(self) -> int:

@@ -65,7 +65,7 @@ def _document(report: Report) -> Iterator[Markup]:
     yield from write_fix(report, listing.commands)
     yield from write_controls(rule)
     yield from write_method(report, rule)
-    yield from write_facts(report.facts)
+    yield from write_facts(report.run.facts)
     yield from write_files(report)
     yield Markup("</main>")
     yield _marking(report)
@@ -110,7 +110,7 @@ def _head(report: Report, rule: Rule) -> Markup:
         *([("fix", "How to fix")] if report.findings else ()),
         ("controls", "Controls"),
         ("method", "Method"),
-        *([("facts", "Supporting facts")] if report.facts else ()),
+        *([("facts", "Supporting facts")] if report.run.facts else ()),
         ("files", "Data"),
     ]
     links = [element("a", words, href=f"#{anchor}") for anchor, words in sections]

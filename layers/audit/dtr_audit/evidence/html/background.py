@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from ...model import RULE_ID, Scope
+from ...model import RULE_ID, Scope, SupportingFact
 from ...text import clean
 from .. import manifest
-from ..report import Report, StoredFile, SupportingFact
+from ..report import Report, StoredFile
 from ..stig import Rule
 from .markup import Markup, element, join
 from .tables import write_section, write_table
