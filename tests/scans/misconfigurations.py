@@ -49,6 +49,7 @@ STACKS = {
         "EvidenceDays": "1096",
         "RowsDays": "400",
         "AccessLogBucket": "access-logs",
+        "BaselineKey": "baseline/dtr.ckl",
     },
 }
 

@@ -39,6 +39,7 @@ ENVIRONMENT = {
     "ASSET_MARKING",
     "STIG_RELEASE",
     "NEIGHBOUR_RULES",
+    "BASELINE_KEY",
     "UCP_URL",
     "X509_STRICT",
     "POWERTOOLS_SERVICE_NAME",
@@ -60,6 +61,7 @@ SWITCHES = [
     {"CredentialsSecretArn": SECRET},
     {"AlertEmail": "isso@example.mil"},
     {"AccessLogBucket": "logs"},
+    {"BaselineKey": "baseline/dtr.ckl"},
     {"EvidenceLock": "compliance"},
     ENDPOINTS,
 ]

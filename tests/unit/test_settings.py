@@ -27,6 +27,7 @@ GOOD = {
     "STIG_RELEASE": "V2R2",
     "UCP_URL": "",
     "NEIGHBOUR_RULES": "false",
+    "BASELINE_KEY": "",
 }
 
 
@@ -72,6 +73,9 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("REMINDER_DAYS", "-1"),
         ("RESOLVED_DAYS", "0"),
         ("X509_STRICT", "no"),
+        ("BASELINE_KEY", "evidence/dtr.ckl"),
+        ("BASELINE_KEY", "baseline/*.ckl"),
+        ("BASELINE_KEY", "baseline/dtr.xml"),
     ],
 )
 def test_a_malformed_variable_is_named_and_no_password_quoted(name: str, value: str) -> None:
