@@ -1,6 +1,8 @@
 """The folder in which an audit on this machine leaves its results, and from which the next one knows what is new.
 
     findings/ runs/   what the bucket holds, run upon run: see the rows with `gunzip -c findings/…/*.jsonl.gz`
+    evidence/         likewise: the report, the checklists, the manifest
+    baseline/         the checklist that was given to the last run that got one
     run.json          the record of the last run
     alerts.jsonl      the messages of the last run as subscribers got them, one JSON object a line
     audit.log         what the function logged in the last run
@@ -27,7 +29,7 @@ from typing import Any, TextIO
 from .stack import Message, Stack
 
 Run = Mapping[str, Any]  # a run record, see `dtr_audit.model.Run.as_dict`
-CONTENTS = frozenset({"findings", "runs", "run.json", "alerts.jsonl", "audit.log", "state", ".unfinished"})
+CONTENTS = frozenset({"findings", "runs", "evidence", "run.json", "alerts.jsonl", "audit.log", "state", ".unfinished"})
 _STATE = "state"
 _UNFINISHED = ".unfinished"
 
