@@ -179,7 +179,7 @@ class Calls:
     marks: int  # UpdateItem: findings that have been told
     record_writes: int  # PutItem, UpdateItem and DeleteItem of the runs table
     objects: int  # PutObject
-    objects_read: int  # GetObject
+    object_reads: int  # GetObject
     lists: int = 1  # ListObjectsV2
     secret_reads: int = 1
 
@@ -194,7 +194,7 @@ class Calls:
             + self.marks
             + self.record_writes
             + self.objects
-            + self.objects_read
+            + self.object_reads
             + self.lists
             + self.secret_reads
         )
@@ -216,7 +216,7 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         marks=moves,
         record_writes=5,
         objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline),
-        objects_read=int(bool(workload.baseline)),
+        object_reads=int(bool(workload.baseline)),
     )
 
 
@@ -265,7 +265,7 @@ def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
         + Decimal(ITEM_BYTES * workload.findings) / (4 * KB)
         + (calls.index_queries + index_blocks) / 2,
         "s3_writes": calls.objects + calls.lists,
-        "s3_reads": calls.objects_read,
+        "s3_reads": calls.object_reads,
         "sns_publishes": PUBLISHES_OF_A_MESSAGE if moves else 0,
         "sns_mails": workload.mails if moves else 0,
         "kms_requests": KMS_REQUESTS,

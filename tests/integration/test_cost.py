@@ -89,7 +89,7 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         marks=counted.pop("dynamodb:UpdateItem", 0),
         record_writes=counted.pop("record_writes"),
         objects=counted.pop("s3:PutObject"),
-        objects_read=counted.pop("s3:GetObject", 0),
+        object_reads=counted.pop("s3:GetObject", 0),
         lists=counted.pop("s3:ListObjectsV2"),
         secret_reads=counted.pop("secretsmanager:GetSecretValue"),
     )
