@@ -94,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="look at this namespace alone: a partial run, which passes nothing; repeatable",
     )
+    audit.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="CKL",
+        help="a checklist of yours, .ckl or .cklb: a copy of it is left with V-235846 answered, and all else as it is",
+    )
     audit.add_argument("--concurrency", metavar="N", help="repositories read at the same time (16)")
     audit.add_argument("--page-size", metavar="N", help="entries asked for in one request (100)")
     audit.add_argument(
@@ -124,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--concurrency", type=int, default=16, metavar="N", help="the template's Concurrency (16)")
     cost.add_argument("--page-size", type=int, default=100, metavar="N", help="the template's PageSize (100)")
     cost.add_argument("--memory", type=int, default=512, metavar="MB", help="the template's MemoryMegabytes (512)")
+    cost.add_argument(
+        "--baseline", type=int, default=0, metavar="KB", help="size of a checklist of yours to answer in (0)"
+    )
     cost.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
     cost.set_defaults(command=_cost, parser=cost)
 
@@ -238,7 +247,7 @@ def _audit(options: argparse.Namespace) -> int:
     from dtr_audit.settings import parse_domains, parse_dtr_url  # noqa: PLC0415
 
     from .console import Display, prepare_streams, tell_error  # noqa: PLC0415
-    from .laptop import Assignment, audit, derive_registry_name, read_ca_file  # noqa: PLC0415
+    from .laptop import Assignment, audit, derive_registry_name, read_baseline, read_ca_file  # noqa: PLC0415
     from .output import OutputError  # noqa: PLC0415
     from .stack import StateFileError  # noqa: PLC0415
     from .template import ParameterError  # noqa: PLC0415
@@ -257,6 +266,7 @@ def _audit(options: argparse.Namespace) -> int:
             domains=parse_domains(",".join(options.domain), "--domain"),
             namespaces=tuple(options.namespace),
             x509_strict=not options.no_x509_strict,
+            baseline=read_baseline(options.baseline) if options.baseline else None,
             limits={name: value for name, value in limits.items() if value is not None},
         )
         assignment.check()
@@ -293,6 +303,7 @@ def _cost(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
             page_size=options.page_size,
             memory=options.memory,
+            baseline=1024 * options.baseline,
         )
     except ValueError as error:
         options.parser.error(str(error))

@@ -48,6 +48,7 @@ SIGNATURE_REQUESTS = 2  # likewise: the public key, and the signature
 EVIDENCE_FILES = 4  # the report, two checklists, the manifest
 EVIDENCE_BYTES = 51_000  # of a run with no finding
 EVIDENCE_BYTES_OF_A_FINDING = 500  # of each that is told; the checklists name the first 200 only
+ANSWER_BYTES = 32_000  # of the answer in a checklist of yours, as long as importers take it
 KMS_REQUESTS = 20  # services keep a data key for minutes; this is generous
 PUBLISHES_OF_A_MESSAGE = 4  # SNS counts every 64 KB, and a message may have 240
 
@@ -83,6 +84,7 @@ class Workload:
     concurrency: int = 16
     page_size: int = 100
     memory: int = 512  # megabytes
+    baseline: int = 0  # bytes of a checklist of yours that is answered (BaselineKey); 0: none
 
     def __post_init__(self) -> None:
         """Raise ValueError for a registry that cannot be."""
@@ -181,6 +183,7 @@ class Calls:
     marks: int  # UpdateItem: findings that have been told
     record_writes: int  # PutItem, UpdateItem and DeleteItem of the runs table
     objects: int  # PutObject
+    object_reads: int  # GetObject
     lists: int = 1  # ListObjectsV2
     secret_reads: int = 1
     signatures: int = 0  # GetPublicKey and Sign
@@ -196,6 +199,7 @@ class Calls:
             + self.marks
             + self.record_writes
             + self.objects
+            + self.object_reads
             + self.lists
             + self.secret_reads
             + self.signatures
@@ -210,13 +214,15 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         registry_requests=LOGIN_REQUESTS
         + _ceil(workload.repositories, workload.page_size)
         + workload.repositories * max(1, _ceil(tags_each, workload.page_size)),
-        record_reads=RECORD_READS + _parts(workload),
+        # Of a baseline: whether it was told that it is broken, and whose the lease is before its copy is written.
+        record_reads=RECORD_READS + _parts(workload) + 2 * bool(workload.baseline),
         repository_queries=workload.repositories,
         index_queries=_index_pages(workload.findings) + _index_pages(moves),
         batches=moved_in * _ceil(_ceil(moves, moved_in), BATCH_ITEMS) if moves else 0,
         marks=moves,
         record_writes=5,
-        objects=_parts(workload) + 1 + EVIDENCE_FILES + SIGNATURE_FILES * workload.signed,
+        objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline) + SIGNATURE_FILES * workload.signed,
+        object_reads=int(bool(workload.baseline)),
         signatures=SIGNATURE_REQUESTS * workload.signed,
     )
 
@@ -266,6 +272,7 @@ def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
         + Decimal(ITEM_BYTES * workload.findings) / (4 * KB)
         + (calls.index_queries + index_blocks) / 2,
         "s3_writes": calls.objects + calls.lists,
+        "s3_reads": calls.object_reads,
         "sns_publishes": PUBLISHES_OF_A_MESSAGE if moves else 0,
         "sns_mails": workload.mails if moves else 0,
         "kms_requests": KMS_REQUESTS,
@@ -307,7 +314,8 @@ def price(used: Mapping[str, Decimal], prices: PriceList) -> Decimal:
 
 
 def _evidence_bytes(workload: Workload) -> int:
-    return EVIDENCE_BYTES + EVIDENCE_BYTES_OF_A_FINDING * min(workload.findings, FINDINGS_TOLD)
+    merged = workload.baseline + ANSWER_BYTES if workload.baseline else 0
+    return EVIDENCE_BYTES + EVIDENCE_BYTES_OF_A_FINDING * min(workload.findings, FINDINGS_TOLD) + merged
 
 
 def _parts(workload: Workload) -> int:

@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dtr_audit.credentials import parse_secret
-from dtr_audit.errors import SettingsError
+from dtr_audit.errors import EvidenceError, SettingsError
+from dtr_audit.evidence.baseline import SIZE_LIMIT
+from dtr_audit.evidence.baseline import read as check_baseline
 from dtr_audit.request import AuditRequest
 
 from . import PROJECT
@@ -44,6 +46,14 @@ _OPTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineFile:
+    """A checklist to answer in, and where it lies in the bucket."""
+
+    key: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One audit to make: which registry, as whom, how, and where the results go. Nothing secret is in here."""
 
@@ -55,6 +65,7 @@ class Assignment:
     domains: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     x509_strict: bool = True
+    baseline: BaselineFile | None = None
     limits: Mapping[str, str] = field(default_factory=dict)  # the template's Concurrency and PageSize, where given
 
     def parameters(self) -> dict[str, str]:
@@ -64,6 +75,7 @@ class Assignment:
             "RegistryName": self.registry_name,
             "DtrDomains": ",".join(self.domains),
             "X509Strict": json.dumps(self.x509_strict),
+            "BaselineKey": self.baseline.key if self.baseline else "",
             "LogLevel": "DEBUG",  # progress is read from it; at no level is a credential logged
             **self.limits,
         }
@@ -81,6 +93,8 @@ class Assignment:
         parse_secret(json.dumps(self.secret("not asked for yet")))
         complete_parameters(load_template(TEMPLATE), self.parameters())
         AuditRequest.from_event(self.event(), now=datetime.now(UTC))
+        if self.baseline and self.namespaces:
+            raise SettingsError("--baseline: a checklist speaks for the whole registry, so leave out --namespace")
 
 
 def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus:
@@ -94,6 +108,9 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
         stack = aws.deploy(TEMPLATE, assignment.parameters())
         folder.load_state(stack)
         stack.put_secret(assignment.secret(password))
+        if assignment.baseline:
+            baseline = assignment.baseline
+            stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=baseline.key, Body=baseline.content)
         subscribers = Subscribers(stack)
         with folder.open_log() as file:
             log = FunctionLog(file)
@@ -104,10 +121,11 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
     _show(assignment.registry_name, run, Overview.of_rows(folder.rows(run)), alerts, display)
     _explain(run, log, display)
     display.title("Where it lies")
-    report = run["evidence"].get("report")
+    report, merged = (run["evidence"].get(name) for name in ("report", "merged"))
     display.places(
         {
             **({f"{folder.path / report}": "the report: open it in a browser; checklists beside it"} if report else {}),
+            **({f"{folder.path / merged}": "your checklist, with V-235846 answered"} if merged else {}),
             f"{folder.path / 'run.json'}": "the record of this run",
             f"{folder.path / 'alerts.jsonl'}": f"what subscribers are told of it (messages: {len(alerts)})",
             f"{folder.path / 'findings'}/": "a row for every tag, run by run",
@@ -127,6 +145,21 @@ def derive_registry_name(url: str) -> str:
     host = re.sub(r"[^a-z0-9.-]", "-", (parts.hostname or "").lower()).lstrip(".-")
     port = f"-{parts.port}" if parts.port not in {None, 443} else ""
     return host[: REGISTRY_NAME_LENGTH - len(port)] + port
+
+
+def read_baseline(path: Path) -> BaselineFile:
+    """Read a checklist to answer in. Raises SettingsError for what the audit could only warn of."""
+    if path.suffix not in {".ckl", ".cklb"}:
+        raise SettingsError(f"--baseline {path}: a file that ends in .ckl or .cklb is needed")
+    try:
+        with path.open("rb") as file:
+            content = file.read(SIZE_LIMIT + 1)
+        check_baseline(content)
+    except OSError as error:
+        raise SettingsError(f"--baseline {path}: {error.strerror}") from None
+    except EvidenceError as error:
+        raise SettingsError(f"--baseline {path}: {error}") from error
+    return BaselineFile(f"baseline/checklist{path.suffix}", content)
 
 
 def read_ca_file(path: Path) -> str:

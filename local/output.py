@@ -1,6 +1,8 @@
 """The folder in which an audit on this machine leaves its results, and from which the next one knows what is new.
 
-    findings/ runs/ evidence/   what the bucket holds, run upon run: see the rows with `gunzip -c findings/…/*.jsonl.gz`
+    findings/ runs/   what the bucket holds, run upon run: see the rows with `gunzip -c findings/…/*.jsonl.gz`
+    evidence/         likewise: the report, the checklists, the manifest
+    baseline/         the checklist that was given to the last run that got one
     run.json          the record of the last run
     alerts.jsonl      the messages of the last run as subscribers got them, one JSON object a line
     audit.log         what the function logged in the last run

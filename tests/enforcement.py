@@ -53,6 +53,7 @@ KEY_USES = {
     "dynamodb:Query": ("kms:Decrypt",),
     "dynamodb:UpdateItem": ("kms:Decrypt",),
     "s3:DeleteObject": (),
+    "s3:GetObject": ("kms:Decrypt",),
     "s3:ListBucket": (),
     "s3:PutObject": ("kms:GenerateDataKey",),
     "secretsmanager:GetSecretValue": ("kms:Decrypt",),
@@ -303,6 +304,7 @@ def _wanted_of_s3(request: Request, partition: str) -> tuple[str, str, dict[str,
     kind = (request.method, bool(key), "list-type" in request.args)
     actions = {
         ("GET", False, True): "s3:ListBucket",
+        ("GET", True, False): "s3:GetObject",
         ("PUT", True, False): "s3:PutObject",
         ("DELETE", True, False): "s3:DeleteObject",
     }

@@ -20,6 +20,8 @@ CREATE EXTERNAL TABLE runs (
     findings struct<open:bigint, opened:bigint, resolved:bigint, excepted:bigint>,
     oldest_open string COMMENT 'ISO 8601',
     previous struct<run_id:string, repositories:bigint, tags:bigint>,
+    facts array<struct<subject:string, answer:string, rule_id:string, status:string>>,
+    baseline struct<key:string, version_id:string, sha256:string, problem:string>,
     unreadable array<struct<repository:string, reason:string>>,
     evidence map<string, string> COMMENT 'where in the bucket each file of the evidence lies'
 )

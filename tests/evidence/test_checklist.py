@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence.checklist import (
+    COMMENT_LEAST,
     COMMENT_MARK,
     COMMENTS_LENGTH,
     DETAILS_LENGTH,
@@ -185,11 +186,20 @@ def test_our_comment_goes_below_theirs_once() -> None:
 
 
 @pytest.mark.parametrize("unit", ["a", "\N{GRINNING FACE}"])
-def test_a_comment_of_theirs_that_leaves_no_room_is_cut_visibly(unit: str) -> None:
-    joined = keep_comment(unit * 40_000, f"{COMMENT_MARK}\nours")
+def test_a_comment_of_theirs_is_never_cut_and_ours_to_the_room_that_is_left(unit: str) -> None:
+    ours = f"{COMMENT_MARK}\n{'ours ' * 1_000}"
+    theirs = unit * (30_000 // utf16_length(unit))
 
-    assert TEXT_LENGTH - 2 <= utf16_length(joined) <= TEXT_LENGTH
-    assert joined.endswith(f"{unit}…\n\n{COMMENT_MARK}\nours")
+    joined = keep_comment(theirs, ours)
+    assert TEXT_LENGTH - 1 <= utf16_length(joined) <= TEXT_LENGTH
+    assert joined.startswith(f"{theirs}\n\n{COMMENT_MARK}\nours ours")
+    assert joined.endswith("…")
+
+
+def test_a_comment_of_theirs_that_leaves_no_room_is_left_alone() -> None:
+    for length in (TEXT_LENGTH - 2 - COMMENT_LEAST + 1, 40_000):
+        assert keep_comment("a" * length, f"{COMMENT_MARK}\nours") == "a" * length
+    assert keep_comment("a" * (TEXT_LENGTH - 2 - COMMENT_LEAST), f"{COMMENT_MARK}\nours").endswith("\nours")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dtr_audit.evidence import ckl, cklb, hdf, xccdf
+from dtr_audit.evidence import baseline, ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules
 from dtr_audit.evidence.report import Asset, Report
 from dtr_audit.model import Finding, Repository, Status, SupportingFact
@@ -210,3 +210,48 @@ def test_neighbours_arrive_as_reviews_of_their_own(stig_manager: Read, mitre: Re
         "V-235840": "Passed",
         "V-235847": "Failed",
     }
+
+
+@EVERY_RUN
+@EVERY_RELEASE
+def test_a_merged_baseline_arrives_as_it_was_but_for_one_review(
+    stig_manager: Read, tmp_path: Path, release: str, made: Report, status: Status
+) -> None:
+    facts = (
+        SupportingFact("DTR: repositories are made by a push", "yes", "V-235796", Status.OPEN),
+        SupportingFact("DTR: analytics are sent", "not said", "V-235798", Status.NOT_REVIEWED),
+        SupportingFact("DTR: scanning is on", "yes", "V-235840", Status.NOT_A_FINDING),
+    )
+    theirs = report(facts=facts, asset=Asset("Their DTR", fqdn="theirs.example.mil", release=release))
+    (answer,) = answer_rules(made)
+    for module, suffix, seen in ((ckl, ".ckl", html.unescape), (cklb, ".cklb", str)):
+        document = module.write(theirs, neighbours=True).replace(b"[dtr-signature-audit]", b"Entered by a person.")
+        merged = baseline.read(document).merge(made)
+
+        (before,) = stig_manager([write(tmp_path, document, suffix)])
+        (after,) = stig_manager([write(tmp_path, merged, suffix)])
+        ours, *others = after["checklists"][0].pop("reviews")
+        was, *unchanged = before["checklists"][0].pop("reviews")
+        assert others == unchanged
+        for imported in (before, after):
+            imported["checklists"][0].pop("stats")  # how many reviews have which result
+        assert after == before
+        assert after["target"]["name"] == "Their DTR"
+        result = {Status.OPEN: "fail", Status.NOT_A_FINDING: "pass", Status.NOT_REVIEWED: "notchecked"}[status]
+        assert (ours["ruleId"], ours["result"]) == (RELEASES[release], result)
+        assert ours["detail"] == seen(answer.details)
+        assert ours["comment"] == f"{was['comment']}\n\n{seen(answer.comments)}"
+        assert was["comment"].startswith("Entered by a person.")
+
+
+def test_mitre_s_tools_read_a_merged_baseline(mitre: Read, tmp_path: Path) -> None:
+    made = report(HOSTILE, excepted=range(len(HOSTILE)))
+    fact = SupportingFact("DTR: scanning is on", "yes", "V-235840", Status.NOT_A_FINDING)
+    theirs = ckl.write(report(facts=(fact,)), neighbours=True)
+
+    (before,) = mitre([write(tmp_path, theirs, ".ckl")])
+    (after,) = mitre([write(tmp_path, baseline.read(theirs).merge(made), ".ckl")])
+    shown = {control["id"]: control for control in after["controls"]}
+    assert shown["V-235846"]["status"] == "Failed"
+    assert shown["V-235846"]["texts"][0] == answer_rules(made)[0].details
+    assert [shown["V-235840"]] == [one for one in before["controls"] if one["id"] == "V-235840"]

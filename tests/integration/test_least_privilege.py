@@ -17,6 +17,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from dtr_audit.errors import AuditError
+from dtr_audit.evidence import ckl
 
 from local import PROJECT
 from local import template as templates
@@ -36,6 +37,7 @@ from tests.enforcement import (
     UnknownToTheGateError,
     permits,
 )
+from tests.evidence.html_report import report
 
 ACCOUNT = "123456789012"  # the embedded one
 COMMERCIAL, GOVCLOUD = "us-east-1", "us-gov-west-1"
@@ -94,6 +96,11 @@ def own_topic(region: str) -> dict[str, str]:
     return {"AlertTopicArn": arn, "AlertTopicKeyArn": key}
 
 
+def own_baseline(_region: str) -> dict[str, str]:
+    """A checklist to answer in; it is put there before the first night."""
+    return {"BaselineKey": "baseline/dtr.ckl"}
+
+
 def own_key(region: str) -> dict[str, str]:
     """A key that exists already, for all that the stack makes."""
     return {"KmsKeyArn": new_key(region)}
@@ -113,9 +120,10 @@ VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
     "existing-secret": (COMMERCIAL, (own_secret,)),
     "existing-topic": (GOVCLOUD, (own_topic,)),
     "existing-key": (COMMERCIAL, (own_key,)),
+    "existing-baseline": (COMMERCIAL, (own_baseline,)),
     "in-a-vpc": (GOVCLOUD, (in_vpc,)),
     "signing": (COMMERCIAL, (signing_key,)),
-    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, in_vpc, signing_key)),
+    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, own_baseline, in_vpc, signing_key)),
 }
 # Between them these two have every statement.
 BOTH_ENDS = ["default", "all-options"]
@@ -203,6 +211,7 @@ class Rehearsal:
 
     def __init__(self, deployed: Deployed) -> None:
         self._deployed = deployed
+        self._baseline: str = deployed.function["Environment"]["Variables"]["BASELINE_KEY"]
         self.roles = {name: deployed.role(name) for name in ROLES}
         self.problem: Exception | None = None
         self.assumed: dict[str, set[Access]] = {name: set() for name in ROLES}
@@ -285,6 +294,10 @@ class Rehearsal:
                     Bucket=stack.outputs["BucketName"],
                     Key=f"findings/registry={audited.name}/dt=2026-11-01/20261101T030000Z-00002.jsonl.gz",
                 )
+                if self._baseline:
+                    stack.s3.put_object(
+                        Bucket=stack.outputs["BucketName"], Key=self._baseline, Body=ckl.write(report())
+                    )
                 self._night(audited)
                 registry.sign("web", "shop", "1")
                 registry.push("web", "till", "1")
@@ -298,6 +311,8 @@ class Rehearsal:
         if not run["complete"]:
             raise NotCompletedError(run["incomplete_because"])
         if self._deployed.signs and "signature" not in run["evidence"]:
+            raise NotCompletedError(run["warnings"])
+        if self._baseline and "merged" not in run["evidence"]:
             raise NotCompletedError(run["warnings"])
         self.news.append(
             {
@@ -469,7 +484,7 @@ def test_a_call_that_the_gate_does_not_know_is_refused_by_name(deployed: Deploye
     ):
         s3.put_object(Bucket=bucket, Key="runs/known")
         calls: list[Callable[[], object]] = [
-            lambda: s3.get_object(Bucket=bucket, Key="runs/known"),
+            lambda: s3.get_object(Bucket=bucket, Key="runs/known", VersionId="1"),
             lambda: s3.put_object(Bucket=bucket, Key="runs/known", ACL="private"),
             lambda: s3.delete_object(Bucket=bucket, Key="runs/known", VersionId="1"),
             lambda: s3.get_bucket_acl(Bucket=bucket),

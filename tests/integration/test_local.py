@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dtr_audit.evidence import ckl, cklb
 
 from local import PROJECT, console, story
 from local import __main__ as command_line
@@ -31,6 +32,7 @@ from local.laptop import derive_registry_name, read_ca_file
 from local.output import CONTENTS, OutputFolder, Subscribers
 from local.stack import EmbeddedAws
 from local.template import load
+from tests.evidence.html_report import report
 
 SECONDS = 120
 Tree = Mapping[str, bytes]
@@ -203,6 +205,22 @@ def test_the_options_reach_the_audit(laptop: Laptop, registry: InMemoryRegistry,
     assert len(asked) == 4  # two pages of 10 under each of two domains
 
 
+def test_a_checklist_of_ones_own_is_answered(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    theirs = laptop.folder / "Their own (2026).ckl"
+    theirs.write_bytes(ckl.write(report()).replace(b"<COMMENTS>[dtr-", b"<COMMENTS>Entered by a person. [dtr-"))
+    done = laptop.audit("--baseline", str(theirs), "--registry-name", "prod")
+    assert (done.returncode, done.stderr) == (1, "")
+    merged = laptop.out / laptop.run()["evidence"]["merged"]
+    assert merged == laptop.out / "evidence/registry=prod" / laptop.run()["run_id"] / "checklist-merged.ckl"
+    assert f"{merged}" in done.stdout.replace("\n", "")
+    content = merged.read_bytes()
+    assert b"web/shop:1" in content
+    assert b"<COMMENTS>Entered by a person.\n\n[dtr-" in content
+    assert (laptop.out / "baseline" / "checklist.ckl").read_bytes() == theirs.read_bytes()
+    assert local("verify", str(laptop.out)).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("status", "complete", "expected"),
     [
@@ -259,6 +277,8 @@ def test_plain_http_is_refused(tmp_path: Path) -> None:
         (["--username", "a:b"], "colon"),
         (["--ca-file", "missing.pem"], "--ca-file missing.pem: No such file"),
         (["--ca-file", str(PROJECT / "Makefile")], "holds no certificate in PEM form"),
+        (["--baseline", "missing.ckl"], "--baseline missing.ckl: No such file"),
+        (["--baseline", str(PROJECT / "Makefile")], "a file that ends in .ckl or .cklb is needed"),
     ],
 )
 def test_a_wrong_option_is_named_before_anything_is_asked(
@@ -273,6 +293,19 @@ def test_a_wrong_option_is_named_before_anything_is_asked(
     assert named in refuse(capsys, *plain, *more)
     assert not (tmp_path / "out").exists()
     assert "DTR_PASSWORD" not in os.environ  # taken, and not left for a child to inherit
+
+
+def test_a_baseline_that_cannot_be_answered_is_refused_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = ["--url", "https://127.0.0.1:1", "--username", "a", "--output", str(tmp_path / "out")]
+    file = tmp_path / "theirs.cklb"
+    file.write_text("{}")
+    assert f"--baseline {file}: it is JSON but no .cklb" in flat(refuse(capsys, *plain, "--baseline", str(file)))
+    file.write_bytes(cklb.write(report()))
+    said = refuse(capsys, *plain, "--baseline", str(file), "--namespace", "web")
+    assert "--baseline: a checklist speaks for the whole registry, so leave out --namespace" in flat(said)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_password_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,8 +338,8 @@ def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.Capt
     assert "certificates stay verified" in flat(text)
     options = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
     assert options == {
-        "--ca-file", "--concurrency", "--domain", "--help", "--namespace", "--no-x509-strict", "--output", "--page-size",
-        "--registry-name", "--url", "--username",
+        "--baseline", "--ca-file", "--concurrency", "--domain", "--help", "--namespace", "--no-x509-strict", "--output",
+        "--page-size", "--registry-name", "--url", "--username",
     }  # fmt: skip
 
 

@@ -92,6 +92,7 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "STIG_RELEASE": "V2R2",
         "SIGNING_KEY_ARN": "",
         "NEIGHBOUR_RULES": "false",
+        "BASELINE_KEY": "",
         "UCP_URL": "",
         "X509_STRICT": "true",
         "POWERTOOLS_SERVICE_NAME": "dtr-signature-audit",

@@ -50,6 +50,7 @@ STACKS = {
         "RowsDays": "400",
         "AccessLogBucket": "access-logs",
         "ManifestSigningKeyArn": f"arn:aws-us-gov:kms:{REGION}:{ACCOUNT}:key/signing",
+        "BaselineKey": "baseline/dtr.ckl",
     },
 }
 

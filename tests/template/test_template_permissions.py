@@ -52,6 +52,7 @@ GRANTED = {
             {"s3:PutObject"},
             {f'{{"Fn::Sub": "${{AuditBucket.Arn}}/{kind}/*"}}' for kind in ("findings", "runs", "evidence")},
         ),
+        "ReadBaseline": ({"s3:GetObject"}, {'{"Fn::Sub": "${AuditBucket.Arn}/${BaselineKey}"}'}),
         "FindStaleParts": ({"s3:ListBucket"}, {'{"Fn::GetAtt": ["AuditBucket", "Arn"]}'}),
         "RemoveStaleParts": ({"s3:DeleteObject"}, {'{"Fn::Sub": "${AuditBucket.Arn}/findings/*"}'}),
         "PublishAlerts": (
@@ -88,6 +89,7 @@ ONLY_IF = {
     "DecryptCredentials": "SecretHasKey",
     "UseAlertTopicKey": "TopicHasKey",
     "SignManifest": "ManifestIsSigned",
+    "ReadBaseline": "BaselineIsGiven",
     "ManageNetworkInterfaces": "InVpc",
     "SeeNetworkInterfaces": "InVpc",
     "NoNetworkInterfacesForTheCode": "InVpc",

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from dtr_audit.alerts import MESSAGE_BYTES, NAMESPACES_OF_A_MESSAGE, Alerts, Places, Standing
 from dtr_audit.model import (
+    BaselineRead,
     Finding,
     FindingCounts,
     News,
@@ -47,12 +49,21 @@ class Findings:
 class Runs:
     def __init__(self, last: datetime | None = None) -> None:
         self.last = last
+        self.problems: dict[str, tuple[str, datetime]] = {}
 
     def last_digest_at(self) -> datetime | None:
         return self.last
 
     def note_digest(self, now: datetime) -> None:
         self.last = now
+
+    def told_problem(self, of: str) -> tuple[str, datetime] | None:
+        return self.problems.get(of)
+
+    def note_problem(self, of: str, problem: str, now: datetime) -> None:
+        self.problems[of] = (problem, now)
+        if not problem:
+            del self.problems[of]
 
 
 class Topic:
@@ -367,3 +378,63 @@ def test_what_was_told_before_the_time_was_up_is_not_told_again() -> None:
     published = announce(findings, grouping=AlertGrouping.NAMESPACE, until=0.0)
     assert len(published) == 1
     assert [one.repository.namespace for one in findings.marked] == ["api"]
+
+
+BROKEN = run(
+    status=Status.NOT_A_FINDING,
+    findings=FindingCounts(),
+    baseline=BaselineRead("baseline/dtr.ckl", problem="it is not there"),
+    warnings=("s3://bucket/baseline/dtr.ckl, your own checklist, was not answered: it is not there",),
+)
+
+
+def test_a_baseline_that_cannot_be_answered_is_told_even_if_nothing_else_is() -> None:
+    runs = Runs()
+    (message,) = announce(Findings([]), BROKEN, runs=runs)
+    assert message["MessageAttributes"]["event"]["StringValue"] == "baseline_unusable"
+    assert message["MessageAttributes"]["severity"]["StringValue"] == "medium"
+    assert message["Subject"].endswith("; your own checklist was not answered")
+    body = json.loads(message["Message"])
+    assert json.loads(body["default"])["warnings"] == list(BROKEN.warnings)
+    assert BROKEN.warnings[0] in body["email"]
+    assert runs.last is None  # it puts off no reminder
+
+
+@pytest.mark.parametrize(
+    ("problem", "days_ago", "reminder_days", "is_told"),
+    [
+        ("it is not there", 1, 7, False),
+        ("it is not there", 7, 7, True),
+        ("it is not there", 700, 0, False),
+        ("another", 0, 0, True),
+    ],
+)
+def test_the_same_fault_of_a_baseline_is_told_once_until_a_reminder_is_due(
+    problem: str, days_ago: int, reminder_days: int, is_told: bool
+) -> None:
+    runs = Runs()
+    runs.problems["baseline"] = (problem, NOW - timedelta(days=days_ago))
+    assert bool(announce(Findings([]), BROKEN, runs=runs, reminder_days=reminder_days)) is is_told
+    assert runs.problems["baseline"] == ("it is not there", NOW if is_told else NOW - timedelta(days=days_ago))
+
+
+def test_a_baseline_that_was_mended_and_breaks_again_is_told_again() -> None:
+    runs = Runs()
+    well = replace(BROKEN, baseline=BaselineRead("baseline/dtr.ckl"), warnings=())
+    told = [len(announce(Findings([]), one, runs=runs)) for one in (BROKEN, BROKEN, well, well, BROKEN)]
+    assert told == [1, 0, 0, 0, 1]
+
+
+def test_a_fault_that_could_not_be_published_is_told_by_the_next_run() -> None:
+    runs, topic = Runs(), Topic()
+    topic.fails = True
+    with pytest.raises(ConnectionError):
+        announce(Findings([]), BROKEN, runs=runs, topic=topic)
+    assert len(announce(Findings([]), BROKEN, runs=runs)) == 1
+
+
+def test_a_run_without_a_baseline_asks_nothing_and_forgets_nothing() -> None:
+    runs = Runs()
+    runs.problems["baseline"] = ("it is not there", NOW)
+    announce(Findings([]), replace(BROKEN, baseline=None), runs=runs)
+    assert runs.problems

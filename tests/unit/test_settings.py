@@ -28,6 +28,7 @@ GOOD = {
     "SIGNING_KEY_ARN": "",
     "UCP_URL": "",
     "NEIGHBOUR_RULES": "false",
+    "BASELINE_KEY": "",
 }
 
 
@@ -73,6 +74,9 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("REMINDER_DAYS", "-1"),
         ("RESOLVED_DAYS", "0"),
         ("X509_STRICT", "no"),
+        ("BASELINE_KEY", "evidence/dtr.ckl"),
+        ("BASELINE_KEY", "baseline/*.ckl"),
+        ("BASELINE_KEY", "baseline/dtr.xml"),
     ],
 )
 def test_a_malformed_variable_is_named_and_no_password_quoted(name: str, value: str) -> None:

@@ -139,16 +139,12 @@ class Alerts:
         pending = self._collect(expected, until)
         published = 0
         try:
+            composer = _Composer(run, standing, places, is_by_namespace=self._grouping is AlertGrouping.NAMESPACE)
+            warned = self._warn(composer, "baseline", run.baseline.problem, now) if run.baseline else 0
             for message, namespaces in self._compose(run, standing, places, pending, now):
                 if published and time.monotonic() >= until:
                     break
-                self._client.publish(
-                    TopicArn=self._topic_arn,
-                    Subject=message.subject,
-                    Message=message.body,
-                    MessageStructure="json",
-                    MessageAttributes=message.attributes,
-                )
+                self._publish(message)
                 published += 1
                 # Message by message: whatever ends the run here, what was told before is not told again.
                 places_told = chain.from_iterable(pending.namespaces[namespace].places for namespace in namespaces)
@@ -157,7 +153,31 @@ class Alerts:
                 self._runs.note_digest(now)
         finally:
             pending.close()
-        return published
+        return published + warned
+
+    def _warn(self, composer: "_Composer", of: str, problem: str, now: datetime) -> int:
+        """Say that a document of theirs cannot be used, once for each fault of it, and again when a reminder is due.
+
+        Gives the number of messages. It is apart from the news, and puts off no reminder of the findings.
+        """
+        told = self._runs.told_problem(of)
+        if told is None and not problem:
+            return 0
+        if problem and told is not None and told[0] == problem and not self._is_due(told[1], now):
+            return 0
+        if problem:
+            self._publish(composer.message(f"{of}_unusable", {}))
+        self._runs.note_problem(of, problem, now)
+        return int(bool(problem))
+
+    def _publish(self, message: "Message") -> None:
+        self._client.publish(
+            TopicArn=self._topic_arn,
+            Subject=message.subject,
+            Message=message.body,
+            MessageStructure="json",
+            MessageAttributes=message.attributes,
+        )
 
     def _collect(self, expected: int, until: float) -> PendingNews:
         for attempt in range(INDEX_ATTEMPTS):
@@ -192,11 +212,14 @@ class Alerts:
             yield digest.message("reminder", {}), ()
 
     def _reminder_is_due(self, now: datetime) -> bool:
-        if not self._reminder_days:
-            return False
-        last = self._runs.last_digest_at()
+        return bool(self._reminder_days) and self._is_due(self._runs.last_digest_at(), now)
+
+    def _is_due(self, last: datetime | None, now: datetime) -> bool:
+        """Tell whether what was last said at a time is to be said again."""
+        if last is None:
+            return True
         # An hour's grace: a daily run that starts a little earlier than last time still reminds on the day.
-        return last is None or now - last >= timedelta(days=self._reminder_days) - timedelta(hours=1)
+        return bool(self._reminder_days) and now - last >= timedelta(days=self._reminder_days) - timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +366,8 @@ class _Composer:
         head = f"{document['registry']}: {_spoken(self._run)}"
         if document["event"] == "audit_incomplete":
             return f"{head}; the audit could not be completed"
+        if document["event"] == "baseline_unusable":
+            return f"{head}; your own checklist was not answered"
         if document["event"] == "reminder":
             return f"{head}; {_spoken_count(document['findings']['open'], 'finding is', 'findings are')} still open"
         counts = document["counts"]

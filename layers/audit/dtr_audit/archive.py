@@ -1,5 +1,7 @@
 """What a run leaves in S3: a row for every tag, the run record, the evidence, and a manifest of all of them.
 
+And what it finds there, of what people have put into the same bucket.
+
 Layout (Hive partitions, for Athena): `findings/registry=<name>/dt=<YYYY-MM-DD>/<run_id>-<part>.jsonl.gz` and
 `runs/registry=<name>/dt=<YYYY-MM-DD>/<run_id>.json`. Every row has the same lower-case keys. What people and their tools read
 lies in `evidence/registry=<name>/<run_id>/`.
@@ -9,9 +11,13 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .errors import EvidenceError
 from .model import RULE_ID, JudgedTag, Repository, Run, iso
 
 if TYPE_CHECKING:
@@ -23,6 +29,16 @@ if TYPE_CHECKING:
 PART_ROWS = 50_000
 PART_BYTES = 8 * 1024 * 1024  # compressed; a part is closed once it has grown past this
 GZIP_LEVEL = 6
+# What S3 answers for a key that is not there; the second, whoever may not list the bucket.
+_NOT_THERE = frozenset({"NoSuchKey", "AccessDenied"})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that somebody has put into the bucket."""
+
+    content: bytes
+    version_id: str
 
 
 class Archive:
@@ -117,6 +133,27 @@ class Archive:
         if signature is not None:
             self.put_evidence(ABOUT_NAME, signature.describe(), "application/json")
         self.put_evidence(NAME, signature.value if signature else b"", "application/octet-stream")
+
+    def read(self, key: str, *, limit: int) -> Found:
+        """Read a file that somebody has put into the bucket: of one with more bytes than `limit`, the first and one more.
+
+        Raises EvidenceError, which names the remedy, if it is not there or cannot be read.
+        """
+        try:
+            found = self._client.get_object(Bucket=self._bucket, Key=key)
+            with found["Body"] as body:
+                return Found(body.read(limit + 1), found.get("VersionId", ""))
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in _NOT_THERE:
+                raise EvidenceError(
+                    f"it is not there, or may not be read ({code}): put it there, encrypted as the bucket does it by default"
+                ) from error
+            raise EvidenceError(f"S3 does not give it ({code}): see whether it can be read by hand") from error
+        except BotoCoreError as error:
+            raise EvidenceError(
+                f"S3 does not give it ({type(error).__name__}): see whether it can be read by hand"
+            ) from error
 
     def url(self, key: str) -> str:
         """Say where a file lies."""

@@ -4,6 +4,7 @@ inventory() lists the repositories; examine() reads and judges them in parallel,
 proves that the reading saw everything, and only then resolves, records and announces.
 """
 
+import hashlib
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
 
@@ -24,6 +25,7 @@ from .dtr import DtrClient, Listing, choose_domains
 from .errors import AuditError, EvidenceError, OutOfTimeError, RepositoryGoneError
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
 from .model import (
+    BaselineRead,
     Finding,
     FindingCounts,
     News,
@@ -44,6 +46,9 @@ from .rule import decide, judge_together
 from .runs import RunsTable
 from .settings import Settings
 from .text import clean
+
+if TYPE_CHECKING:
+    from .evidence.baseline import Baseline
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
@@ -514,6 +519,8 @@ class _OneRun:
         previous = self._runs.last_complete(before=self._request.run_id) if is_full else None
         if complete and previous is not None:
             self._compare(previous)
+        # Before the run is closed: what is wrong with it stands in the record and in the evidence.
+        baseline_read, baseline = self._read_baseline() if is_full else (None, None)
         run = Run(
             registry=self._settings.registry,
             run_id=self._request.run_id,
@@ -532,9 +539,10 @@ class _OneRun:
             oldest_open=tally.oldest,
             previous=previous,
             facts=tally.facts,
+            baseline=baseline_read,
         )
         if is_full:
-            run = self._write_evidence(run, proven=proven)
+            run = self._write_evidence(run, baseline, proven=proven)
         places = Places(
             rows=self._archive.rows_url,
             record=self._archive.record_url,
@@ -642,7 +650,27 @@ class _OneRun:
                 "the account still sees everything, and whether DTR_URL still leads to the same registry"
             )
 
-    def _write_evidence(self, run: Run, *, proven: bool) -> Run:
+    def _read_baseline(self) -> "tuple[BaselineRead | None, Baseline | None]":
+        """Read the customer's own checklist, if the run's answer is to be put into one. One that is broken costs nothing else."""
+        key = self._settings.baseline_key
+        if not key:
+            return None, None
+        from .evidence import baseline  # noqa: PLC0415
+
+        was_read = BaselineRead(key)
+        try:
+            found = self._archive.read(key, limit=baseline.SIZE_LIMIT)
+            is_whole = len(found.content) <= baseline.SIZE_LIMIT
+            sha256 = hashlib.sha256(found.content).hexdigest() if is_whole else ""
+            was_read = replace(was_read, version_id=found.version_id, sha256=sha256)
+            return was_read, baseline.read(found.content, neighbours=self._settings.neighbour_rules)
+        except EvidenceError as error:
+            problem = clean(str(error), REASON_LENGTH)
+            logger.warning("the baseline was not answered", key=key, reason=problem)
+            self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist, was not answered: {problem}")
+            return replace(was_read, problem=problem), None
+
+    def _write_evidence(self, run: Run, baseline: "Baseline | None", *, proven: bool) -> Run:
         """Write what people and their tools read; gives the run with the places of it."""
         from .evidence.formats import FORMATS, write_all  # noqa: PLC0415
         from .evidence.manifest import NAME  # noqa: PLC0415
@@ -651,6 +679,8 @@ class _OneRun:
         settings, archive = self._settings, self._archive
         prefix = archive.evidence_prefix
         places = {name: f"{prefix}{FORMATS[name].file_name}" for name in settings.evidence_formats}
+        if baseline is not None:
+            places["merged"] = f"{prefix}{baseline.file_name}"
         run = replace(run, evidence={**places, "manifest": f"{prefix}{NAME}"})
         report = Report(
             run=run,
@@ -673,6 +703,10 @@ class _OneRun:
         for name, written, content in write_all(report, settings.evidence_formats, neighbours=settings.neighbour_rules):
             archive.put_evidence(written.file_name, content, written.content_type)
             logger.debug("evidence written", extra={"format": name, "bytes": len(content)})
+        if baseline is not None:
+            merged = baseline.merge(report, neighbours=settings.neighbour_rules)
+            archive.put_evidence(baseline.file_name, merged, baseline.content_type)
+            logger.debug("evidence written", extra={"format": "merged", "bytes": len(merged)})
         return run
 
     def _seal(self, run: Run) -> Run:

@@ -283,6 +283,25 @@ class SupportingFact:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineRead:
+    """The customer's own checklist as one run found it."""
+
+    key: str
+    version_id: str = ""  # that S3 gave it; '' where it could not be read
+    sha256: str = ""  # likewise
+    problem: str = ""  # why the answer was not put into it
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {
+            "key": self.key,
+            "version_id": self.version_id or None,
+            "sha256": self.sha256 or None,
+            "problem": self.problem or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One audit of one registry: the run record."""
 
@@ -304,6 +323,7 @@ class Run:
     oldest_open: str = ""  # ISO 8601: since when the oldest open finding is; '' where none is open
     previous: PreviousRun | None = None
     facts: tuple[SupportingFact, ...] = ()  # beside the rule; they decide nothing
+    baseline: BaselineRead | None = None  # None where none is asked for, and in a partial run
 
     @property
     def complete(self) -> bool:
@@ -365,6 +385,7 @@ class Run:
             "oldest_open": self.oldest_open or None,
             "previous": self.previous.as_dict() if self.previous else None,
             "facts": [fact.as_dict() for fact in self.facts],
+            "baseline": self.baseline.as_dict() if self.baseline else None,
             "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
             "evidence": dict(self.evidence),
         }

@@ -18,6 +18,7 @@ DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, w
 
 EVIDENCE_FORMATS = ("report", "ckl", "cklb", "xccdf", "hdf")
 STIG_RELEASES = ("V2R2", "V2R1")
+_BASELINE_KEY = re.compile(r"baseline/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.cklb?")  # nothing that IAM takes for a pattern
 
 
 class AlertGrouping(StrEnum):
@@ -49,6 +50,7 @@ class Settings:
     x509_strict: bool
     evidence_formats: tuple[str, ...]
     neighbour_rules: bool  # as rules of their own in the checklists
+    baseline_key: str  # of the customer's own checklist in the bucket; '' for none
     asset_name: str  # the registry as the assessor's tools know it
     asset_fqdn: str
     asset_marking: str  # '' for none
@@ -70,6 +72,11 @@ class Settings:
         release = _text(environment, "STIG_RELEASE")
         if release not in STIG_RELEASES:
             raise SettingsError(f"STIG_RELEASE: one of {', '.join(STIG_RELEASES)} is needed")
+        baseline_key = _text(environment, "BASELINE_KEY", may_be_empty=True)
+        if baseline_key and not _BASELINE_KEY.fullmatch(baseline_key):
+            raise SettingsError(
+                "BASELINE_KEY: the key of a checklist in the bucket is needed, baseline/<name>.ckl or baseline/<name>.cklb"
+            )
         dtr_url = parse_dtr_url(_text(environment, "DTR_URL"), "DTR_URL")
         ucp_url = _text(environment, "UCP_URL", may_be_empty=True)
         host = urlsplit(dtr_url).hostname or ""
@@ -92,6 +99,7 @@ class Settings:
             x509_strict=_switch(environment, "X509_STRICT"),
             evidence_formats=formats,
             neighbour_rules=_switch(environment, "NEIGHBOUR_RULES"),
+            baseline_key=baseline_key,
             asset_name=_text(environment, "ASSET_NAME", may_be_empty=True) or host,
             asset_fqdn=_text(environment, "ASSET_FQDN", may_be_empty=True) or host,
             asset_marking=_text(environment, "ASSET_MARKING", may_be_empty=True),

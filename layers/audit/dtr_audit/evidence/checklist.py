@@ -16,7 +16,8 @@ from .stig import Rule, load_release
 
 TEXT_LENGTH = 32_767  # characters as JavaScript and Java count them: UTF-16 code units
 DETAILS_LENGTH = 32_000
-COMMENTS_LENGTH = 12_000  # the rest of the room is for what a person adds
+COMMENTS_LENGTH = 12_000  # the rest of the room is for the comment that a baseline brings along
+COMMENT_LEAST = 400  # of ours below such a one; shorter, it would say nothing
 HOST_NAME_LENGTH = 255
 
 ROLES = ("None", "Workstation", "Member Server", "Domain Controller")
@@ -91,9 +92,15 @@ def answer_rules(report: Report, *, neighbours: bool = False) -> tuple[Answer, .
 
 
 def keep_comment(theirs: str, ours: str) -> str:
-    """Put our comment below theirs, in place of the one that an earlier run has left there."""
+    """Put our comment below theirs, in place of the one that an earlier run has left there.
+
+    Theirs is never cut. Ours is, to what importers leave room for; where that is next to nothing, it is left out.
+    """
     kept = theirs.partition(COMMENT_MARK)[0].rstrip()
-    return f"{_shorten(kept, TEXT_LENGTH - utf16_length(ours) - 2)}\n\n{ours}" if kept else ours
+    if not kept:
+        return ours
+    room = TEXT_LENGTH - utf16_length(kept) - 2
+    return f"{kept}\n\n{_shorten(ours, room)}" if room >= COMMENT_LEAST else kept
 
 
 def utf16_length(text: str) -> int:

@@ -1,0 +1,445 @@
+"""The customer's own checklist, with our answer put into it and nothing else touched.
+
+Teams that upload a checklist as a whole have no use for a file with one rule. Theirs is not read into objects and written
+anew, which would lose comments, order, CDATA and whatever its maker knows and we do not: the places of a few texts are found in
+its bytes, and those texts are exchanged.
+
+Whoever may write to the bucket may write anything there. So a document is bounded before it is parsed, and what cannot be
+changed with certainty is refused by `read`, before the run is closed; `Baseline.merge` then has nothing left to refuse.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+from ..errors import EvidenceError
+from ..model import RULE_ID, Status, iso
+from ..text import clean
+from . import ckl, cklb
+from .checklist import Answer, answer_rules, keep_comment
+from .report import Report
+from .stig import load_release, release_names
+from .xmltext import escape
+
+SIZE_LIMIT = 8 * 1024 * 1024  # bytes; a rule takes about 10 KiB
+PART_LIMIT = 250_000  # tags and attributes, or values of JSON, as the signs before them count; a rule has some 200
+DEPTH_LIMIT = 64  # elements in one another; a checklist has 6
+
+_NAME_LENGTH = 64  # of what an error quotes
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A text of a rule: the bytes that hold it, and what must stand around another one in their place."""
+
+    start: int
+    end: int
+    text: str
+    before: bytes = b""
+    after: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRule:
+    """A rule of the baseline that is answered by the audit, with its texts by the names they have here."""
+
+    group_id: str
+    slots: Mapping[str, Slot]  # status, details, comments; written, where it has one
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A checklist that can be answered."""
+
+    file_name: str  # of what comes out
+    content_type: str
+    rules: tuple[AnsweredRule, ...]
+    _document: bytes
+    _statuses: Mapping[Status, str]
+    _encode: Callable[[str], bytes]
+
+    def merge(self, report: Report, *, neighbours: bool = False) -> bytes:
+        """Put the run's answers in; a rule that the run has no answer to stays as it is.
+
+        A comment that stands there is kept, and ours put below it. Raises EvidenceError for a partial run, and for an asset that
+        checklists do not know.
+        """
+        answers = {answer.rule.group_id: answer for answer in answer_rules(report, neighbours=neighbours)}
+        written = iso(report.run.finished_at)
+        changes: list[tuple[Slot, str]] = []
+        for rule in self.rules:
+            if answer := answers.get(rule.group_id):
+                texts = self._texts(rule, answer) | {"written": written}
+                changes += [(slot, texts[name]) for name, slot in rule.slots.items()]
+        parts: list[bytes] = []
+        at = 0
+        for slot, text in sorted(changes, key=lambda change: change[0].start):
+            parts += [self._document[at : slot.start], slot.before, self._encode(text), slot.after]
+            at = slot.end
+        return b"".join([*parts, self._document[at:]])
+
+    def _texts(self, rule: AnsweredRule, answer: Answer) -> dict[str, str]:
+        return {
+            "status": self._statuses[answer.status],
+            "details": answer.details,
+            "comments": keep_comment(rule.slots["comments"].text, answer.comments),
+        }
+
+
+def read(document: bytes, *, neighbours: bool = False) -> Baseline:
+    """Read a .ckl or .cklb and find V-235846 in it, with `neighbours` also the other rules that can be answered.
+
+    It may be of any known release, whatever the asset's is. Raises EvidenceError, which names the remedy, for a document that is
+    none of both, too large, hostile, without the rule, or with one that cannot be answered without doubt.
+    """
+    if len(document) > SIZE_LIMIT:
+        raise EvidenceError(
+            f"it is larger than {SIZE_LIMIT // 2**20} MiB: give the checklist with {RULE_ID} a file of its own"
+        )
+    if document.startswith(_UTF16_MARKS) or b"\0" in document:
+        raise EvidenceError("it is written in UTF-16, or is no text: save it as UTF-8")
+    wanted = _Wanted(neighbours=neighbours)
+    begin = document.removeprefix(_UTF8_MARK).lstrip()[:1]
+    if begin == b"<":
+        baseline = _read_ckl(document, wanted)
+    elif begin == b"{":
+        baseline = _read_cklb(document, wanted)
+    else:
+        raise EvidenceError(
+            "it is neither a .ckl nor a .cklb, since it begins neither with '<' nor with '{': export the checklist from STIG Viewer"
+        )
+    if all(rule.group_id != RULE_ID for rule in baseline.rules):
+        raise EvidenceError(
+            f"it has no rule {RULE_ID}, so there is nothing to answer in it: take the checklist of "
+            f"{load_release(release_names()[0]).title}"
+        )
+    return baseline
+
+
+def _count_parts(document: bytes, signs: bytes) -> None:
+    """Refuse what a parser would make too much of; `signs` are those of which one stands before each part."""
+    if sum(document.count(sign) for sign in signs) > PART_LIMIT:
+        raise EvidenceError(
+            f"it has more than {PART_LIMIT} parts, which no checklist has: export it from STIG Viewer anew"
+        )
+
+
+class _Wanted:
+    """The rules that are answered, by the ids that a baseline may have them under."""
+
+    def __init__(self, *, neighbours: bool) -> None:
+        self._groups: dict[str, str] = {}  # by rule id
+        self._first: dict[str, str] = {}  # likewise, by the ids of the STIG's first version
+        for name in release_names():
+            for group_id, rule in load_release(name).rules.items():
+                if neighbours or group_id == RULE_ID:
+                    self._groups[rule.rule_id] = group_id
+                    self._first |= dict.fromkeys(rule.legacy_ids, group_id)
+
+    def recognise(self, group_id: str, rule_id: str) -> str:
+        """Give the group of a rule that is to be answered, '' for any other.
+
+        Raises EvidenceError for one that asks for something that is not known here.
+        """
+        if rule_id in self._groups:
+            return self._groups[rule_id]
+        for old in (group_id, rule_id.partition("r")[0]):
+            if old in self._first:
+                raise EvidenceError(
+                    f"it has {self._first[old]} by the id {old} of the STIG's first version: make it anew from "
+                    f"{' or '.join(release_names())}"
+                )
+        if group_id in self._groups.values():
+            known = ", ".join(sorted(known for known, group in self._groups.items() if group == group_id))
+            raise EvidenceError(
+                f"it has {group_id} as {clean(rule_id, _NAME_LENGTH)!r}, which is not known here. What that asks for may have "
+                f"changed, so it is not answered; known are {known} ({' and '.join(release_names())})"
+            )
+        return ""
+
+
+class _Rules:
+    """The rules found so far that are to be answered; refuses what leaves a doubt."""
+
+    def __init__(self, wanted: _Wanted) -> None:
+        self.found: list[AnsweredRule] = []
+        self._wanted = wanted
+        self._in_stig: set[str] = set()
+
+    def begin_stig(self) -> None:
+        """Begin with the next STIG of the checklist."""
+        self._in_stig.clear()
+
+    def take(
+        self, group_id: str, rule_id: str, slots: Mapping[str, Slot], needed: Mapping[str, str], twice: Iterable[str]
+    ) -> None:
+        """Take a rule with what was found in it; `needed` is what its texts are called there, by our names for them."""
+        group = self._wanted.recognise(group_id, rule_id)
+        if not group:
+            return
+        if group in self._in_stig:
+            raise EvidenceError(
+                f"it has {group} twice in one STIG, and importers take either: remove one of them in STIG Viewer"
+            )
+        self._in_stig.add(group)
+        repeated = set(twice)
+        faulty = sorted(theirs for ours, theirs in needed.items() if ours not in slots or ours in repeated)
+        if faulty:
+            raise EvidenceError(
+                f"its {group} does not have {', '.join(faulty)} exactly once and as a text, as every checklist has: open and "
+                "save it in STIG Viewer"
+            )
+        self.found.append(AnsweredRule(group, slots))
+
+
+# .ckl
+
+# In these a byte that looks like ASCII is ASCII, so that tags can be found in the bytes.
+_ENCODINGS = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252")
+_START_TAG = re.compile(rb"""<([^\s/>]+)(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*(/?)>""")
+_CKL_TEXTS = {"STATUS": "status", "FINDING_DETAILS": "details", "COMMENTS": "comments"}
+
+
+@dataclass(slots=True)
+class _Vuln:
+    """The rule of a .ckl that is being read."""
+
+    attributes: dict[str, str] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
+    twice: set[str] = field(default_factory=set)
+    start: int = 0  # of the tag of the text that is being read
+
+
+class _CklReader:
+    """Finds the rules of a .ckl and the places of their texts; keeps nothing else."""
+
+    def __init__(self, document: bytes, rules: _Rules) -> None:
+        self.encoding = "utf-8"
+        self._document = document
+        self._rules = rules
+        self._vuln = _Vuln()
+        self._path: list[str] = []
+        self._text: list[str] = []
+        self._attribute = ""
+        self._parser = expat.ParserCreate()
+        self._parser.buffer_text = True
+        self._parser.XmlDeclHandler = self._declare
+        self._parser.StartDoctypeDeclHandler = self._refuse
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._text.append
+
+    def read(self) -> None:
+        """Read the whole document; raises EvidenceError if it is no .ckl, or hostile."""
+        try:
+            self._parser.Parse(self._document, True)
+        except (expat.ExpatError, LookupError, ValueError) as error:
+            raise EvidenceError(
+                f"it cannot be read as XML ({clean(str(error), 120)}): export it from STIG Viewer anew"
+            ) from error
+
+    def _declare(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        self.encoding = (encoding or "utf-8").lower()
+        if self.encoding not in _ENCODINGS:
+            raise EvidenceError(f"it is written in {clean(encoding, _NAME_LENGTH)!r}: save it as UTF-8")
+
+    def _refuse(self, *_doctype: object) -> None:
+        raise EvidenceError(
+            "it has a document type declaration, which no .ckl has, and entities are not followed: export it from STIG Viewer anew"
+        )
+
+    def _start(self, name: str, _attributes: object) -> None:
+        self._path.append(name.rpartition(":")[2])
+        self._text.clear()
+        if self._path[0] != "CHECKLIST":
+            raise EvidenceError(
+                f"it is XML but no .ckl, its outermost element is {clean(name, _NAME_LENGTH)!r} and not 'CHECKLIST': export it "
+                "from STIG Viewer as a checklist"
+            )
+        if len(self._path) > DEPTH_LIMIT:
+            raise EvidenceError(
+                f"it has more than {DEPTH_LIMIT} elements in one another, which no .ckl has: export it from STIG Viewer anew"
+            )
+        match self._path[1:]:
+            case ["STIGS", "iSTIG"]:
+                self._rules.begin_stig()
+            case ["STIGS", "iSTIG", "VULN"]:
+                self._vuln = _Vuln()
+            case ["STIGS", "iSTIG", "VULN", child] if child in _CKL_TEXTS:
+                self._vuln.start = self._parser.CurrentByteIndex
+            case ["STIGS", "iSTIG", "VULN", child, _] if child in _CKL_TEXTS:
+                # What stands there would be lost, so it is no text to put another in the place of.
+                self._vuln.twice.add(_CKL_TEXTS[child])
+
+    def _end(self, _name: str) -> None:
+        text = "".join(self._text)
+        self._text.clear()
+        vuln = self._vuln
+        match self._path[1:]:
+            case ["STIGS", "iSTIG", "VULN"]:
+                group_id, rule_id = vuln.attributes.get("Vuln_Num", ""), vuln.attributes.get("Rule_ID", "")
+                needed = {ours: theirs for theirs, ours in _CKL_TEXTS.items()}
+                self._rules.take(group_id, rule_id, vuln.slots, needed, vuln.twice)
+            case ["STIGS", "iSTIG", "VULN", "STIG_DATA", "VULN_ATTRIBUTE"]:
+                self._attribute = text.strip()
+            case ["STIGS", "iSTIG", "VULN", "STIG_DATA", "ATTRIBUTE_DATA"]:
+                if self._attribute in {"Vuln_Num", "Rule_ID"}:
+                    vuln.attributes.setdefault(self._attribute, text.strip())
+            case ["STIGS", "iSTIG", "VULN", child] if child in _CKL_TEXTS:
+                name = _CKL_TEXTS[child]
+                if name in vuln.slots:
+                    vuln.twice.add(name)
+                vuln.slots[name] = self._slot(text)
+        self._path.pop()
+
+    def _slot(self, text: str) -> Slot:
+        """Find the content of the element that ends here; one that is empty gets an end tag with its text."""
+        start = self._vuln.start
+        tag = _START_TAG.match(self._document, start)
+        if tag is None:
+            raise EvidenceError(
+                "its tags are not where XML has them: save it as UTF-8"
+            )  # pragma: no cover - the parser has just read one there
+        if tag[2]:
+            return Slot(start, tag.end(), text, self._document[start : tag.start(2)] + b">", b"</" + tag[1] + b">")
+        return Slot(tag.end(), self._parser.CurrentByteIndex, text)
+
+
+def _read_ckl(document: bytes, wanted: _Wanted) -> Baseline:
+    _count_parts(document, b"<=")
+    rules = _Rules(wanted)
+    reader = _CklReader(document, rules)
+    reader.read()
+
+    def encode(text: str) -> bytes:
+        return escape(text).encode(reader.encoding, "xmlcharrefreplace")
+
+    return Baseline("checklist-merged.ckl", "application/xml", tuple(rules.found), document, ckl.STATUSES, encode)
+
+
+# .cklb
+
+_SPACE = re.compile(rb"[ \t\n\r]*")
+# Possessive, or every escape in a text would be remembered for a way back.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKET = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.DOTALL)
+_PLAIN = re.compile(rb"[^\s,\]}]+")
+_CKLB_TEXTS = {"status": "status", "finding_details": "details", "comments": "comments", "updatedAt": "written"}
+
+
+def _read_cklb(document: bytes, wanted: _Wanted) -> Baseline:
+    begin = len(_UTF8_MARK) if document.startswith(_UTF8_MARK) else 0
+    _count_parts(document, b"{[,")
+    try:
+        content = json.loads(document[begin:].decode())
+    except (ValueError, RecursionError) as error:
+        # The error's own words could hold a piece of the document.
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise EvidenceError(f"it cannot be read as JSON in UTF-8 ({where}): export it from STIG Viewer anew") from error
+    if not isinstance(content.get("stigs"), list):
+        raise EvidenceError(
+            "it is JSON but no .cklb, since it has no list 'stigs': export it from STIG Viewer as a .cklb"
+        )
+    del content  # from here on it is known to be JSON, and only its places count
+    rules = _Rules(wanted)
+    for start in _rules_of(document, begin, rules):
+        _take_rule(document, start, rules)
+
+    def encode(text: str) -> bytes:
+        # ASCII, so that half a character in a comment of theirs, which JSON can hold, stays what it is.
+        return json.dumps(text).encode()
+
+    return Baseline("checklist-merged.cklb", "application/json", tuple(rules.found), document, cklb.STATUSES, encode)
+
+
+def _take_rule(document: bytes, at: int, rules: _Rules) -> None:
+    ids: dict[str, str] = {}
+    slots: dict[str, Slot] = {}
+    twice: set[str] = set()
+    seen: set[str] = set()
+    for key, start, end in _members(document, at):
+        name = _CKLB_TEXTS.get(key)
+        is_text = document[start : start + 1] == b'"'
+        if is_text and key in {"group_id", "rule_id", "rule_id_src"}:
+            ids[key] = _text(document, start, end)
+        elif name:
+            if name in seen:
+                twice.add(name)
+            seen.add(name)
+            if is_text or document[start:end] == b"null":
+                slots[name] = Slot(start, end, _text(document, start, end) if is_text else "")
+    # As importers do: the longer form goes before the shorter.
+    rule_id = ids.get("rule_id_src") or f"{ids.get('rule_id', '')}_rule"
+    needed = {ours: theirs for theirs, ours in _CKLB_TEXTS.items() if ours != "written"}
+    rules.take(ids.get("group_id", ""), rule_id, slots, needed, twice)
+
+
+def _rules_of(document: bytes, begin: int, rules: _Rules) -> Iterator[int]:
+    """Find where the rules of a .cklb begin."""
+    for key, start, _ in _members(document, _skip_space(document, begin)):
+        if key == "stigs":
+            for stig in _items(document, start):
+                rules.begin_stig()
+                for part, place, _ in _members(document, stig):
+                    if part == "rules":
+                        yield from _items(document, place)
+
+
+def _members(document: bytes, at: int) -> Iterator[tuple[str, int, int]]:
+    """Walk over the object that begins at `at`: each key, where its value begins, and where it ends.
+
+    Whatever begins there and is no object has none.
+    """
+    if document[at : at + 1] != b"{":
+        return
+    at = _skip_space(document, at + 1)
+    while document[at : at + 1] != b"}":
+        end = _skip(document, at)
+        key = _text(document, at, end)
+        start = _skip_space(document, _skip_space(document, end) + 1)
+        end = _skip(document, start)
+        yield key, start, end
+        at = _next(document, end)
+
+
+def _items(document: bytes, at: int) -> Iterator[int]:
+    """Walk over the array that begins at `at`: where its values begin. Whatever is no array has none."""
+    if document[at : at + 1] != b"[":
+        return
+    at = _skip_space(document, at + 1)
+    while document[at : at + 1] != b"]":
+        yield at
+        at = _next(document, _skip(document, at))
+
+
+def _skip(document: bytes, at: int) -> int:
+    """Give where the value that begins at `at` ends, without making anything of it."""
+    if document[at : at + 1] not in {b"{", b"["}:
+        plain = (_STRING if document[at : at + 1] == b'"' else _PLAIN).match(document, at)
+        return plain.end() if plain else at
+    depth = 0
+    for sign in _BRACKET.finditer(document, at):
+        first = document[sign.start()]
+        if first != ord('"'):
+            depth += 1 if first in b"{[" else -1
+            if not depth:
+                return sign.end()
+    return len(document)
+
+
+def _text(document: bytes, start: int, end: int) -> str:
+    return str(json.loads(document[start:end]))
+
+
+def _next(document: bytes, at: int) -> int:
+    at = _skip_space(document, at)
+    return _skip_space(document, at + 1) if document[at : at + 1] == b"," else at
+
+
+def _skip_space(document: bytes, at: int) -> int:
+    found = _SPACE.match(document, at)
+    return found.end() if found else at
