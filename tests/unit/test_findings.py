@@ -47,7 +47,15 @@ def opened(verdict: Verdict = Verdict.UNSIGNED) -> dict[str, Finding]:
 
 
 def announced(findings: dict[str, Finding]) -> dict[str, Finding]:
-    return {tag: replace(finding, unannounced=()) for tag, finding in findings.items()}
+    """The findings once subscribers have their news: what FindingsTable.mark_announced makes of them."""
+    return {
+        tag: replace(
+            finding,
+            unannounced=(),
+            is_unheard=finding.is_unheard and kinds(finding)[-1:] in {(), (News.RESOLVED,)},
+        )
+        for tag, finding in findings.items()
+    }
 
 
 def test_an_unsigned_tag_opens_a_finding_with_news() -> None:

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .findings import FindingSpool, FindingsTable
-from .model import RULE_ID, Finding, News, Repository, Run, State, Status, Transition, iso
+from .model import RULE_ID, Excepted, Finding, News, Repository, Run, State, Status, Transition, iso
 from .rule import SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
@@ -38,7 +38,14 @@ LINE_LENGTH = 500
 INDEX_ATTEMPTS = 20
 INDEX_WAIT_SECONDS = 0.5
 
-_HEADINGS = {News.OPENED: "NEW", News.CHANGED: "CHANGED", News.RESOLVED: "RESOLVED"}
+# In the order in which they are told: what needs doing first.
+_HEADINGS = {
+    News.OPENED: "NEW",
+    News.EXPIRED: "NO LONGER EXCEPTED",
+    News.EXPIRING: "EXCEPTION ENDS SOON",
+    News.CHANGED: "CHANGED",
+    News.RESOLVED: "RESOLVED",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,19 @@ class PendingNews:
     def __init__(self) -> None:
         self.namespaces: dict[str, NamespaceNews] = {}
         self.findings = FindingSpool()
+        self.quiet_places = array("Q")  # of findings of which nobody is to hear
         self._held = 0
 
     def add(self, finding: Finding) -> None:
         """Take one finding with news."""
+        place = self.findings.add(finding)
+        moves = [move for move in finding.unannounced if not move.is_quiet]
+        if not moves:
+            self.quiet_places.append(place)
+            return
         namespace = self.namespaces.setdefault(finding.repository.namespace, NamespaceNews())
-        namespace.places.append(self.findings.add(finding))
-        for move in finding.unannounced:
+        namespace.places.append(place)
+        for move in moves:
             namespace.counts[move.news] += 1
             held = namespace.first[move.news]
             if self._held < HELD_ITEMS or len(held) < HELD_ALWAYS:
@@ -88,10 +101,11 @@ class PendingNews:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How many findings are open in each namespace after the run, and since when the oldest is."""
+    """How many findings are open in each namespace after the run, how many of them excepted, and since when the oldest is."""
 
     open_by_namespace: Mapping[str, int]
     oldest: str  # ISO 8601; '' where none is open
+    excepted_by_namespace: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +153,12 @@ class Alerts:
         pending = self._collect(expected, until)
         published = 0
         try:
+            warned = self._warn(run, standing, places, now)
+            self._findings.mark_announced(pending.findings.at(pending.quiet_places), threads=self._threads)
             for message, namespaces in self._compose(run, standing, places, pending, now):
                 if published and time.monotonic() >= until:
                     break
-                self._client.publish(
-                    TopicArn=self._topic_arn,
-                    Subject=message.subject,
-                    Message=message.body,
-                    MessageStructure="json",
-                    MessageAttributes=message.attributes,
-                )
+                self._publish(message)
                 published += 1
                 # Message by message: whatever ends the run here, what was told before is not told again.
                 places_told = chain.from_iterable(pending.namespaces[namespace].places for namespace in namespaces)
@@ -157,7 +167,32 @@ class Alerts:
                 self._runs.note_digest(now)
         finally:
             pending.close()
-        return published
+        return published + warned
+
+    def _warn(self, run: Run, standing: Standing, places: Places, now: datetime) -> int:
+        """Say that nothing is excepted, once for each fault of the exceptions, and again when a reminder is due.
+
+        Gives the number of messages. It is apart from the news, and puts off no reminder of the findings.
+        """
+        problem, told = run.exceptions.problem, self._runs.told_problem()
+        if told is None and not problem:
+            return 0
+        if problem and told is not None and told[0] == problem and not self._is_due(told[1], now):
+            return 0
+        if problem:
+            composer = _Composer(run, standing, places, is_by_namespace=self._grouping is AlertGrouping.NAMESPACE)
+            self._publish(composer.message("exceptions_unusable", {}))
+        self._runs.note_problem(problem, now)
+        return int(bool(problem))
+
+    def _publish(self, message: "Message") -> None:
+        self._client.publish(
+            TopicArn=self._topic_arn,
+            Subject=message.subject,
+            Message=message.body,
+            MessageStructure="json",
+            MessageAttributes=message.attributes,
+        )
 
     def _collect(self, expected: int, until: float) -> PendingNews:
         for attempt in range(INDEX_ATTEMPTS):
@@ -188,15 +223,20 @@ class Alerts:
             yield digest.message("audit_incomplete", {}), ()
         for group in groups:
             yield digest.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
-        if run.complete and not groups and run.findings.open and self._reminder_is_due(now):
+        # Of what is excepted nobody is reminded: the end of the exception is told when it comes.
+        is_to_do = run.findings.open > run.findings.excepted
+        if run.complete and not groups and is_to_do and self._reminder_is_due(now):
             yield digest.message("reminder", {}), ()
 
     def _reminder_is_due(self, now: datetime) -> bool:
-        if not self._reminder_days:
-            return False
-        last = self._runs.last_digest_at()
+        return bool(self._reminder_days) and self._is_due(self._runs.last_digest_at(), now)
+
+    def _is_due(self, last: datetime | None, now: datetime) -> bool:
+        """Tell whether what was last said at a time is to be said again."""
+        if last is None:
+            return True
         # An hour's grace: a daily run that starts a little earlier than last time still reminds on the day.
-        return last is None or now - last >= timedelta(days=self._reminder_days) - timedelta(hours=1)
+        return bool(self._reminder_days) and now - last >= timedelta(days=self._reminder_days) - timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,12 +300,14 @@ class _Composer:
             "tags": run.tags.as_dict(),
             "findings": run.findings.as_dict(),
             "oldest_open": self._standing.oldest,
+            "exceptions": run.exceptions.as_dict(),
             "counts": counts,
             "namespaces": [
                 {
                     "namespace": name,
                     **{str(news): one.counts[news] for news in News},
                     "open": self._standing.open_by_namespace.get(name, 0),
+                    "excepted": self._standing.excepted_by_namespace.get(name, 0),
                 }
                 for name, one in namespaces.items()
             ],
@@ -297,7 +339,8 @@ class _Composer:
 
     def _severity(self, event: str, counts: Mapping[str, int]) -> str:
         """Give the rule's own severity where somebody has something to do."""
-        to_do = event != "findings_changed" or counts[News.OPENED] or counts[News.CHANGED] or not self._run.complete
+        is_news = any(counts[news] for news in News if news is not News.RESOLVED)
+        to_do = event != "findings_changed" or is_news or not self._run.complete
         return SEVERITY if to_do else "informational"
 
     def _item(self, told: Told) -> dict[str, Any]:
@@ -312,6 +355,7 @@ class _Composer:
             "verdict": str(finding.verdict),
             "reason": clean(finding.reason, LINE_LENGTH),
             "resolution": move.resolution,
+            "exception": _exception(move.excepted or finding.excepted),
             "author": finding.author,
             "pushed_at": finding.pushed_at,
             "first_seen": move.first_seen,
@@ -320,7 +364,7 @@ class _Composer:
 
     def _fix(self, told: Mapping[News, Sequence[Told]]) -> list[str]:
         """Fill the rule's fix in for the first finding that can be fixed by signing."""
-        for item in (*told[News.OPENED], *told[News.CHANGED]):
+        for item in chain.from_iterable(told[news] for news in _HEADINGS if news is not News.RESOLVED):
             if item.finding.state is State.OPEN and self._run.domains:
                 return list(fix_commands(item.finding, self._run.domains[0]))
         return []
@@ -343,14 +387,21 @@ class _Composer:
         head = f"{document['registry']}: {_spoken(self._run)}"
         if document["event"] == "audit_incomplete":
             return f"{head}; the audit could not be completed"
+        findings = document["findings"]
+        excepted = f", {findings['excepted']} excepted" if findings["excepted"] else ""
+        if document["event"] == "exceptions_unusable":
+            return f"{head}; the exceptions cannot be used, so nothing is excepted"
         if document["event"] == "reminder":
-            return f"{head}; {_spoken_count(document['findings']['open'], 'finding is', 'findings are')} still open"
+            due = findings["open"] - findings["excepted"]
+            return f"{head}; {_spoken_count(due, 'finding is', 'findings are')} still open{excepted}"
         counts = document["counts"]
         parts = [
             f"{counts[News.OPENED]} new" if counts[News.OPENED] else "",
+            f"{counts[News.EXPIRED]} no longer excepted" if counts[News.EXPIRED] else "",
+            f"{counts[News.EXPIRING]} excepted for days only" if counts[News.EXPIRING] else "",
             f"{counts[News.CHANGED]} changed" if counts[News.CHANGED] else "",
             f"{counts[News.RESOLVED]} resolved" if counts[News.RESOLVED] else "",
-            f"{document['findings']['open']} open",
+            f"{findings['open']} open{excepted}",
         ]
         return f"{head}; " + ", ".join(part for part in parts if part)
 
@@ -399,6 +450,9 @@ class _Composer:
         if run.findings.open:
             are = _spoken_count(run.findings.open, "finding is", "findings are")
             lines.append(f"{are} open, the oldest since {self._standing.oldest}.")
+        if run.findings.excepted:
+            are = _spoken_count(run.findings.excepted, "of them is", "of them are")
+            lines.append(f"{are} under an exception, and told of only when it ends.")
         if run.namespaces:
             lines.append(
                 f"A partial run, of: {', '.join(run.namespaces[:LINES_SHOWN])}. It does not answer the rule for the rest."
@@ -435,6 +489,8 @@ class _Composer:
                 f"      {item['digest'] or 'digest unknown'}",
                 f"      {pushed}",
             ]
+            if item["exception"]:
+                lines.append(f"      {_spoken_exception(item)}")
         omitted = document["omitted"][news]
         if omitted:
             lines.append(f"  and {omitted} more: see below")
@@ -454,6 +510,27 @@ def _spoken(run: Run) -> str:
     return f"{run.status} - {answer}"
 
 
+def _exception(excepted: Excepted | None) -> dict[str, str] | None:
+    if excepted is None:
+        return None
+    return {
+        "id": excepted.exception_id,
+        "owner": excepted.owner,
+        "reason": excepted.reason,
+        "reference": excepted.reference,
+        "ends": excepted.ends,
+    }
+
+
+def _spoken_exception(item: Mapping[str, Any]) -> str:
+    exception = item["exception"]
+    reference = f", {exception['reference']}" if exception["reference"] else ""
+    told = f"{exception['id']} of {exception['owner']}{reference}"
+    if item["resolution"]:
+        return f"{item['resolution']}: {told}, to {exception['ends']}"
+    return f"excepted to {exception['ends']} by {told}: {exception['reason']}"
+
+
 def _spoken_count(number: int, one: str, many: str) -> str:
     """Give a number with what is counted, in the singular or the plural."""
     return f"{number} {one if number == 1 else many}"
@@ -468,7 +545,7 @@ def _size(attributes: "Mapping[str, MessageAttributeValueTypeDef]") -> int:
 def _first_items(namespaces: Mapping[str, NamespaceNews], limit: int) -> dict[News, list[Told]]:
     """Give at most `limit` moves, what needs doing first."""
     told: dict[News, list[Told]] = {}
-    for news in (News.OPENED, News.CHANGED, News.RESOLVED):
+    for news in _HEADINGS:
         items = [item for one in namespaces.values() for item in one.first[news]]
         told[news] = sorted(items, key=_by_name)[:limit]
         limit -= len(told[news])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # '#' sorts before every run id, so the newest run is still the last item of a registry.
 _LEASE = "#lease"
 _ALERTS = "#alerts"
+_EXCEPTIONS = "#exceptions"
 _RUNS_PAGE = 10  # mostly the first of them is the one
 
 
@@ -162,6 +163,20 @@ class RunsTable:
     def note_digest(self, now: datetime) -> None:
         """Remember that subscribers were spoken to."""
         self._client.put_item(TableName=self._table, Item={**self._key(_ALERTS), "last_digest_at": iso(now)})
+
+    def told_problem(self) -> tuple[str, datetime] | None:
+        """Give what subscribers were told is wrong with the exceptions, and when; None if nothing is, as far as they know."""
+        found = self._client.get_item(TableName=self._table, Key=self._key(_EXCEPTIONS), ConsistentRead=True)
+        item: Mapping[str, Any] = found.get("Item", {})
+        return (item["problem"], datetime.fromisoformat(item["told_at"])) if item else None
+
+    def note_problem(self, problem: str, now: datetime) -> None:
+        """Remember that subscribers were told what is wrong with the exceptions; '' is that nothing is any more."""
+        if problem:
+            item = {**self._key(_EXCEPTIONS), "problem": problem, "told_at": iso(now)}
+            self._client.put_item(TableName=self._table, Item=item)
+        else:
+            self._client.delete_item(TableName=self._table, Key=self._key(_EXCEPTIONS))
 
     def _key(self, sort: str) -> dict[str, Any]:
         return {"pk": self._registry, "sk": sort}
