@@ -155,7 +155,7 @@ class Alerts:
         try:
             warned = self._warn(run, standing, places, now)
             self._findings.mark_announced(pending.findings.at(pending.quiet_places), threads=self._threads)
-            for message, namespaces in self._compose(run, standing, places, pending, now):
+            for message, namespaces in self._compose(run, standing, places, pending, now, may_remind=not warned):
                 if published and time.monotonic() >= until:
                     break
                 self._publish(message)
@@ -172,7 +172,7 @@ class Alerts:
     def _warn(self, run: Run, standing: Standing, places: Places, now: datetime) -> int:
         """Say that nothing is excepted, once for each fault of the exceptions, and again when a reminder is due.
 
-        Gives the number of messages. It is apart from the news, and puts off no reminder of the findings.
+        Gives the number of messages.
         """
         problem, told = run.exceptions.problem, self._runs.told_problem()
         if told is None and not problem:
@@ -210,7 +210,14 @@ class Alerts:
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _compose(
-        self, run: Run, standing: Standing, places: Places, pending: PendingNews, now: datetime
+        self,
+        run: Run,
+        standing: Standing,
+        places: Places,
+        pending: PendingNews,
+        now: datetime,
+        *,
+        may_remind: bool,
     ) -> "Iterator[tuple[Message, Sequence[str]]]":
         """Yield each message with the namespaces whose news it tells."""
         is_by_namespace = self._grouping is AlertGrouping.NAMESPACE
@@ -224,7 +231,7 @@ class Alerts:
         for group in groups:
             yield digest.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
         # Of what is excepted nobody is reminded: the end of the exception is told when it comes.
-        is_to_do = run.findings.open > run.findings.excepted
+        is_to_do = may_remind and run.findings.open > run.findings.excepted
         if run.complete and not groups and is_to_do and self._reminder_is_due(now):
             yield digest.message("reminder", {}), ()
 

@@ -179,7 +179,7 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         names = [name for name, _ in pairs]
         twin = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key '{clean(twin, 64)}' stands twice in one object")
+        raise ExceptionsError(f"{KEY}: the key '{clean(twin, 64)}' stands twice in one object")
     return document
 
 
