@@ -53,6 +53,7 @@ KEY_USES = {
     "dynamodb:Query": ("kms:Decrypt",),
     "dynamodb:UpdateItem": ("kms:Decrypt",),
     "s3:DeleteObject": (),
+    "s3:GetObject": ("kms:Decrypt",),
     "s3:ListBucket": (),
     "s3:PutObject": ("kms:GenerateDataKey",),
     "secretsmanager:GetSecretValue": ("kms:Decrypt",),
@@ -62,7 +63,7 @@ KEY_USES = {
 # Which parameter of a request names its resource, where that is all there is to it.
 NAMED_BY = {"secretsmanager:GetSecretValue": "SecretId", "sns:Publish": "TopicArn"}
 # Parts of a request to S3 that change nothing about the right it needs.
-PLAIN_S3_QUERY = {"list-type", "prefix", "encoding-type", "continuation-token"}
+PLAIN_S3_QUERY = {"list-type", "prefix", "encoding-type", "continuation-token", "max-keys"}
 PLAIN_S3_HEADERS = re.compile(r"x-amz-(date|security-token|content-sha256|user-agent|sdk-.*|checksum-.*)")
 # How the encrypted resources of a stack tell their ARN. CloudWatch Logs uses a key in its own name, by the key's policy.
 ARN_OF = {
@@ -298,6 +299,7 @@ def _wanted_of_s3(request: Request, partition: str) -> tuple[str, str, dict[str,
     kind = (request.method, bool(key), "list-type" in request.args)
     actions = {
         ("GET", False, True): "s3:ListBucket",
+        ("GET", True, False): "s3:GetObject",
         ("PUT", True, False): "s3:PutObject",
         ("DELETE", True, False): "s3:DeleteObject",
     }

@@ -17,6 +17,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from dtr_audit.errors import AuditError
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 
 from local import PROJECT
 from local import template as templates
@@ -275,6 +276,7 @@ class Rehearsal:
                     Bucket=stack.outputs["BucketName"],
                     Key=f"findings/registry={audited.name}/dt=2026-11-01/20261101T030000Z-00002.jsonl.gz",
                 )
+                stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=EXCEPTIONS_KEY, Body=b'{"exceptions": []}')
                 self._night(audited)
                 registry.sign("web", "shop", "1")
                 registry.push("web", "till", "1")
@@ -287,6 +289,8 @@ class Rehearsal:
         run = audited.audit()
         if not run["complete"]:
             raise NotCompletedError(run["incomplete_because"])
+        if run["exceptions"]["version_id"] is None:
+            raise NotCompletedError(run["exceptions"]["problem"])
         self.news.append(
             {
                 (kind, f"{item['repository']}:{item['tag']}")
@@ -407,7 +411,7 @@ def test_a_right_too_many_is_found(rehearsal: Rehearsal) -> None:
     elsewhere = writing["Resource"][0].replace("/findings/", "/elsewhere/")
     resource = changed(statements, "WriteArchive", Resource=[*writing["Resource"], elsewhere])
     assert spare(resource, needed) == [f"WriteArchive: {elsewhere}"]
-    statement = {"Sid": "ReadBack", "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    statement = {"Sid": "ReadBack", "Effect": "Allow", "Action": "s3:GetObjectVersion", "Resource": "*"}
     assert spare([*statements, statement], needed) == ["ReadBack"]
     # What another statement grants as well is spare in both.
     assert spare([*statements, {**writing, "Sid": "Twin"}], needed) == [
@@ -457,7 +461,7 @@ def test_a_call_that_the_gate_does_not_know_is_refused_by_name(deployed: Deploye
     ):
         s3.put_object(Bucket=bucket, Key="runs/known")
         calls: list[Callable[[], object]] = [
-            lambda: s3.get_object(Bucket=bucket, Key="runs/known"),
+            lambda: s3.get_object(Bucket=bucket, Key="runs/known", VersionId="1"),
             lambda: s3.put_object(Bucket=bucket, Key="runs/known", ACL="private"),
             lambda: s3.delete_object(Bucket=bucket, Key="runs/known", VersionId="1"),
             lambda: s3.get_bucket_acl(Bucket=bucket),
