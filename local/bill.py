@@ -46,6 +46,7 @@ LINES = (
     Line("metrics", f"CloudWatch: {METRICS} metrics, in the hours of the runs"),
     Line("s3_storage", "S3: all rows so far"),
     Line("s3_writes", "S3: requests"),
+    Line("s3_reads", "S3: requests that read"),
     Line("lambda_gb_seconds", "Lambda: time"),
     Line("lambda_requests", "Lambda: invocations"),
     Line("scheduler_invocations", "EventBridge Scheduler: invocations"),

@@ -30,7 +30,7 @@ KB = 1024
 
 # --- What a run leaves, and what it calls: held against real runs by the tests -------------------------------------------
 ROW_BYTES = 65  # of a tag in findings/, compressed; 605 before
-RECORD_BYTES = 1_100  # of a run in the runs table, and about the same under runs/
+RECORD_BYTES = 1_200  # of a run in the runs table, and about the same under runs/
 ITEM_BYTES = 600  # of a finding in its table; it stands once more in the index of open ones
 ITEM_OVERHEAD_BYTES = 100  # DynamoDB counts so many to each item, for its own index
 LOG_BYTES = 2_500  # of a run, Lambda's own lines among them
@@ -38,7 +38,9 @@ LOG_BYTES_A_SECOND = 30  # a line of progress every ten seconds
 LOGIN_REQUESTS = 6  # the challenge, the token, who we are, before and after, and what stands beside the rule
 WRITES_OF_A_MOVE = 6  # an opened finding: table and two indexes, written, and marked as told; a resolved one: 5
 WRITES_OF_A_RUN = 7  # lease taken and given back, record, its end, and the time of the message
-RECORD_READS = 13  # was it finished, the run before, and whose the lease is, before each lasting step
+RECORD_READS = (
+    14  # was it finished, the run before, what was told of the exceptions, and whose the lease is, time and again
+)
 METRICS = 11
 ALARM_METRICS = 7
 INTERFACE_ENDPOINTS = 2
@@ -177,7 +179,8 @@ class Calls:
     marks: int  # UpdateItem: findings that have been told
     record_writes: int  # PutItem, UpdateItem and DeleteItem of the runs table
     objects: int  # PutObject
-    lists: int = 1  # ListObjectsV2
+    lists: int = 2  # ListObjectsV2: what an earlier attempt has left, and whether there are exceptions
+    object_reads: int = 1  # GetObject: the exceptions
     secret_reads: int = 1
 
     @property
@@ -192,6 +195,7 @@ class Calls:
             + self.record_writes
             + self.objects
             + self.lists
+            + self.object_reads
             + self.secret_reads
         )
 
@@ -259,6 +263,7 @@ def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
         + Decimal(ITEM_BYTES * workload.findings) / (4 * KB)
         + (calls.index_queries + index_blocks) / 2,
         "s3_writes": calls.objects + calls.lists,
+        "s3_reads": calls.object_reads,
         "sns_publishes": PUBLISHES_OF_A_MESSAGE if moves else 0,
         "sns_mails": workload.mails if moves else 0,
         "kms_requests": KMS_REQUESTS,

@@ -6,12 +6,13 @@ import gzip
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
 import botocore.client
 import pytest
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 
 from local import PROJECT, cost
 from local import template as templates
@@ -88,11 +89,21 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         record_writes=counted.pop("record_writes"),
         objects=counted.pop("s3:PutObject"),
         lists=counted.pop("s3:ListObjectsV2"),
+        object_reads=counted.pop("s3:GetObject"),
         secret_reads=counted.pop("secretsmanager:GetSecretValue"),
     )
     counted.pop("sns:Publish", 0)
     assert not counted, "a call that local/cost.py does not know"
     return calls
+
+
+@pytest.fixture
+def _exceptions(audited: Audited) -> Iterator[None]:
+    """A document that excepts nothing."""
+    bucket = audited.stack.outputs["BucketName"]
+    audited.stack.s3.put_object(Bucket=bucket, Key=EXCEPTIONS_KEY, Body=b'{"exceptions": []}')
+    yield
+    audited.stack.s3.delete_object(Bucket=bucket, Key=EXCEPTIONS_KEY)
 
 
 def bytes_of(value: Any) -> int:
@@ -108,6 +119,7 @@ def size_of(item: dict[str, Any]) -> int:
     return sum(len(name.encode()) + bytes_of(value) for name, value in item.items())
 
 
+@pytest.mark.usefixtures("_exceptions")
 @pytest.mark.parametrize(
     "shape",  # repositories, tags of each, findings
     [(7, 3, 0), (12, 10, 5), (3, 150, 3), (110, 1, 30)],
