@@ -136,9 +136,7 @@ def test_what_the_exception_does_not_mean_is_announced_and_the_message_counts_wh
     assert message.body["findings"]["excepted"] == 1
     (namespace,) = message.body["namespaces"]
     assert (namespace["open"], namespace["excepted"]) == (2, 1)
-    mail = audited.mails()[-1]
-    assert "1 of them is under an exception" in mail.text
-    assert str(mail.subject).endswith("1 new, 2 open, 1 excepted")
+    assert "1 of them is under an exception" in audited.mails()[-1].text
 
 
 def test_by_namespace_a_team_whose_findings_are_all_excepted_hears_nothing(

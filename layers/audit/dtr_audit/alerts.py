@@ -394,11 +394,11 @@ class _Composer:
         head = f"{document['registry']}: {_spoken(self._run)}"
         if document["event"] == "audit_incomplete":
             return f"{head}; the audit could not be completed"
-        findings = document["findings"]
-        excepted = f", {findings['excepted']} excepted" if findings["excepted"] else ""
         if document["event"] == "exceptions_unusable":
-            return f"{head}; the exceptions cannot be used, so nothing is excepted"
+            return f"{head}; the exceptions cannot be used"
+        findings = document["findings"]
         if document["event"] == "reminder":
+            excepted = f", {findings['excepted']} excepted" if findings["excepted"] else ""
             due = findings["open"] - findings["excepted"]
             return f"{head}; {_spoken_count(due, 'finding is', 'findings are')} still open{excepted}"
         counts = document["counts"]
@@ -408,7 +408,7 @@ class _Composer:
             f"{counts[News.EXPIRING]} excepted for days only" if counts[News.EXPIRING] else "",
             f"{counts[News.CHANGED]} changed" if counts[News.CHANGED] else "",
             f"{counts[News.RESOLVED]} resolved" if counts[News.RESOLVED] else "",
-            f"{findings['open']} open{excepted}",
+            f"{findings['open']} open",
         ]
         return f"{head}; " + ", ".join(part for part in parts if part)
 
