@@ -111,6 +111,7 @@ def test_an_excepted_finding_stays_open_everywhere_and_is_not_announced(
         assert "2026-14" in content
     assert "<STATUS>Open</STATUS>" in evidence(audited, run, "ckl")
     assert version in evidence(audited, run, "report")
+    assert "1 open, 1 excepted" in evidence(audited, run, "report"), "of the namespace"
 
 
 def test_no_document_excepts_nothing_and_is_no_trouble(audited: Audited, registry: InMemoryRegistry) -> None:

@@ -119,11 +119,11 @@ def test_an_exception_holds_through_its_last_day_and_ends_soon_a_week_before(
 
 
 def test_of_several_exceptions_the_one_that_holds_longest_speaks() -> None:
-    long, short = entry(id="LONG", ends="2027-06-30"), entry(id="SHORT", namespace="*", ends="2027-01-31")
+    long, short = entry(id="X-LONG", ends="2027-06-30"), entry(id="A-SHORT", namespace="*", ends="2027-01-31")
     over = entry(id="OVER", ends="2026-11-21")
     for order in ((long, short, over), (over, short, long)):
-        assert covering(*order, name="legacy/crm") == "LONG"
-        assert covering(*order, name="other/crm") == "SHORT"
+        assert covering(*order, name="legacy/crm") == "X-LONG"
+        assert covering(*order, name="other/crm") == "A-SHORT"
     assert covering(entry(id="B"), entry(id="A"), name="legacy/crm") == "A"
 
 

@@ -278,6 +278,13 @@ def test_what_nobody_heard_of_is_resolved_without_a_word() -> None:
     assert finding.excepted is None
 
 
+def test_what_was_resolved_without_a_word_and_opens_again_is_told_as_opened_alone() -> None:
+    closed = after([], excepted(), NEXT, exceptions=on(NEXT, exception(LATER)))
+    assert kinds(after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2)))["1.0"]) == (News.OPENED,)
+    again = after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2), exception(LATER)))
+    assert kinds(again["1.0"]) == ()
+
+
 def test_what_was_announced_before_it_was_excepted_stays_known() -> None:
     known = after([judged(Verdict.UNSIGNED)], announced(opened()), NEXT, exceptions=on(NEXT, exception(LATER)))
     assert kinds(known["1.0"]) == ()
