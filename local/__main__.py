@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `audit`, `cost`, `query` and `verify`."""
+"""The command line: `python -m local demo`, `audit`, `exceptions`, `cost`, `query` and `verify`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local", description="Audit a Docker Trusted Registry, on this machine."
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="demo | audit | cost | query | verify")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="demo | audit | exceptions | cost | query | verify"
+    )
 
     demo = commands.add_parser("demo", help="two audits of an embedded registry, in an embedded AWS: nothing is needed")
     demo.add_argument("--output", type=Path, default=Path("out/demo"), help="folder for the results (out/demo)")
@@ -86,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder for the results, and for the state by which the next run knows what is new (out)",
     )
+    audit.add_argument(
+        "--exceptions",
+        type=Path,
+        metavar="FILE",
+        help="the findings that are excepted (docs/contracts.md has its form). It is kept as policy/exceptions.json in the folder "
+        "for the results, and used by every later audit there, until another is given or that file is removed",
+    )
     audit.add_argument("--registry-name", metavar="NAME", help="what the results call it (made of the address)")
     audit.add_argument(
         "--namespace",
@@ -109,6 +118,16 @@ def _parser() -> argparse.ArgumentParser:
         "private authority are refused for a missing Authority Key Identifier",
     )
     audit.set_defaults(command=_audit, parser=audit)
+
+    exceptions = commands.add_parser(
+        "exceptions",
+        help="see whether a document of exceptions is right, before it is put into the bucket",
+        description="Read a document of exceptions as the audit does. Exit status 0: it is right; 2: it is not, and would except "
+        "nothing.",
+        allow_abbrev=False,
+    )
+    exceptions.add_argument("file", type=Path, metavar="FILE")
+    exceptions.set_defaults(command=_exceptions, parser=exceptions)
 
     cost = commands.add_parser(
         "cost",
@@ -247,7 +266,14 @@ def _audit(options: argparse.Namespace) -> int:
     from dtr_audit.settings import parse_domains, parse_dtr_url  # noqa: PLC0415
 
     from .console import Display, prepare_streams, tell_error  # noqa: PLC0415
-    from .laptop import Assignment, audit, derive_registry_name, read_baseline, read_ca_file  # noqa: PLC0415
+    from .laptop import (  # noqa: PLC0415
+        Assignment,
+        audit,
+        derive_registry_name,
+        read_baseline,
+        read_ca_file,
+        read_exceptions_file,
+    )
     from .output import OutputError  # noqa: PLC0415
     from .stack import StateFileError  # noqa: PLC0415
     from .template import ParameterError  # noqa: PLC0415
@@ -267,6 +293,7 @@ def _audit(options: argparse.Namespace) -> int:
             namespaces=tuple(options.namespace),
             x509_strict=not options.no_x509_strict,
             baseline=read_baseline(options.baseline) if options.baseline else None,
+            exceptions=read_exceptions_file(options.exceptions) if options.exceptions else None,
             limits={name: value for name, value in limits.items() if value is not None},
         )
         assignment.check()
@@ -276,6 +303,29 @@ def _audit(options: argparse.Namespace) -> int:
     except (AuditError, OutputError, StateFileError) as error:
         tell_error(str(error))
     return ExitStatus.NOT_COMPLETED
+
+
+def _exceptions(options: argparse.Namespace) -> int:
+    from dtr_audit.errors import ExceptionsError  # noqa: PLC0415 (see above)
+    from dtr_audit.exceptions import KEY, Exceptions, parse_exceptions  # noqa: PLC0415
+
+    from .console import prepare_streams, tell_error  # noqa: PLC0415
+
+    prepare_streams()
+    try:
+        exceptions = Exceptions(parse_exceptions(options.file.read_bytes()), day=datetime.now(UTC).date())
+    except OSError as error:
+        tell_error(f"{options.file}: {error.strerror}")
+        return ExitStatus.NOT_COMPLETED
+    except ExceptionsError as error:
+        for fault in str(error).removeprefix(f"{KEY}: ").split("; "):
+            tell_error(f"{options.file}: {fault}")
+        return ExitStatus.NOT_COMPLETED
+    for words, some in (("hold", exceptions.holding), ("have ended", exceptions.ended)):
+        print(f"{len(some)} {words}")
+        for one in some:
+            print(f"  {one.exception_id}, of {one.owner}, to {one.ends}")
+    return 0
 
 
 def _cost(options: argparse.Namespace) -> int:

@@ -50,8 +50,19 @@ _STYLES = {
     Verdict.MISMATCHED: "magenta",
     Verdict.UNKNOWN: "yellow",
     "NEW": "red",
+    "NOT EXCEPTED": "red",
+    "ENDS SOON": "yellow",
     "CHANGED": "magenta",
     "RESOLVED": "green",
+}
+
+
+_HEADINGS = {
+    "opened": "NEW",
+    "expired": "NOT EXCEPTED",
+    "expiring": "ENDS SOON",
+    "changed": "CHANGED",
+    "resolved": "RESOLVED",
 }
 
 
@@ -164,7 +175,10 @@ class Display:
             )
         else:
             self.say("Nothing was read.")
-        self.say(f"Findings: {findings['open']} open, {findings['opened']} new, {findings['resolved']} resolved.")
+        excepted = f", {findings['excepted']} excepted" if findings["excepted"] else ""
+        self.say(
+            f"Findings: {findings['open']} open, {findings['opened']} new, {findings['resolved']} resolved{excepted}."
+        )
         if run["incomplete_because"]:
             self.say("Not complete, because:", style="yellow")
             self.items(run["incomplete_because"], style="yellow")
@@ -227,6 +241,13 @@ class Display:
         left = overview.findings_count - len(overview.findings)
         if left:
             self.say(f"  and {left} more")
+        excepted = [row for row in overview.findings if row["exception_id"]]
+        if excepted:
+            self.say("Excepted, and findings all the same:")
+            self.items(
+                f"{row['namespace']}/{row['repository']}:{row['tag']} by {row['exception_id']}, to {row['exception_ends']}"
+                for row in excepted
+            )
 
     def changes(self, messages: Sequence[Message]) -> None:
         """Show what changed, from the messages as machines get them."""
@@ -235,11 +256,13 @@ class Display:
         for message in messages:
             body = message.body
             left += sum(body["counts"].values())
-            for news, heading in (("opened", "NEW"), ("changed", "CHANGED"), ("resolved", "RESOLVED")):
+            for news, heading in _HEADINGS.items():
                 for item in body[news]:
                     if table.row_count == CHANGES_SHOWN:
                         break
-                    why = item["resolution"] if news == "resolved" else f"{item['verdict']}: {item['reason']}"
+                    why = item["resolution"] or f"{item['verdict']}: {item['reason']}"
+                    if news == "expiring":
+                        why = f"excepted to {item['exception']['ends']} only"
                     table.add_row(
                         Text(heading, _STYLES[heading]),
                         Text(_shown(f"{item['repository']}:{item['tag']}"), overflow="fold"),

@@ -38,7 +38,9 @@ LOG_BYTES_A_SECOND = 30  # a line of progress every ten seconds
 LOGIN_REQUESTS = 6  # the challenge, the token, who we are, before and after, and what stands beside the rule
 WRITES_OF_A_MOVE = 6  # an opened finding: table and two indexes, written, and marked as told; a resolved one: 5
 WRITES_OF_A_RUN = 7  # lease taken and given back, record, its end, and the time of the message
-RECORD_READS = 13  # was it finished, the run before, and whose the lease is, before each lasting step
+RECORD_READS = (
+    14  # was it finished, the run before, what was told of the exceptions, and whose the lease is, time and again
+)
 METRICS = 11
 ALARM_METRICS = 7
 INTERFACE_ENDPOINTS = 2
@@ -183,8 +185,8 @@ class Calls:
     marks: int  # UpdateItem: findings that have been told
     record_writes: int  # PutItem, UpdateItem and DeleteItem of the runs table
     objects: int  # PutObject
-    object_reads: int  # GetObject
-    lists: int = 1  # ListObjectsV2
+    lists: int = 2  # ListObjectsV2: what an earlier attempt has left, and whether there are exceptions
+    object_reads: int = 1  # GetObject: the exceptions, and a baseline
     secret_reads: int = 1
     signatures: int = 0  # GetPublicKey and Sign
 
@@ -199,8 +201,8 @@ class Calls:
             + self.marks
             + self.record_writes
             + self.objects
-            + self.object_reads
             + self.lists
+            + self.object_reads
             + self.secret_reads
             + self.signatures
         )
@@ -222,7 +224,7 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         marks=moves,
         record_writes=5,
         objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline) + SIGNATURE_FILES * workload.signed,
-        object_reads=int(bool(workload.baseline)),
+        object_reads=1 + bool(workload.baseline),
         signatures=SIGNATURE_REQUESTS * workload.signed,
     )
 

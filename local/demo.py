@@ -20,6 +20,7 @@ from typing import Any
 
 import boto3
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.model import RULE_ID
 from dtr_audit.rule import TITLE
 
@@ -30,7 +31,7 @@ from .dtr.server import DtrServer
 from .dtr.ucp import UcpServer
 from .function_log import FunctionLog
 from .invocation import invoke
-from .output import CONTENTS, Delivered, OutputError, OutputFolder, Run, Subscribers
+from .output import CONTENTS, Delivered, OutputError, OutputFolder, Run, Subscribers, put_exceptions
 from .stack import EmbeddedAws, QueueSubscriber, Stack
 
 REGISTRY_NAME = "demo"
@@ -104,7 +105,13 @@ def demonstrate(output: Path, display: Display) -> None:
             stage.show_queue()
 
             display.title("In between")
+            exceptions = story.exceptions(at=datetime.now(UTC))
+            put_exceptions(stack, json.dumps(exceptions, indent=2).encode())
             display.items(story.night(registry, server, after=first_due))
+            display.items(
+                f"{one['namespace']}/{one['repository']}:{one['tag']} is excepted until {one['ends']}: {EXCEPTIONS_KEY}."
+                for one in exceptions["exceptions"]
+            )
 
             display.title(f"The second night ({_spoken(second_due)})")
             run, alerts = stage.audit(second_due)
@@ -112,6 +119,7 @@ def demonstrate(output: Path, display: Display) -> None:
             display.pause()
             display.say("What changed since the first night:")
             display.changes([alert.machine for alert in alerts])
+            _show_excepted(folder, run, display)
             _contrast(read_as_the_rule_does(server), run, display)
             _show_beside(run, display)
             display.title("What the subscribers get: the news, once")
@@ -231,6 +239,17 @@ def _make_key(public: Path) -> str:
     return arn
 
 
+def _show_excepted(folder: OutputFolder, run: Run, display: Display) -> None:
+    """Show the finding that is under an exception, in the checklist's own words."""
+    checklist = json.loads((folder.path / run["evidence"]["cklb"]).read_text(encoding="utf-8"))
+    comment: str = checklist["stigs"][0]["rules"][0]["comments"]
+    display.pause()
+    display.say(
+        "What is excepted stays a finding, in the report and in the checklist (below), but is told of only when it ends:"
+    )
+    display.items(line.removeprefix("- ") for line in comment.splitlines() if "  exception " in line)
+
+
 def _introduce(display: Display) -> None:
     display.title("DTR Signature Audit: a demonstration")
     display.say(
@@ -256,7 +275,7 @@ def _show_parts(registry: InMemoryRegistry, server: DtrServer, stack: Stack, dis
 
 
 def _show_places(output: Path, run: Run, display: Display) -> None:
-    display.title("Where it all lies (the first five as in the bucket)")
+    display.title("Where it all lies (the first six as in the bucket)")
     partition = f"registry={run['registry']}"
     evidence = run["evidence"]
     display.places(
@@ -264,6 +283,7 @@ def _show_places(output: Path, run: Run, display: Display) -> None:
             f"{output / evidence['report']}": "the report: open it in a browser",
             f"{output / evidence['ckl']}": "the checklist for STIG Viewer 2 and eMASS; .cklb beside it",
             f"{output / evidence['manifest']}": "the sums of all files of the run; .sig beside it is signed by KMS",
+            f"{output / EXCEPTIONS_KEY}": "the exceptions, with their owners and ends",
             f"{output / 'findings' / partition}/": "a row for every tag, run by run",
             f"{output / 'runs' / partition}/": "the record of every run",
             f"{output / 'run.json'}": "the record of the last run",

@@ -14,9 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dtr_audit.credentials import parse_secret
-from dtr_audit.errors import EvidenceError, SettingsError
+from dtr_audit.errors import EvidenceError, ExceptionsError, SettingsError
 from dtr_audit.evidence.baseline import SIZE_LIMIT
 from dtr_audit.evidence.baseline import read as check_baseline
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.exceptions import parse_exceptions
 from dtr_audit.request import AuditRequest
 
 from . import PROJECT
@@ -24,7 +26,7 @@ from .console import Display, Overview
 from .exit_status import ExitStatus
 from .function_log import FunctionLog
 from .invocation import invoke
-from .output import Delivered, OutputFolder, Run, Subscribers
+from .output import Delivered, OutputFolder, Run, Subscribers, put_exceptions
 from .stack import EmbeddedAws
 from .template import complete_parameters
 from .template import load as load_template
@@ -41,6 +43,7 @@ _OPTIONS = {
     "DTR_DOMAINS": "--domain",
     "DTR_URL": "--url",
     "CONCURRENCY": "--concurrency",
+    EXCEPTIONS_KEY: "--exceptions",
     "into the secret": "--username, and DTR_PASSWORD or the prompt",
 }
 
@@ -66,6 +69,7 @@ class Assignment:
     namespaces: tuple[str, ...] = ()
     x509_strict: bool = True
     baseline: BaselineFile | None = None
+    exceptions: bytes | None = None  # the document; None: what lies in the output folder, if anything does
     limits: Mapping[str, str] = field(default_factory=dict)  # the template's Concurrency and PageSize, where given
 
     def parameters(self) -> dict[str, str]:
@@ -107,6 +111,10 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
     with folder.reserve(), EmbeddedAws() as aws:
         stack = aws.deploy(TEMPLATE, assignment.parameters())
         folder.load_state(stack)
+        if assignment.exceptions is None:
+            folder.load_exceptions(stack)
+        else:
+            put_exceptions(stack, assignment.exceptions)
         stack.put_secret(assignment.secret(password))
         if assignment.baseline:
             baseline = assignment.baseline
@@ -179,6 +187,19 @@ def read_ca_file(path: Path) -> str:
     except ssl.SSLError:
         raise SettingsError(f"--ca-file {path}: a certificate in it is damaged") from None
     return certificates + "\n"
+
+
+def read_exceptions_file(path: Path) -> bytes:
+    """Read a document of exceptions. Raises SettingsError for one that would except nothing."""
+    try:
+        document = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"--exceptions {path}: {error.strerror}") from None
+    try:
+        parse_exceptions(document)
+    except ExceptionsError as error:
+        raise SettingsError(f"--exceptions {path}: {str(error).removeprefix(f'{EXCEPTIONS_KEY}: ')}") from None
+    return document
 
 
 def _show(name: str, run: Run, overview: Overview, alerts: Sequence[Delivered], display: Display) -> None:

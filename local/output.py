@@ -3,6 +3,7 @@
     findings/ runs/   what the bucket holds, run upon run: see the rows with `gunzip -c findings/…/*.jsonl.gz`
     evidence/         likewise: the report, the checklists, the manifest
     baseline/         the checklist that was given to the last run that got one
+    policy/           exceptions.json, if there are exceptions: the next run reads it again
     run.json          the record of the last run
     alerts.jsonl      the messages of the last run as subscribers got them, one JSON object a line
     audit.log         what the function logged in the last run
@@ -26,10 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
+
 from .stack import Message, Stack
 
 Run = Mapping[str, Any]  # a run record, see `dtr_audit.model.Run.as_dict`
-CONTENTS = frozenset({"findings", "runs", "evidence", "run.json", "alerts.jsonl", "audit.log", "state", ".unfinished"})
+CONTENTS = frozenset(
+    {"findings", "runs", "evidence", "policy", "run.json", "alerts.jsonl", "audit.log", "state", ".unfinished"}
+)
 _STATE = "state"
 _UNFINISHED = ".unfinished"
 
@@ -100,6 +105,13 @@ class OutputFolder:
         with _told(self.path / _STATE):
             stack.load_tables(self.path / _STATE)
 
+    def load_exceptions(self, stack: Stack) -> None:
+        """Put the exceptions of the last run, or those written there since, into the stack's bucket."""
+        file = self.path / EXCEPTIONS_KEY
+        with _told(file):
+            if file.exists():
+                put_exceptions(stack, file.read_bytes())
+
     @contextmanager
     def open_log(self) -> Iterator[TextIO]:
         """Begin audit.log anew."""
@@ -132,6 +144,11 @@ class OutputFolder:
             with gzip.open(part, "rt", encoding="utf-8") as lines:
                 for line in lines:
                     yield json.loads(line)
+
+
+def put_exceptions(stack: Stack, document: bytes) -> None:
+    """Put a document of exceptions where the function looks for it."""
+    stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=EXCEPTIONS_KEY, Body=document)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from .dtr.faults import Faults, Status, tags_of
 from .dtr.registry import InMemoryRegistry
@@ -76,6 +77,9 @@ OVERWRITTEN = (
     Push("payments", "settlement", "2.8.1", "j.marsh", 6.2),
     Push("web", "storefront", "3.2.0", "ci-web-old", 12.9),
 )
+# A finding that somebody answers for: it was there on the first night, and is excepted since.
+EXCEPTED = ("legacy", "crm", "2018.1")
+EXCEPTED_DAYS = 90
 # Signed with Cosign, which the rule does not take for a signature; Cosign keeps its own as tags beside the image.
 COSIGN_SIGNED = ("web", "checkout", "5.3.0")
 
@@ -103,6 +107,25 @@ def seed(registry: InMemoryRegistry, *, at: datetime) -> None:
 def first_faults() -> Faults:
     """Give what is wrong with the registry on the first day: one repository answers 500."""
     return Faults(strikes=(Status(500, tags_of("/".join(UNREADABLE_REPOSITORY)), message="the blob store timed out"),))
+
+
+def exceptions(*, at: datetime) -> dict[str, Any]:
+    """Give the document that is put into the bucket between the two audits."""
+    namespace, repository, tag = EXCEPTED
+    return {
+        "exceptions": [
+            {
+                "id": "EX-2026-07",
+                "namespace": namespace,
+                "repository": repository,
+                "tag": tag,
+                "owner": "d.haverkamp (legacy applications)",
+                "reason": "the vendor is gone and cannot sign; the successor is in acceptance",
+                "reference": "POA&M 2026-118",
+                "ends": f"{at + timedelta(days=EXCEPTED_DAYS):%Y-%m-%d}",
+            }
+        ]
+    }
 
 
 def night(registry: InMemoryRegistry, server: DtrServer, *, after: datetime) -> tuple[str, ...]:

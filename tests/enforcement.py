@@ -68,7 +68,7 @@ NAMED_BY = {
     "sns:Publish": "TopicArn",
 }
 # Parts of a request to S3 that change nothing about the right it needs.
-PLAIN_S3_QUERY = {"list-type", "prefix", "encoding-type", "continuation-token"}
+PLAIN_S3_QUERY = {"list-type", "prefix", "encoding-type", "continuation-token", "max-keys"}
 PLAIN_S3_HEADERS = re.compile(r"x-amz-(date|security-token|content-sha256|user-agent|sdk-.*|checksum-.*)")
 # How the encrypted resources of a stack tell their ARN. CloudWatch Logs uses a key in its own name, by the key's policy.
 ARN_OF = {

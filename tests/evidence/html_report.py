@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 from dtr_audit.evidence.report import (
     Asset,
-    Excepted,
     NamespaceSummary,
     Report,
     ReportedFinding,
@@ -18,6 +17,7 @@ from dtr_audit.evidence.report import (
     TrendPoint,
 )
 from dtr_audit.model import (
+    Excepted,
     Finding,
     FindingCounts,
     News,

@@ -19,9 +19,9 @@ from dtr_audit.evidence import html
 from dtr_audit.evidence.html.findings import FINDINGS_BYTES
 from dtr_audit.evidence.html.markup import element
 from dtr_audit.evidence.html.words import say_percent
-from dtr_audit.evidence.report import Asset, Excepted, Report, StoredFile
+from dtr_audit.evidence.report import Asset, Report, StoredFile
 from dtr_audit.evidence.stig import load_release
-from dtr_audit.model import Repository, Scope, State, Status, SupportingFact, Verdict, iso
+from dtr_audit.model import Excepted, Repository, Scope, State, Status, SupportingFact, Verdict, iso
 from dtr_audit.rule import fix_commands
 
 from .html_page import Node, read

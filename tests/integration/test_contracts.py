@@ -7,6 +7,14 @@ from typing import Any
 import pytest
 from dtr_audit.credentials import parse_secret
 from dtr_audit.evidence import signature
+from dtr_audit.exceptions import (
+    DOCUMENT_BYTES,
+    EXCEPTIONS,
+    OWNER_LENGTH,
+    PATTERN_LENGTH,
+    REASON_LENGTH,
+    parse_exceptions,
+)
 
 from local import PROJECT
 from local.dtr.faults import Faults, Status, tags_of
@@ -14,13 +22,10 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
 
+TEXT = (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8")
 EXAMPLES: dict[str, Any] = {
     name: json.loads(body)
-    for name, body in re.findall(
-        r"^<!-- example: ([a-z]+) -->\n```json\n(.*?)^```$",
-        (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8"),
-        re.MULTILINE | re.DOTALL,
-    )
+    for name, body in re.findall(r"^<!-- example: ([a-z]+) -->\n```json\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 }
 
 
@@ -54,6 +59,21 @@ def test_the_documented_inputs_are_accepted(audited: Audited) -> None:
     secret = parse_secret(json.dumps(EXAMPLES["secret"]))
     assert {"username", "password", "ca_bundle"} == set(EXAMPLES["secret"])
     assert secret.ca_bundle
+    (first, second) = parse_exceptions(json.dumps(EXAMPLES["exceptions"]).encode())
+    assert (first.excepted.exception_id, first.digest) == ("EX-2026-07", "")
+    assert second.digest
+
+
+def test_the_documented_limits_of_the_exceptions_are_the_real_ones() -> None:
+    section = TEXT.split("\n## Exceptions\n")[1].split("\n## ")[0]
+    assert f"1 to {PATTERN_LENGTH} characters, all three" in section
+    assert f"POA&M item: 1 to {OWNER_LENGTH} characters" in section
+    assert f"Why: 1 to {REASON_LENGTH} characters" in section
+    assert f"{EXCEPTIONS} exceptions and {DOCUMENT_BYTES:_} bytes".replace("_", " ") in section
+    keys = {
+        key for cell in re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE) for key in re.findall(r"`([a-z_]+)`", cell)
+    }
+    assert keys == set(EXAMPLES["exceptions"]["exceptions"][0]) | {"digest"}
 
 
 def test_the_documented_outputs_have_the_keys_of_the_real_ones(told: Audited) -> None:
@@ -69,9 +89,8 @@ def test_the_documented_outputs_have_the_keys_of_the_real_ones(told: Audited) ->
 
 
 def test_every_documented_key_of_a_row_a_run_and_a_message_is_a_real_one() -> None:
-    text = (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8")
     for heading, example in (("Rows", "row"), ("Run record", "run"), ("Messages", "message")):
-        section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
         table = section.split("| Key | Meaning |")[1]
         keys = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
         documented = {key for cell in keys for key in re.findall(r"`([a-z_]+)`", cell)}

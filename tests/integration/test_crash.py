@@ -1,7 +1,8 @@
 """A run that is cut off at any point, and made again, loses no news, invents none, and resolves nothing wrongly."""
 
+import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from dtr_audit import archive
 from dtr_audit.audit import audit
 from dtr_audit.clients import AwsClients
 from dtr_audit.errors import LeaseHeldError
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.request import AuditRequest
 from dtr_audit.settings import Settings
 
@@ -70,6 +72,8 @@ class Story:
             for tag in ("1", "2", "3"):
                 namespace, name = image.split("/")
                 self.registry.push(namespace, name, tag)
+        for name in ("soon", "over", "gone", "signed"):
+            self.registry.push("quiet", name, "1")
         self.registry.sign("web", "shop", "3")
         self.server = DtrServer(self.registry)
         self.server.start()
@@ -78,6 +82,26 @@ class Story:
         self.settings = Settings.from_environment(
             {**stack.function_environment("AuditFunction"), **self.audited.environment, "CONCURRENCY": "1"}
         )
+
+        self.put_exceptions(soon=60, over=60, gone=60, signed=60)
+
+    def put_exceptions(self, **days: int) -> None:
+        """Except repositories of `quiet`, each for so many days."""
+        today = datetime.now(UTC).date()
+        entries = [
+            {
+                "id": name,
+                "namespace": "quiet",
+                "repository": name,
+                "tag": "*",
+                "owner": "j.doe",
+                "reason": "being replaced",
+                "ends": str(today + timedelta(days=left)),
+            }
+            for name, left in days.items()
+        ]
+        body = json.dumps({"exceptions": entries}).encode()
+        self.clients.s3.put_object(Bucket=self.settings.bucket, Key=EXCEPTIONS_KEY, Body=body)
 
     def night(self, number: int, *, owner: str, cut_after: int = 0) -> Any:
         request = AuditRequest.from_event({"scheduled_time": f"2026-11-{number:02d}T03:00:00Z"}, now=datetime.now(UTC))
@@ -92,6 +116,7 @@ class Story:
         """Leave nothing behind: the embedded DynamoDB reads a whole table at each query."""
         self.audited.close()
         self.server.stop()
+        self.clients.s3.delete_object(Bucket=self.settings.bucket, Key=EXCEPTIONS_KEY)
         for table in (self.settings.findings_table, self.settings.runs_table):
             for item in self.clients.dynamodb.scan(TableName=table)["Items"]:
                 self.clients.dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
@@ -104,6 +129,9 @@ class Story:
         self.registry.push("web", "new", "1")  # opened: unsigned
         self.registry.sign("web", "till", "1")  # changed: signed and overwritten
         self.registry.push("web", "till", "1")
+        self.registry.sign("quiet", "signed", "1")  # resolved, and nobody had heard of it
+        self.registry.delete_repository("quiet", "gone")  # likewise
+        self.put_exceptions(soon=3, gone=60, signed=60)
 
 
 EXPECTED = {
@@ -115,10 +143,14 @@ EXPECTED = {
     ("resolved", "team/old:1"),
     ("resolved", "team/old:2"),
     ("resolved", "team/old:3"),
+    ("expiring", "quiet/soon:1"),
+    ("expired", "quiet/over:1"),
 }
 OPEN = {"web/shop:3", "web/new:1", "web/till:1", "web/till:2", "web/till:3", "team/api:1", "team/api:2", "team/api:3"}
-RESOLVED = len([image for news, image in EXPECTED if news == "resolved"])
-TAGS = 3 + 3 + 3 + 1 - 1
+OPEN |= {"quiet/soon:1", "quiet/over:1"}
+RESOLVED_IN_SILENCE = 2
+RESOLVED = len([image for news, image in EXPECTED if news == "resolved"]) + RESOLVED_IN_SILENCE
+TAGS = 3 + 3 + 3 + 1 - 1 + 3
 
 
 def news(audited: Audited) -> tuple[set[tuple[str, str]], set[str], int]:
@@ -127,7 +159,7 @@ def news(audited: Audited) -> tuple[set[tuple[str, str]], set[str], int]:
     ids: set[str] = set()
     messages = audited.messages()
     for message in messages:
-        for kind in ("opened", "changed", "resolved"):
+        for kind in ("opened", "expired", "expiring", "changed", "resolved"):
             for item in message.body[kind]:
                 told.add((kind, f"{item['repository']}:{item['tag']}"))
                 ids.add(item["id"])
@@ -142,7 +174,9 @@ def check(story: Story) -> int:
     assert len(ids) == len(EXPECTED), "the same news has the same id, however often it is told"
     findings = audited.findings()
     assert {image for image, item in findings.items() if item["state"] == "OPEN"} == OPEN
-    assert not [image for image, item in findings.items() if "unannounced" in item]
+    assert not [image for image, item in findings.items() if "unannounced" in item or "unheard" in item]
+    assert not [image for image, item in findings.items() if item["state"] == "RESOLVED" and "expires_at" not in item]
+    assert {image for image, item in findings.items() if "excepted" in item} == {"quiet/soon:1"}
     rows = audited.rows("20261102T030000Z")
     assert len(rows) == TAGS
     assert len({(row["repository"], row["tag"]) for row in rows}) == TAGS

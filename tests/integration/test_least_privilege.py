@@ -18,6 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 from dtr_audit.errors import AuditError
 from dtr_audit.evidence import ckl
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 
 from local import PROJECT
 from local import template as templates
@@ -298,6 +299,7 @@ class Rehearsal:
                     stack.s3.put_object(
                         Bucket=stack.outputs["BucketName"], Key=self._baseline, Body=ckl.write(report())
                     )
+                stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=EXCEPTIONS_KEY, Body=b'{"exceptions": []}')
                 self._night(audited)
                 registry.sign("web", "shop", "1")
                 registry.push("web", "till", "1")
@@ -314,6 +316,8 @@ class Rehearsal:
             raise NotCompletedError(run["warnings"])
         if self._baseline and "merged" not in run["evidence"]:
             raise NotCompletedError(run["warnings"])
+        if run["exceptions"]["version_id"] is None:
+            raise NotCompletedError(run["exceptions"]["problem"])
         self.news.append(
             {
                 (kind, f"{item['repository']}:{item['tag']}")
@@ -434,7 +438,7 @@ def test_a_right_too_many_is_found(rehearsal: Rehearsal) -> None:
     elsewhere = writing["Resource"][0].replace("/findings/", "/elsewhere/")
     resource = changed(statements, "WriteArchive", Resource=[*writing["Resource"], elsewhere])
     assert spare(resource, needed) == [f"WriteArchive: {elsewhere}"]
-    statement = {"Sid": "ReadBack", "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    statement = {"Sid": "ReadBack", "Effect": "Allow", "Action": "s3:GetObjectVersion", "Resource": "*"}
     assert spare([*statements, statement], needed) == ["ReadBack"]
     # What another statement grants as well is spare in both.
     assert spare([*statements, {**writing, "Sid": "Twin"}], needed) == [

@@ -163,6 +163,78 @@ def test_findings_exit_with_1_and_each_is_told_once_when_it_opens_and_once_when_
     assert len(list(laptop.out.glob("findings/*/*/*.gz"))) == 4
 
 
+def exceptions_file(folder: Path, **changes: str) -> Path:
+    entry = {
+        "id": "EX-7",
+        "namespace": "web",
+        "repository": "*",
+        "tag": "1",
+        "owner": "j.doe",
+        "reason": "being rebuilt",
+        "ends": "9999-12-31",
+    }
+    file = folder / "exceptions.json"
+    file.write_text(json.dumps({"exceptions": [{**entry, **changes}]}))
+    return file
+
+
+def test_exceptions_are_given_once_and_kept_for_the_next_audit(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    done = laptop.audit("--exceptions", str(exceptions_file(laptop.folder)))
+    assert done.returncode == 1
+    assert laptop.run()["findings"]["excepted"] == 1
+    assert "1 excepted" in done.stdout
+    assert "web/shop:1 by EX-7, to 9999-12-31" in done.stdout
+    assert laptop.alerts() == []
+    kept = laptop.out / "policy" / "exceptions.json"
+    assert kept.read_bytes() == (laptop.folder / "exceptions.json").read_bytes()
+    laptop.audit()
+    assert laptop.run()["findings"]["excepted"] == 1
+    kept.unlink()
+    assert "NOT EXCEPTED web/shop:1" in flat(laptop.audit().stdout)
+    (alert,) = laptop.alerts()
+    assert [item["resolution"] for item in alert["body"]["expired"]] == ["exception withdrawn"]
+
+
+def test_exceptions_that_would_except_nothing_are_refused_before_the_registry_is_asked(
+    laptop: Laptop, dtr: DtrServer
+) -> None:
+    done = laptop.audit("--exceptions", str(exceptions_file(laptop.folder, ends="soon")))
+    assert done.returncode == 2
+    assert "exceptions.json: $.exceptions[0].ends: " in flat(done.stderr)
+    assert "no-such.json: No such file" in laptop.audit("--exceptions", "no-such.json").stderr
+    assert not dtr.requests
+    assert not laptop.out.exists()
+
+
+def test_kept_exceptions_that_were_broken_since_except_nothing_and_the_audit_says_so(
+    laptop: Laptop, registry: InMemoryRegistry
+) -> None:
+    registry.push("web", "shop", "1")
+    laptop.audit("--exceptions", str(exceptions_file(laptop.folder)))
+    (laptop.out / "policy" / "exceptions.json").write_text("{")
+    done = laptop.audit()
+    assert done.returncode == 1
+    assert "nothing is excepted" in flat(done.stdout)
+    assert "here by --exceptions" in flat(done.stdout)
+    assert [alert["attributes"]["event"] for alert in laptop.alerts()] == ["exceptions_unusable"]
+
+
+def test_a_document_of_exceptions_can_be_looked_at_before_it_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line.main(["exceptions", str(exceptions_file(tmp_path))]) == 0
+    assert capsys.readouterr().out == "1 hold\n  EX-7, of j.doe, to 9999-12-31\n0 have ended\n"
+    assert command_line.main(["exceptions", str(exceptions_file(tmp_path, ends="2020-01-31"))]) == 0
+    assert capsys.readouterr().out == "0 hold\n1 have ended\n  EX-7, of j.doe, to 2020-01-31\n"
+    assert command_line.main(["exceptions", str(exceptions_file(tmp_path, ends="soon", id=""))]) == 2
+    said = capsys.readouterr().err
+    assert "$.exceptions[0].ends: " in said
+    assert "$.exceptions[0].id: " in said
+    assert command_line.main(["exceptions", str(tmp_path / "no-such.json")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
 def test_what_could_not_be_read_is_named_and_exits_with_2_even_beside_findings(
     laptop: Laptop, registry: InMemoryRegistry, dtr: DtrServer
 ) -> None:
@@ -725,7 +797,7 @@ def test_the_demonstration_tells_what_its_two_runs_recorded(demonstration: Demon
     assert json.loads((demonstration.out / "run.json").read_text()) == second
     assert first["repositories"]["listed"] > 100
     assert first["findings"]["resolved"] == 0
-    assert min(second["findings"].values()) == 0  # nothing is excepted yet
+    assert (first["findings"]["excepted"], second["findings"]["excepted"]) == (0, 1)
     assert second["findings"]["opened"] > 0
     assert second["findings"]["resolved"] > 0
     text = flat(demonstration.shown)
@@ -739,6 +811,25 @@ def test_the_demonstration_tells_what_its_two_runs_recorded(demonstration: Demon
         assert f"{findings['open']} open, {findings['opened']} new, {findings['resolved']} resolved" in text
         assert run["domains"][0] in text
     assert "/".join(story.UNREADABLE_REPOSITORY) in text
+
+
+def test_the_demonstration_shows_an_exception_and_its_end_in_the_evidence_too(demonstration: Demonstration) -> None:
+    _, second = demonstration.runs
+    image = f"{'/'.join(story.EXCEPTED[:2])}:{story.EXCEPTED[2]}"
+    (row,) = [row for row in OutputFolder(demonstration.out).rows(second) if row["exception_id"]]
+    assert f"{row['namespace']}/{row['repository']}:{row['tag']}" == image
+    assert row["verdict"] == "UNSIGNED"
+    text = flat(demonstration.shown)
+    assert f"{image} is excepted until {row['exception_ends']}" in text
+    assert f"{image} exception {row['exception_id']}, owner " in text
+    assert f"excepted until {row['exception_ends']}" in (demonstration.out / second["evidence"]["report"]).read_text()
+    assert f"ends {row['exception_ends']}" in (demonstration.out / second["evidence"]["ckl"]).read_text()
+    assert (demonstration.out / "policy" / "exceptions.json").exists()
+
+
+def test_the_demonstration_leaves_nothing_that_it_does_not_know_to_be_its_own(demonstration: Demonstration) -> None:
+    """So the next one may empty the folder."""
+    assert {entry.name for entry in demonstration.out.iterdir()} <= CONTENTS
 
 
 def test_the_demonstration_shows_every_finding_and_every_change(demonstration: Demonstration) -> None:
@@ -800,6 +891,7 @@ def test_what_the_demonstration_recommends_exists(demonstration: Demonstration) 
     told = [evidence[name] for name in ("report", "ckl", "manifest")]
     for name in (
         *told,
+        "policy/exceptions.json",
         "findings/registry=demo",
         "runs/registry=demo",
         "run.json",

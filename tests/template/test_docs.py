@@ -49,7 +49,7 @@ OTHER_NAMES = {
     *("RepositoriesAudited", "TagsAudited", "TagsUnsigned", "TagsUnknown", "FindingsOpen", "OldestFindingDays"),
     *("RunCompleted", "SizeAgainstLastRun", "DtrSignatureAudit"),
     *("BatchWriteItem", "RetriesExhausted", "EventAgeExceeded", "SecureTransport", "MessageStructure"),
-    *("AccessDenied", "GetSecretValue", "UpdateFunctionCode"),
+    *("AccessDenied", "SlowDown", "GetSecretValue", "UpdateFunctionCode"),
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 
 from local import template as templates
 
@@ -55,6 +56,8 @@ GRANTED = {
         "ReadBaseline": ({"s3:GetObject"}, {'{"Fn::Sub": "${AuditBucket.Arn}/${BaselineKey}"}'}),
         "FindStaleParts": ({"s3:ListBucket"}, {'{"Fn::GetAtt": ["AuditBucket", "Arn"]}'}),
         "RemoveStaleParts": ({"s3:DeleteObject"}, {'{"Fn::Sub": "${AuditBucket.Arn}/findings/*"}'}),
+        "FindExceptions": ({"s3:ListBucket"}, {'{"Fn::GetAtt": ["AuditBucket", "Arn"]}'}),
+        "ReadExceptions": ({"s3:GetObject"}, {'{"Fn::Sub": "${AuditBucket.Arn}/policy/exceptions.json"}'}),
         "PublishAlerts": (
             {"sns:Publish"},
             {'{"Fn::If": ["TopicIsOurs", {"Ref": "AlertTopic"}, {"Ref": "AlertTopicArn"}]}'},
@@ -237,9 +240,21 @@ def test_the_code_cannot_use_the_rights_lambda_needs_for_its_network_interfaces(
     assert denied["Condition"] == {"Null": {"lambda:SourceFunctionArn": "false"}}
 
 
-def test_the_right_to_list_is_limited_to_the_rows() -> None:
-    (listing,) = [s for s, _ in statements("AuditRole") if s["Action"] == "s3:ListBucket"]
-    assert listing["Condition"] == {"StringLike": {"s3:prefix": "findings/*"}}
+def test_the_right_to_list_is_limited_to_the_rows_and_the_exceptions() -> None:
+    listing = {s["Sid"]: s["Condition"] for s, _ in statements("AuditRole") if s["Action"] == "s3:ListBucket"}
+    assert listing == {
+        "FindStaleParts": {"StringLike": {"s3:prefix": "findings/*"}},
+        "FindExceptions": {"StringEquals": {"s3:prefix": EXCEPTIONS_KEY}},
+    }
+
+
+def test_what_is_read_in_the_bucket_is_what_nobody_in_the_stack_may_write() -> None:
+    """Whoever has the function's role cannot except anything."""
+    written = [
+        resource for s, _ in statements("AuditRole") if s["Action"] == "s3:PutObject" for resource in s["Resource"]
+    ]
+    assert written
+    assert not [resource for resource in written if "policy" in json.dumps(resource)]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 from dtr_audit.alerts import MESSAGE_BYTES, NAMESPACES_OF_A_MESSAGE, Alerts, Places, Standing
 from dtr_audit.model import (
     BaselineRead,
+    Excepted,
+    ExceptionsInForce,
     Finding,
     FindingCounts,
     News,
@@ -126,6 +128,7 @@ def announce(
     reminder_days: int = 0,
     expected: int | None = None,
     until: float = float("inf"),
+    now: datetime = NOW,
 ) -> list[dict[str, Any]]:
     topic = topic or Topic()
     alerts = Alerts(
@@ -140,10 +143,10 @@ def announce(
     )
     alerts.announce(
         one or run(),
-        Standing({"web": 1}, "2026-11-22T03:00:00.000Z"),
+        Standing({"web": 1}, "2026-11-22T03:00:00.000Z", {"web": 1}),
         Places("s3://bucket/findings/x-", "s3://bucket/runs/x.json", ""),
         expected=len(findings.pending) if expected is None else expected,
-        now=NOW,
+        now=now,
         until=until,
     )
     return topic.published
@@ -167,6 +170,7 @@ def worst(number: int, *, namespaces: int) -> list[Finding]:
             reason='"\\' * 2_000,
             author="ü\U0001f600" * 64,
             digest="sha512:" + "f" * 128,
+            excepted=Excepted("E" * 64, "ü\U0001f600" * 64, '"\\' * 200, '"\\' * 64, "2026-12-31"),
         )
         for index in range(number)
     ]
@@ -315,6 +319,117 @@ def test_a_reminder_is_due_by_the_day(last: datetime | None, days: int, is_due: 
 def test_nothing_open_is_nothing_to_be_reminded_of() -> None:
     one = run(status=Status.NOT_A_FINDING, findings=FindingCounts())
     assert announce(Findings([]), one, reminder_days=1) == []
+
+
+def test_what_is_excepted_is_nothing_to_be_reminded_of() -> None:
+    assert announce(Findings([]), run(findings=FindingCounts(open=5, excepted=5)), reminder_days=1) == []
+    (message,) = announce(Findings([]), run(findings=FindingCounts(open=5, excepted=4)), reminder_days=1)
+    assert "1 finding is still open, 4 excepted" in message["Subject"]
+    assert "4 of them are under an exception" in json.loads(message["Message"])["email"]
+
+
+EXCEPTED = Excepted("EX-7", "j.doe", "vendor image", "POA&M 14", "2026-11-25")
+
+
+def told(news: News, resolution: str = "") -> dict[str, Any]:
+    move = Transition(news, "20261122T030000Z", "2026-11-01T03:00:00.000Z", resolution, excepted=EXCEPTED)
+    still = EXCEPTED if news is News.EXPIRING else None
+    (message,) = announce(Findings([finding(unannounced=(move,), excepted=still)]))
+    return message
+
+
+def test_the_end_of_an_exception_is_told_with_who_answers_for_it_and_asks_for_action() -> None:
+    message = told(News.EXPIRING)
+    parts = json.loads(message["Message"])
+    body = json.loads(parts["default"])
+    assert (body["counts"]["expiring"], body["counts"]["opened"]) == (1, 0)
+    (item,) = body["expiring"]
+    assert item["exception"] == {
+        "id": "EX-7",
+        "owner": "j.doe",
+        "reason": "vendor image",
+        "reference": "POA&M 14",
+        "ends": "2026-11-25",
+    }
+    assert "EXCEPTION ENDS SOON (1)" in parts["email"]
+    assert "excepted to 2026-11-25 by EX-7 of j.doe, POA&M 14: vendor image" in parts["email"]
+    assert "1 excepted for days only" in parts["sms"]
+    assert message["MessageAttributes"]["severity"]["StringValue"] == "medium"
+    assert body["fix"]
+
+
+def test_what_an_exception_covers_no_more_is_told_with_the_reason() -> None:
+    parts = json.loads(told(News.EXPIRED, "exception withdrawn")["Message"])
+    assert "NO LONGER EXCEPTED (1)" in parts["email"]
+    assert "exception withdrawn: EX-7 of j.doe, POA&M 14, to 2026-11-25" in parts["email"]
+    assert "1 no longer excepted" in parts["sms"]
+
+
+def test_what_nobody_had_heard_of_closes_without_a_word_and_is_marked_as_done() -> None:
+    move = Transition(News.RESOLVED, "20261122T030000Z", "2026-11-01T03:00:00.000Z", "signed", is_quiet=True)
+    findings = Findings([finding(state=State.RESOLVED, resolution="signed", unannounced=(move,))])
+    assert announce(findings, run(findings=FindingCounts(resolved=1))) == []
+    assert findings.marked == findings.pending
+
+
+def test_news_of_an_earlier_life_is_told_though_the_end_of_the_last_is_not() -> None:
+    heard = Transition(News.RESOLVED, "20261121T030000Z", "2026-11-01T03:00:00.000Z", "tag removed")
+    quiet = Transition(News.RESOLVED, "20261122T030000Z", "2026-11-22T03:00:00.000Z", "signed", is_quiet=True)
+    findings = Findings([finding(state=State.RESOLVED, resolution="signed", unannounced=(heard, quiet))])
+    (message,) = announce(findings)
+    body = json.loads(json.loads(message["Message"])["default"])
+    assert [item["resolution"] for item in body["resolved"]] == ["tag removed"]
+    assert body["counts"]["resolved"] == 1
+    assert findings.marked == findings.pending
+
+
+def broken(problem: str) -> Run:
+    return run(exceptions=ExceptionsInForce(problem=problem))
+
+
+def events(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["MessageAttributes"]["event"]["StringValue"] for message in messages]
+
+
+def test_exceptions_that_cannot_be_used_are_told_once_and_when_the_fault_changes_or_a_reminder_is_due() -> None:
+    runs = Runs(NOW)
+
+    def hear(one: Run, days: int) -> list[str]:
+        at = NOW + timedelta(days=days)
+        return events(announce(Findings([]), one, runs=runs, reminder_days=7, now=at))
+
+    assert hear(broken("not JSON"), 0) == ["exceptions_unusable"]
+    assert hear(broken("not JSON"), 1) == []
+    assert hear(broken("too large"), 2) == ["exceptions_unusable"]
+    assert hear(broken("too large"), 3) == []
+    assert hear(broken("too large"), 9) == ["exceptions_unusable"], "that is reminder enough"
+    assert hear(broken("too large"), 10) == ["reminder"], "it is put off by a run"
+    assert hear(run(), 11) == []
+    assert hear(broken("too large"), 12) == ["exceptions_unusable"], "it was mended in between"
+
+
+def test_exceptions_that_cannot_be_used_are_told_once_where_nobody_is_reminded() -> None:
+    runs = Runs()
+    assert events(announce(Findings([]), broken("not JSON"), runs=runs)) == ["exceptions_unusable"]
+    assert announce(Findings([]), broken("not JSON"), runs=runs, now=NOW + timedelta(days=400)) == []
+
+
+def test_exceptions_that_cannot_be_used_are_a_message_of_their_own_for_those_who_see_all() -> None:
+    for grouping in AlertGrouping:
+        first, second = announce(Findings([finding()]), broken("not JSON"), grouping=grouping)
+        assert events([first, second]) == ["exceptions_unusable", "findings_changed"]
+        assert "namespaces" not in first["MessageAttributes"]
+        assert first["MessageAttributes"]["severity"]["StringValue"] == "medium"
+        assert "the exceptions cannot be used" in first["Subject"]
+        assert json.loads(json.loads(first["Message"])["default"])["exceptions"]["problem"] == "not JSON"
+
+
+def test_a_message_that_sns_does_not_take_is_not_noted_as_told() -> None:
+    runs, topic = Runs(), Topic()
+    topic.fails = True
+    with pytest.raises(ConnectionError):
+        announce(Findings([]), broken("not JSON"), runs=runs, topic=topic)
+    assert not runs.problems
 
 
 def test_by_namespace_a_registrys_own_trouble_is_a_message_of_its_own() -> None:

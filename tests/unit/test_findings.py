@@ -1,10 +1,11 @@
 """How findings move: opened, changed, resolved, and what of it is still to be announced."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from dtr_audit.errors import AuditError
+from dtr_audit.exceptions import ENDED, UNFIT, WITHDRAWN, Exceptions, PolicyException
 from dtr_audit.findings import (
     NO_IMAGE,
     SIGNED_SINCE,
@@ -15,7 +16,7 @@ from dtr_audit.findings import (
     compare,
     resolve,
 )
-from dtr_audit.model import Finding, JudgedTag, News, Repository, State, Tag, TrustFlags, Verdict
+from dtr_audit.model import Excepted, Finding, JudgedTag, News, Repository, State, Tag, TrustFlags, Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,10 +32,15 @@ def judged(verdict: Verdict | None, *, name: str = "1.0", digest: str = "sha256:
 
 
 def after(
-    tags: list[JudgedTag], known: dict[str, Finding], moment: Moment, *, is_complete: bool = True
+    tags: list[JudgedTag],
+    known: dict[str, Finding],
+    moment: Moment,
+    *,
+    is_complete: bool = True,
+    exceptions: Exceptions | None = None,
 ) -> dict[str, Finding]:
     """The findings as they are once everything is written."""
-    moves = compare("prod", REPOSITORY, tags, known, is_complete=is_complete, moment=moment)
+    moves = compare("prod", REPOSITORY, tags, known, is_complete=is_complete, moment=moment, exceptions=exceptions)
     return {finding.tag: finding for finding in (*moves.standing, *moves.resolutions)}
 
 
@@ -47,7 +53,15 @@ def opened(verdict: Verdict = Verdict.UNSIGNED) -> dict[str, Finding]:
 
 
 def announced(findings: dict[str, Finding]) -> dict[str, Finding]:
-    return {tag: replace(finding, unannounced=()) for tag, finding in findings.items()}
+    """The findings once subscribers have their news: what FindingsTable.mark_announced makes of them."""
+    return {
+        tag: replace(
+            finding,
+            unannounced=(),
+            is_unheard=finding.is_unheard and kinds(finding)[-1:] in {(), (News.RESOLVED,)},
+        )
+        for tag, finding in findings.items()
+    }
 
 
 def test_an_unsigned_tag_opens_a_finding_with_news() -> None:
@@ -170,9 +184,208 @@ def test_subscribers_always_hear_opened_and_resolved_in_turn(history: list[tuple
     assert is_open is (len(turns) % 2 == 1)
 
 
+# --- Exceptions -------------------------------------------------------------------------------------------------------
+
+
+def exception(ends: date, *, digest: str = "", exception_id: str = "EX-7") -> PolicyException:
+    excepted = Excepted(exception_id, "j.doe", "vendor image", "POA&M 14", ends.isoformat())
+    return PolicyException(excepted, "platform", "*", "*", digest)
+
+
+def on(moment: Moment, *exceptions: PolicyException) -> Exceptions:
+    return Exceptions(exceptions, day=moment.at.date())
+
+
+def day(number: int) -> Moment:
+    return Moment(f"run-{number:03d}", AT + timedelta(days=number))
+
+
+LATER = AT.date() + timedelta(days=60)
+
+
+def excepted(digest: str = "") -> dict[str, Finding]:
+    """A finding that opened under an exception."""
+    return after([judged(Verdict.UNSIGNED)], {}, FIRST, exceptions=on(FIRST, exception(LATER, digest=digest)))
+
+
+def test_what_opens_under_an_exception_is_open_and_no_news() -> None:
+    finding = excepted()["1.0"]
+    assert finding.state is State.OPEN
+    assert (finding.transition, finding.changed_in) == (News.OPENED, FIRST.run_id)
+    assert finding.unannounced == ()
+    assert finding.excepted == exception(LATER).excepted
+
+
+def test_an_exception_is_told_of_once_a_week_before_its_end_and_once_at_its_end() -> None:
+    known: dict[str, Finding] = {}
+    told: dict[int, tuple[News, ...]] = {}
+    one = exception(AT.date() + timedelta(days=20))
+    for number in range(30):
+        known = after([judged(Verdict.UNSIGNED)], known, day(number), exceptions=on(day(number), one))
+        if kinds(known["1.0"]):
+            told[number] = kinds(known["1.0"])
+        known = announced(known)
+    # It holds through day 20.
+    assert told == {13: (News.EXPIRING,), 21: (News.EXPIRED,)}
+
+
+def test_what_is_no_longer_excepted_says_why() -> None:
+    known = excepted("sha256:a")
+    same = exception(LATER, digest="sha256:a")
+    late = Moment("late", datetime(LATER.year, LATER.month, LATER.day, tzinfo=UTC) + timedelta(days=1))
+    for tags, moment, exceptions, why in (
+        ([judged(Verdict.UNSIGNED)], NEXT, on(NEXT), WITHDRAWN),
+        (
+            [judged(Verdict.UNSIGNED)],
+            NEXT,
+            on(NEXT, exception(LATER, exception_id="EX-8", digest="sha256:b")),
+            WITHDRAWN,
+        ),
+        ([judged(Verdict.UNSIGNED, digest="sha256:b")], NEXT, on(NEXT, same), UNFIT),
+        ([judged(Verdict.UNSIGNED, digest="")], NEXT, on(NEXT, same), UNFIT),
+        ([judged(Verdict.UNSIGNED)], late, on(late, same), ENDED),
+        ([judged(Verdict.UNSIGNED)], NEXT, on(NEXT, exception(AT.date(), digest="sha256:a")), ENDED),
+        ([judged(Verdict.UNSIGNED)], late, on(late), ENDED),
+    ):
+        finding = after(tags, known, moment, exceptions=exceptions)["1.0"]
+        (move,) = finding.unannounced
+        assert (move.news, move.resolution, move.excepted) == (News.EXPIRED, why, same.excepted)
+        assert finding.excepted is None
+
+
+def test_a_finding_that_opens_in_the_last_week_of_an_exception_is_told_as_opened_and_then_at_the_end() -> None:
+    one = exception(AT.date() + timedelta(days=2))
+    known = after([judged(Verdict.UNSIGNED)], {}, FIRST, exceptions=on(FIRST, one))
+    assert kinds(known["1.0"]) == (News.OPENED,)
+    known = after([judged(Verdict.UNSIGNED)], announced(known), NEXT, exceptions=on(NEXT, one))
+    assert kinds(known["1.0"]) == ()
+    known = after([judged(Verdict.UNSIGNED)], known, day(3), exceptions=on(day(3), one))
+    assert kinds(known["1.0"]) == (News.EXPIRED,)
+
+
+def test_another_end_is_told_of_anew() -> None:
+    soon, later = exception(AT.date() + timedelta(days=3)), exception(AT.date() + timedelta(days=5))
+    known = after([judged(Verdict.UNSIGNED)], announced(opened()), FIRST, exceptions=on(FIRST, soon))
+    assert kinds(known["1.0"]) == (News.EXPIRING,)
+    known = after([judged(Verdict.UNSIGNED)], announced(known), NEXT, exceptions=on(NEXT, later))
+    assert [move.excepted for move in known["1.0"].unannounced] == [later.excepted]
+
+
+def test_what_nobody_heard_of_is_resolved_without_a_word() -> None:
+    finding = after([judged(Verdict.SIGNED)], excepted(), NEXT, exceptions=on(NEXT, exception(LATER)))["1.0"]
+    assert finding.state is State.RESOLVED
+    assert [(move.news, move.is_quiet) for move in finding.unannounced] == [(News.RESOLVED, True)]
+    assert finding.excepted is None
+
+
+def test_what_was_resolved_without_a_word_and_opens_again_is_told_as_opened_alone() -> None:
+    closed = after([], excepted(), NEXT, exceptions=on(NEXT, exception(LATER)))
+    assert kinds(after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2)))["1.0"]) == (News.OPENED,)
+    again = after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2), exception(LATER)))
+    assert kinds(again["1.0"]) == ()
+
+
+def test_what_was_announced_before_it_was_excepted_stays_known() -> None:
+    known = after([judged(Verdict.UNSIGNED)], announced(opened()), NEXT, exceptions=on(NEXT, exception(LATER)))
+    assert kinds(known["1.0"]) == ()
+    finding = after([judged(Verdict.SIGNED)], announced(known), day(2), exceptions=on(day(2), exception(LATER)))["1.0"]
+    assert [(move.news, move.is_quiet) for move in finding.unannounced] == [(News.RESOLVED, False)]
+
+
+def test_what_was_still_to_be_told_when_it_was_excepted_is_told() -> None:
+    """A run that died may have told it already."""
+    known = after([judged(Verdict.UNSIGNED)], opened(), NEXT, exceptions=on(NEXT, exception(LATER)))
+    assert [move.run_id for move in known["1.0"].unannounced] == [FIRST.run_id]
+
+
+def test_another_verdict_is_no_news_under_an_exception() -> None:
+    finding = after([judged(Verdict.MISMATCHED)], excepted(), NEXT, exceptions=on(NEXT, exception(LATER)))["1.0"]
+    assert finding.verdict is Verdict.MISMATCHED
+    assert finding.unannounced == ()
+
+
+def test_a_resolution_that_waits_is_told_though_the_tag_opens_again_under_an_exception() -> None:
+    closed = after([], announced(opened()), NEXT)
+    again = after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2), exception(LATER)))
+    assert kinds(again["1.0"]) == (News.RESOLVED,)
+    ended = after([judged(Verdict.UNSIGNED)], again, day(3), exceptions=on(day(3)))
+    assert kinds(ended["1.0"]) == (News.RESOLVED, News.EXPIRED)
+
+
+def test_exceptions_that_nobody_knows_except_nothing_and_end_nothing() -> None:
+    known = excepted()
+    assert after([judged(Verdict.UNSIGNED)], known, NEXT, exceptions=None) == known
+    assert kinds(after([judged(Verdict.UNSIGNED, name="2.0")], {}, NEXT, exceptions=None)["2.0"]) == (News.OPENED,)
+
+
+def test_an_exception_writes_nothing_as_long_as_nothing_moves() -> None:
+    moves = compare(
+        "prod",
+        REPOSITORY,
+        [judged(Verdict.UNSIGNED)],
+        excepted(),
+        is_complete=True,
+        moment=NEXT,
+        exceptions=on(NEXT, exception(LATER)),
+    )
+    assert moves.writes == moves.resolutions == ()
+
+
+# Of the exceptions in one run: there is none; one for long; one for a few days; nobody knows.
+POLICIES = st.sampled_from(["none", "long", "short", "unknown"])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*Verdict, None, "gone"]), st.booleans(), POLICIES, st.integers(1, 9)), max_size=12
+    )
+)
+def test_what_subscribers_hear_adds_up_to_what_is(history: list[tuple[Verdict | str | None, bool, str, int]]) -> None:
+    """Whatever happens, and whenever SNS happens to take the news; and nothing that an exception covers is told as opened."""
+    known: dict[str, Finding] = {}
+    told: list[News] = []
+    number = 0
+    for what, is_announced, policy, days in history:
+        number += days
+        moment = day(number)
+        tags = [] if what == "gone" else [judged(None if what is None else Verdict(what))]
+        ends = moment.at.date() + timedelta(days={"long": 30, "short": 4}.get(policy, 0))
+        one = [exception(ends)] if policy in {"long", "short"} else []
+        before = known
+        known = after(tags, known, moment, exceptions=None if policy == "unknown" else on(moment, *one))
+        assert after(tags, known, moment, exceptions=None if policy == "unknown" else on(moment, *one)) == known
+        if policy == "long":
+            new = {move for finding in known.values() for move in finding.unannounced}
+            new -= {move for finding in before.values() for move in finding.unannounced}
+            assert {move.news for move in new} <= {News.RESOLVED}
+        if is_announced:
+            told += heard_of(known)
+            known = announced(known)
+    told += heard_of(known)
+    known = announced(known)
+    is_heard = False
+    for news in told:
+        assert is_heard or news is not News.RESOLVED
+        assert not is_heard or news is not News.OPENED
+        is_heard = news is not News.RESOLVED
+    (is_open,) = {finding.state is State.OPEN for finding in known.values()} or {False}
+    is_excepted = any(finding.excepted for finding in known.values())
+    assert is_heard <= is_open
+    assert is_open <= (is_heard or is_excepted)
+    assert all(finding.is_unheard is (is_open and not is_heard) for finding in known.values())
+
+
+def heard_of(findings: dict[str, Finding]) -> list[News]:
+    return [move.news for finding in findings.values() for move in finding.unannounced if not move.is_quiet]
+
+
 def test_a_spool_gives_back_what_it_took() -> None:
     findings = [*opened().values(), *after([judged(Verdict.SIGNED, name="ü")], {}, NEXT).values()]
     findings.append(resolve(findings[0], SIGNED_SINCE, NEXT))
+    findings += excepted().values()
+    findings.append(resolve(findings[-1], SIGNED_SINCE, NEXT))
+    findings += after([judged(Verdict.UNSIGNED)], excepted(), NEXT, exceptions=on(NEXT)).values()
+    findings += after([judged(Verdict.UNSIGNED)], {}, FIRST, exceptions=on(FIRST, exception(AT.date()))).values()
     spool = FindingSpool()
     try:
         for finding in findings:

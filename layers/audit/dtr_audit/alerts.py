@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .findings import FindingSpool, FindingsTable
-from .model import RULE_ID, Finding, News, Repository, Run, State, Status, Transition, iso
+from .model import RULE_ID, Excepted, Finding, News, Repository, Run, State, Status, Transition, iso
 from .rule import SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
@@ -38,7 +38,14 @@ LINE_LENGTH = 500
 INDEX_ATTEMPTS = 20
 INDEX_WAIT_SECONDS = 0.5
 
-_HEADINGS = {News.OPENED: "NEW", News.CHANGED: "CHANGED", News.RESOLVED: "RESOLVED"}
+# In the order in which they are told: what needs doing first.
+_HEADINGS = {
+    News.OPENED: "NEW",
+    News.EXPIRED: "NO LONGER EXCEPTED",
+    News.EXPIRING: "EXCEPTION ENDS SOON",
+    News.CHANGED: "CHANGED",
+    News.RESOLVED: "RESOLVED",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,19 @@ class PendingNews:
     def __init__(self) -> None:
         self.namespaces: dict[str, NamespaceNews] = {}
         self.findings = FindingSpool()
+        self.quiet_places = array("Q")  # of findings of which nobody is to hear
         self._held = 0
 
     def add(self, finding: Finding) -> None:
         """Take one finding with news."""
+        place = self.findings.add(finding)
+        moves = [move for move in finding.unannounced if not move.is_quiet]
+        if not moves:
+            self.quiet_places.append(place)
+            return
         namespace = self.namespaces.setdefault(finding.repository.namespace, NamespaceNews())
-        namespace.places.append(self.findings.add(finding))
-        for move in finding.unannounced:
+        namespace.places.append(place)
+        for move in moves:
             namespace.counts[move.news] += 1
             held = namespace.first[move.news]
             if self._held < HELD_ITEMS or len(held) < HELD_ALWAYS:
@@ -88,10 +101,11 @@ class PendingNews:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How many findings are open in each namespace after the run, and since when the oldest is."""
+    """How many findings are open in each namespace after the run, how many of them excepted, and since when the oldest is."""
 
     open_by_namespace: Mapping[str, int]
     oldest: str  # ISO 8601; '' where none is open
+    excepted_by_namespace: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +155,9 @@ class Alerts:
         try:
             composer = _Composer(run, standing, places, is_by_namespace=self._grouping is AlertGrouping.NAMESPACE)
             warned = self._warn(composer, "baseline", run.baseline.problem, now) if run.baseline else 0
-            for message, namespaces in self._compose(run, standing, places, pending, now):
+            unexcepted = self._warn(composer, "exceptions", run.exceptions.problem, now)
+            self._findings.mark_announced(pending.findings.at(pending.quiet_places), threads=self._threads)
+            for message, namespaces in self._compose(run, standing, places, pending, now, may_remind=not unexcepted):
                 if published and time.monotonic() >= until:
                     break
                 self._publish(message)
@@ -153,7 +169,7 @@ class Alerts:
                 self._runs.note_digest(now)
         finally:
             pending.close()
-        return published + warned
+        return published + warned + unexcepted
 
     def _warn(self, composer: "_Composer", of: str, problem: str, now: datetime) -> int:
         """Say that a document of theirs cannot be used, once for each fault of it, and again when a reminder is due.
@@ -195,7 +211,14 @@ class Alerts:
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _compose(
-        self, run: Run, standing: Standing, places: Places, pending: PendingNews, now: datetime
+        self,
+        run: Run,
+        standing: Standing,
+        places: Places,
+        pending: PendingNews,
+        now: datetime,
+        *,
+        may_remind: bool,
     ) -> "Iterator[tuple[Message, Sequence[str]]]":
         """Yield each message with the namespaces whose news it tells."""
         is_by_namespace = self._grouping is AlertGrouping.NAMESPACE
@@ -208,7 +231,9 @@ class Alerts:
             yield digest.message("audit_incomplete", {}), ()
         for group in groups:
             yield digest.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
-        if run.complete and not groups and run.findings.open and self._reminder_is_due(now):
+        # Of what is excepted nobody is reminded: the end of the exception is told when it comes.
+        is_to_do = may_remind and run.findings.open > run.findings.excepted
+        if run.complete and not groups and is_to_do and self._reminder_is_due(now):
             yield digest.message("reminder", {}), ()
 
     def _reminder_is_due(self, now: datetime) -> bool:
@@ -283,12 +308,14 @@ class _Composer:
             "tags": run.tags.as_dict(),
             "findings": run.findings.as_dict(),
             "oldest_open": self._standing.oldest,
+            "exceptions": run.exceptions.as_dict(),
             "counts": counts,
             "namespaces": [
                 {
                     "namespace": name,
                     **{str(news): one.counts[news] for news in News},
                     "open": self._standing.open_by_namespace.get(name, 0),
+                    "excepted": self._standing.excepted_by_namespace.get(name, 0),
                 }
                 for name, one in namespaces.items()
             ],
@@ -320,7 +347,8 @@ class _Composer:
 
     def _severity(self, event: str, counts: Mapping[str, int]) -> str:
         """Give the rule's own severity where somebody has something to do."""
-        to_do = event != "findings_changed" or counts[News.OPENED] or counts[News.CHANGED] or not self._run.complete
+        is_news = any(counts[news] for news in News if news is not News.RESOLVED)
+        to_do = event != "findings_changed" or is_news or not self._run.complete
         return SEVERITY if to_do else "informational"
 
     def _item(self, told: Told) -> dict[str, Any]:
@@ -335,6 +363,7 @@ class _Composer:
             "verdict": str(finding.verdict),
             "reason": clean(finding.reason, LINE_LENGTH),
             "resolution": move.resolution,
+            "exception": _exception(move.excepted or finding.excepted),
             "author": finding.author,
             "pushed_at": finding.pushed_at,
             "first_seen": move.first_seen,
@@ -343,7 +372,7 @@ class _Composer:
 
     def _fix(self, told: Mapping[News, Sequence[Told]]) -> list[str]:
         """Fill the rule's fix in for the first finding that can be fixed by signing."""
-        for item in (*told[News.OPENED], *told[News.CHANGED]):
+        for item in chain.from_iterable(told[news] for news in _HEADINGS if news is not News.RESOLVED):
             if item.finding.state is State.OPEN and self._run.domains:
                 return list(fix_commands(item.finding, self._run.domains[0]))
         return []
@@ -368,14 +397,21 @@ class _Composer:
             return f"{head}; the audit could not be completed"
         if document["event"] == "baseline_unusable":
             return f"{head}; your own checklist was not answered"
+        if document["event"] == "exceptions_unusable":
+            return f"{head}; the exceptions cannot be used"
+        findings = document["findings"]
         if document["event"] == "reminder":
-            return f"{head}; {_spoken_count(document['findings']['open'], 'finding is', 'findings are')} still open"
+            excepted = f", {findings['excepted']} excepted" if findings["excepted"] else ""
+            due = findings["open"] - findings["excepted"]
+            return f"{head}; {_spoken_count(due, 'finding is', 'findings are')} still open{excepted}"
         counts = document["counts"]
         parts = [
             f"{counts[News.OPENED]} new" if counts[News.OPENED] else "",
+            f"{counts[News.EXPIRED]} no longer excepted" if counts[News.EXPIRED] else "",
+            f"{counts[News.EXPIRING]} excepted for days only" if counts[News.EXPIRING] else "",
             f"{counts[News.CHANGED]} changed" if counts[News.CHANGED] else "",
             f"{counts[News.RESOLVED]} resolved" if counts[News.RESOLVED] else "",
-            f"{document['findings']['open']} open",
+            f"{findings['open']} open",
         ]
         return f"{head}; " + ", ".join(part for part in parts if part)
 
@@ -424,6 +460,9 @@ class _Composer:
         if run.findings.open:
             are = _spoken_count(run.findings.open, "finding is", "findings are")
             lines.append(f"{are} open, the oldest since {self._standing.oldest}.")
+        if run.findings.excepted:
+            are = _spoken_count(run.findings.excepted, "of them is", "of them are")
+            lines.append(f"{are} under an exception, and told of only when it ends.")
         if run.namespaces:
             lines.append(
                 f"A partial run, of: {', '.join(run.namespaces[:LINES_SHOWN])}. It does not answer the rule for the rest."
@@ -460,6 +499,8 @@ class _Composer:
                 f"      {item['digest'] or 'digest unknown'}",
                 f"      {pushed}",
             ]
+            if item["exception"]:
+                lines.append(f"      {_spoken_exception(item)}")
         omitted = document["omitted"][news]
         if omitted:
             lines.append(f"  and {omitted} more: see below")
@@ -479,6 +520,27 @@ def _spoken(run: Run) -> str:
     return f"{run.status} - {answer}"
 
 
+def _exception(excepted: Excepted | None) -> dict[str, str] | None:
+    if excepted is None:
+        return None
+    return {
+        "id": excepted.exception_id,
+        "owner": excepted.owner,
+        "reason": excepted.reason,
+        "reference": excepted.reference,
+        "ends": excepted.ends,
+    }
+
+
+def _spoken_exception(item: Mapping[str, Any]) -> str:
+    exception = item["exception"]
+    reference = f", {exception['reference']}" if exception["reference"] else ""
+    told = f"{exception['id']} of {exception['owner']}{reference}"
+    if item["resolution"]:
+        return f"{item['resolution']}: {told}, to {exception['ends']}"
+    return f"excepted to {exception['ends']} by {told}: {exception['reason']}"
+
+
 def _spoken_count(number: int, one: str, many: str) -> str:
     """Give a number with what is counted, in the singular or the plural."""
     return f"{number} {one if number == 1 else many}"
@@ -493,7 +555,7 @@ def _size(attributes: "Mapping[str, MessageAttributeValueTypeDef]") -> int:
 def _first_items(namespaces: Mapping[str, NamespaceNews], limit: int) -> dict[News, list[Told]]:
     """Give at most `limit` moves, what needs doing first."""
     told: dict[News, list[Told]] = {}
-    for news in (News.OPENED, News.CHANGED, News.RESOLVED):
+    for news in _HEADINGS:
         items = [item for one in namespaces.values() for item in one.first[news]]
         told[news] = sorted(items, key=_by_name)[:limit]
         limit -= len(told[news])

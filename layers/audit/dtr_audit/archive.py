@@ -10,7 +10,7 @@ lies in `evidence/registry=<name>/<run_id>/`.
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .errors import EvidenceError
-from .model import RULE_ID, JudgedTag, Repository, Run, iso
+from .model import RULE_ID, Excepted, JudgedTag, Repository, Run, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -83,15 +83,23 @@ class Archive:
             for entry in page.get("Contents", ()):
                 self._client.delete_object(Bucket=self._bucket, Key=entry["Key"])
 
-    def add(self, repository: Repository, tags: Iterable[JudgedTag], *, audited_at: datetime) -> None:
-        """Write a row for each tag; a full part is uploaded."""
+    def add(
+        self,
+        repository: Repository,
+        tags: Iterable[JudgedTag],
+        excepted: Mapping[str, Excepted],
+        *,
+        audited_at: datetime,
+    ) -> None:
+        """Write a row for each tag; a full part is uploaded. `excepted` are the findings under an exception, by tag."""
         for judged in tags:
             if self._zip is None:
                 self._buffer = io.BytesIO()
                 # No time in the header: the same rows give the same bytes.
                 self._zip = gzip.GzipFile(fileobj=self._buffer, mode="wb", compresslevel=GZIP_LEVEL, mtime=0)
                 self._rows = 0
-            line = json.dumps(self._row(repository, judged, audited_at), separators=(",", ":"))
+            row = self._row(repository, judged, excepted.get(judged.tag.name), audited_at)
+            line = json.dumps(row, separators=(",", ":"))
             self._zip.write(line.encode() + b"\n")
             self._rows += 1
             if self._rows >= PART_ROWS or self._buffer.tell() >= PART_BYTES:
@@ -173,7 +181,9 @@ class Archive:
         self._part += 1
         self._put(f"{self.rows_prefix}{self._part:05d}.jsonl.gz", self._buffer.getvalue(), "application/gzip")
 
-    def _row(self, repository: Repository, judged: JudgedTag, audited_at: datetime) -> dict[str, Any]:
+    def _row(
+        self, repository: Repository, judged: JudgedTag, excepted: Excepted | None, audited_at: datetime
+    ) -> dict[str, Any]:
         tag, trust = judged.tag, judged.trust
         return {
             "registry": self._registry,
@@ -189,8 +199,8 @@ class Archive:
             "signers": [],
             "cosign_signed": tag.cosign_signed,
             "artifact": judged.is_artifact,
-            "exception_id": None,
-            "exception_ends": None,
+            "exception_id": excepted.exception_id if excepted else None,
+            "exception_ends": excepted.ends if excepted else None,
             "author": tag.author,
             "pushed_at": tag.pushed_at,
             "media_type": tag.media_type,

@@ -12,7 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -22,10 +22,14 @@ from .archive import Archive
 from .clients import AwsClients
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, Listing, choose_domains
-from .errors import AuditError, EvidenceError, OutOfTimeError, RepositoryGoneError
+from .errors import AuditError, EvidenceError, ExceptionsError, OutOfTimeError, RepositoryGoneError
+from .exceptions import KEY as EXCEPTIONS_KEY
+from .exceptions import Exceptions, read_exceptions
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
 from .model import (
     BaselineRead,
+    Excepted,
+    ExceptionsInForce,
     Finding,
     FindingCounts,
     News,
@@ -59,6 +63,7 @@ LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended 
 PROGRESS_SECONDS = 10.0
 UNREADABLE_KEPT = 100
 UNREADABLE_NAMED = 5
+ENDED_NAMED = 10
 REASON_LENGTH = 400
 TREND_RUNS = 60  # of the whole registry, in the evidence
 AUDITOR = "DTR Signature Audit, as an administrator of the registry (proven before and after the reading)"
@@ -92,15 +97,21 @@ class Tally:
     is_examined: dict[Repository, bool] = field(default_factory=dict)  # of every repository listed
     namespaces: set[str] = field(default_factory=set)
     open_by_namespace: Counter[str] = field(default_factory=Counter)
+    excepted_by_namespace: Counter[str] = field(default_factory=Counter)
+    matched: set[str] = field(default_factory=set)  # ids of the exceptions that cover a finding
     oldest: str = ""
     holding_news: int = 0
     facts: tuple[SupportingFact, ...] = ()
 
-    def count_open(self, repository: Repository, first_seen: str) -> None:
-        """Count a finding that is open after the run."""
+    def count_open(self, finding: Finding, excepted: Excepted | None) -> None:
+        """Count a finding that is open after the run, with the exception that covers it."""
         self.findings.open += 1
-        self.open_by_namespace[repository.namespace] += 1
-        self.oldest = min(self.oldest or first_seen, first_seen)
+        self.open_by_namespace[finding.repository.namespace] += 1
+        self.oldest = min(self.oldest or finding.first_seen, finding.first_seen)
+        if excepted is not None:
+            self.findings.excepted += 1
+            self.excepted_by_namespace[finding.repository.namespace] += 1
+            self.matched.add(excepted.exception_id)
 
 
 def audit(
@@ -342,6 +353,8 @@ class _OneRun:
             confirm=lambda: runs.confirm_lease(attempt),
         )
         self._tally = Tally()
+        self._exceptions: Exceptions | None = None  # not known, so none holds
+        self._exceptions_problem = ""
         self._resolutions = FindingSpool()
         # What only a run needs is loaded by the first run, not by the start: likewise below.
         from .evidence.gathering import Gathering  # noqa: PLC0415
@@ -361,6 +374,7 @@ class _OneRun:
         """Make the run."""
         logger.info("audit started", run_id=self._request.run_id, scope=str(self._request.scope))
         self._archive.begin()
+        self._read_exceptions()
         try:
             registry = self._connect()
         except AuditError as error:
@@ -371,6 +385,28 @@ class _OneRun:
         if self._request.scope is Scope.FULL:
             self._look_around(registry)
         return self._report(proven=proven)
+
+    def _read_exceptions(self) -> None:
+        """See what is excepted. Nothing is by a document that cannot be read or is broken; the run goes on."""
+        day = self._started_at.astimezone(UTC).date()
+        try:
+            exceptions = read_exceptions(self._clients.s3, self._settings.bucket, day=day)
+        except ExceptionsError as error:
+            logger.warning("nothing is excepted", reason=str(error), exc_info=error.__cause__)
+            self._exceptions_problem = clean(str(error), 4 * REASON_LENGTH)
+            self._tally.warnings.append(
+                f"nothing is excepted, since of the exceptions nobody knows: {self._exceptions_problem}"
+            )
+            return
+        self._exceptions = exceptions
+        if exceptions.ended:
+            named = ", ".join(f"{one.exception_id} ({one.ends})" for one in exceptions.ended[:ENDED_NAMED])
+            more = f" and {len(exceptions.ended) - ENDED_NAMED} more" if len(exceptions.ended) > ENDED_NAMED else ""
+            have = "exception has" if len(exceptions.ended) == 1 else "exceptions have"
+            self._tally.warnings.append(
+                f"{len(exceptions.ended)} {have} ended, and cover nothing any more: {named}{more}. Take them out of "
+                f"{EXCEPTIONS_KEY}, or have a new end agreed"
+            )
 
     def _connect(self) -> DtrClient:
         settings = self._settings
@@ -430,6 +466,7 @@ class _OneRun:
                 known,
                 is_complete=reading.is_complete,
                 moment=self._moment,
+                exceptions=self._exceptions,
             )
             return Examined(reading, moves)
 
@@ -441,7 +478,7 @@ class _OneRun:
         repository = reading.repository
         tally.is_examined[repository] = True
         self._findings.write(moves.writes)
-        self._archive.add(repository, reading.tags, audited_at=self._now())
+        self._archive.add(repository, reading.tags, self._excepted_in(reading), audited_at=self._now())
         for judged in reading.tags:
             tally.tags.count(judged)
         if reading.is_complete:
@@ -449,17 +486,38 @@ class _OneRun:
         else:
             self._unreadable(repository, reading.problem)
         for finding in moves.standing:
-            if finding.state is State.OPEN:
-                tally.count_open(finding.repository, finding.first_seen)
             tally.holding_news += bool(finding.unannounced)
             if finding.changed_in == self._moment.run_id:
                 # Moved by this run, be it in an earlier attempt.
                 tally.findings.opened += finding.transition is News.OPENED
                 tally.findings.resolved += finding.transition is News.RESOLVED
-            self._gathering.add(finding)
+            self._count(finding)
         for finding in moves.resolutions:
             self._resolutions.add(finding)
         self._tell_progress(repository)
+
+    def _excepted_in(self, reading: RepositoryReading) -> dict[str, Excepted]:
+        """Give the findings of a repository that are under an exception, by tag."""
+        if self._exceptions is None:
+            return {}
+        found = (
+            (judged.tag.name, self._exceptions.of(reading.repository, judged.tag.name, judged.tag.digest))
+            for judged in reading.tags
+            if judged.is_finding
+        )
+        return {tag: excepted for tag, excepted in found if excepted is not None}
+
+    def _count(self, finding: Finding) -> None:
+        """Count a finding as it stands after the run, and tell it to the evidence.
+
+        Whether it is excepted says the document of this run, though the tag may have been out of sight.
+        """
+        excepted = None
+        if finding.state is State.OPEN:
+            if self._exceptions is not None:
+                excepted = self._exceptions.of(finding.repository, finding.tag, finding.digest)
+            self._tally.count_open(finding, excepted)
+        self._gathering.add(finding, excepted)
 
     def _settle_gone(self, registry: DtrClient, gone: dict[Repository, str]) -> None:
         """Tell repositories that were deleted meanwhile from those that are listed and yet answer 404."""
@@ -540,6 +598,7 @@ class _OneRun:
             previous=previous,
             facts=tally.facts,
             baseline=baseline_read,
+            exceptions=self._exceptions_in_force(is_whole=complete and is_full),
         )
         if is_full:
             run = self._write_evidence(run, baseline, proven=proven)
@@ -558,6 +617,24 @@ class _OneRun:
         logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
         return run
 
+    def _exceptions_in_force(self, *, is_whole: bool) -> ExceptionsInForce:
+        """Sum up the document; which exceptions cover nothing is known once everything was seen."""
+        exceptions = self._exceptions
+        if exceptions is None:
+            return ExceptionsInForce(problem=self._exceptions_problem)
+        unmatched = [one.exception_id for one in exceptions.holding if one.exception_id not in self._tally.matched]
+        if unmatched and is_whole:
+            # No warning: an image that was signed at last, or is still to come, is nobody's fault.
+            logger.info(
+                "exceptions that cover no finding", extra={"count": len(unmatched), "first": unmatched[:ENDED_NAMED]}
+            )
+        return ExceptionsInForce(
+            version_id=exceptions.version_id,
+            holding=len(exceptions.holding),
+            ended=len(exceptions.ended),
+            unmatched=len(unmatched) if is_whole else None,
+        )
+
     def _resolve(self, *, proven: bool) -> None:
         """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
         tally = self._tally
@@ -567,8 +644,7 @@ class _OneRun:
             self._close(self._resolutions)
         else:
             for finding in self._resolutions:
-                tally.count_open(finding.repository, finding.first_seen)
-                self._gathering.add(replace(finding, state=State.OPEN))
+                self._count(replace(finding, state=State.OPEN))
         # Behind a name that is missing any repository may hide.
         all_listed = proven and not tally.listing.problem and not tally.listing.ghosts
         removed: set[Repository] = set()
@@ -585,8 +661,7 @@ class _OneRun:
                     [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
                 )
             else:
-                tally.count_open(repository, finding.first_seen)
-                self._gathering.add(finding)
+                self._count(finding)
                 may_hide = tally.listing.ghosts and repository not in tally.is_examined
                 if may_hide and self._request.covers(repository) and not hidden:
                     hidden = str(repository)
@@ -606,7 +681,7 @@ class _OneRun:
         self._tally.findings.resolved += len(resolved)
         self._tally.holding_news += len(resolved)
         for finding in resolved:
-            self._gathering.add(finding)
+            self._count(finding)
 
     def _count_closed_before(self) -> None:
         """Count what an earlier attempt at this run closed in repositories that this one did not see."""
@@ -616,7 +691,7 @@ class _OneRun:
             if is_closed and not tally.is_examined.get(finding.repository):
                 tally.findings.resolved += 1
                 tally.holding_news += 1
-                self._gathering.add(finding)
+                self._count(finding)
 
     def _explain(self) -> None:
         """Put what stands in the way of an answer into words."""
@@ -754,7 +829,7 @@ class _OneRun:
             reminder_days=settings.reminder_days,
             threads=settings.concurrency,
         )
-        standing = Standing(self._tally.open_by_namespace, self._tally.oldest)
+        standing = Standing(self._tally.open_by_namespace, self._tally.oldest, self._tally.excepted_by_namespace)
         messages = alerts.announce(
             run, standing, places, expected=self._tally.holding_news, now=self._now(), until=self._ends_at
         )

@@ -37,5 +37,9 @@ class EvidenceError(AuditError):
     """A file of evidence cannot be made of this run, or is not what it should be."""
 
 
+class ExceptionsError(AuditError):
+    """The document of exceptions cannot be read or is broken; nothing is excepted by it."""
+
+
 class LeaseHeldError(AuditError):
     """Another run of the same registry is under way."""

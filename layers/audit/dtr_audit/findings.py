@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError
 
 from .clients import is_condition_failure
 from .errors import AuditError
-from .model import Finding, JudgedTag, News, Repository, State, Transition, Verdict, iso
+from .exceptions import Exceptions
+from .model import Excepted, Finding, JudgedTag, News, Repository, State, Transition, Verdict, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -64,10 +65,12 @@ def compare(
     *,
     is_complete: bool,
     moment: Moment,
+    exceptions: Exceptions | None = None,
 ) -> Moves:
     """Compare what was read of a repository with what is known of it; `known` is by tag.
 
-    An UNKNOWN tag moves nothing. Tags that are gone resolve their finding only if the repository was read to its end.
+    An UNKNOWN tag moves nothing. Tags that are gone resolve their finding only if the repository was read to its end. Without
+    `exceptions` nobody knows which there are: none holds, and of none it is known that it has ended.
     """
     writes: list[Finding] = []
     resolutions: list[Finding] = []
@@ -79,6 +82,8 @@ def compare(
         before = known.get(name)
         if tag.is_finding:
             after = _opened(registry, repository, tag, before, moment)
+            if exceptions is not None:
+                after = _except(after, before, exceptions, moment)
             if after != before:
                 writes.append(after)
             standing.append(after)
@@ -118,9 +123,8 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
             transition=News.OPENED,
             changed_in=moment.run_id,
             media_type=tag.tag.media_type,
-            unannounced=_pending(
-                before.unannounced if before else (), Transition(News.OPENED, moment.run_id, first_seen=now)
-            ),
+            unannounced=_trim((*_unannounced_of(before), Transition(News.OPENED, moment.run_id, first_seen=now))),
+            is_unheard=True,
         )
     after = replace(
         before,
@@ -141,12 +145,46 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
         last_changed=now,
         transition=News.CHANGED,
         changed_in=moment.run_id,
-        unannounced=_pending(before.unannounced, Transition(News.CHANGED, moment.run_id, before.first_seen)),
+        unannounced=_pass(before.unannounced, Transition(News.CHANGED, moment.run_id, before.first_seen)),
     )
 
 
+def _except(after: Finding, before: Finding | None, exceptions: Exceptions, moment: Moment) -> Finding:
+    """Put a finding under the exception that covers it, or take it from under the one that does no more.
+
+    What an exception covers is no news, until a week before its end.
+    """
+    known = before if before is not None and before.state is State.OPEN else None
+    covering = exceptions.of(after.repository, after.tag, after.digest)
+    if covering is None:
+        if known is None or known.excepted is None:
+            return after
+        why = exceptions.explain_end(known.excepted)
+        move = Transition(News.EXPIRED, moment.run_id, after.first_seen, why, excepted=known.excepted)
+        after = replace(after, excepted=None, told_end="", unannounced=_pass(after.unannounced, move))
+    elif exceptions.ends_soon(covering):
+        # What opens now is told as opened.
+        if known is not None and known.told_end != covering.ends:
+            move = Transition(News.EXPIRING, moment.run_id, after.first_seen, excepted=covering)
+            after = replace(after, unannounced=_pass(after.unannounced, move))
+        after = replace(after, excepted=covering, told_end=covering.ends)
+    else:
+        unannounced = _unannounced_of(before) if known is None else known.unannounced
+        after = replace(after, excepted=covering, told_end="", unannounced=unannounced)
+    return after if after == known else replace(after, last_changed=iso(moment.at))
+
+
 def resolve(finding: Finding, resolution: str, moment: Moment) -> Finding:
-    """Close an open finding."""
+    """Close an open finding; what nobody has heard of closes without a word."""
+    move = Transition(News.RESOLVED, moment.run_id, finding.first_seen, resolution)
+    pending = finding.unannounced
+    if not finding.is_unheard:
+        # What happened to it meanwhile is of no use once it is closed.
+        unannounced = _trim((*(one for one in pending if one.news not in _PASSING), move))
+    elif pending and pending[-1].news is not News.RESOLVED:
+        unannounced = _trim((*pending, move))
+    else:
+        unannounced = (*pending, replace(move, is_quiet=True))
     return replace(
         finding,
         state=State.RESOLVED,
@@ -154,20 +192,38 @@ def resolve(finding: Finding, resolution: str, moment: Moment) -> Finding:
         last_changed=iso(moment.at),
         transition=News.RESOLVED,
         changed_in=moment.run_id,
-        unannounced=_pending(
-            finding.unannounced, Transition(News.RESOLVED, moment.run_id, finding.first_seen, resolution)
-        ),
+        unannounced=unannounced,
+        excepted=None,
+        told_end="",
+        is_unheard=False,
     )
 
 
-def _pending(pending: tuple[Transition, ...], move: Transition) -> tuple[Transition, ...]:
-    """Add a move to what is not announced yet, so that the sum stays true: never opened twice, or resolved twice."""
-    if move.news is News.CHANGED:
-        # What changed last is told; what is to be told as opened is told as it is now anyway.
-        return (move,) if not pending or pending[0].news is News.CHANGED else pending
-    moves = (*(one for one in pending if one.news is not News.CHANGED), move)
-    # There and back again before anyone heard of it: the first move says it all. It may have been told already, by a
-    # run that died before it could note so, and is told again under its own id.
+# What subscribers are told adds up: a finding is first heard of as OPENED, EXPIRING or EXPIRED (or, while the exceptions cannot
+# be read, as CHANGED), and after that once as RESOLVED. `is_unheard` tells whether they have heard of it in this life.
+_PASSING = frozenset({News.CHANGED, News.EXPIRING, News.EXPIRED})
+
+
+def _unannounced_of(before: Finding | None) -> tuple[Transition, ...]:
+    """Give what is still to be told of the finding that was."""
+    return tuple(move for move in before.unannounced if not move.is_quiet) if before else ()
+
+
+def _pass(pending: tuple[Transition, ...], move: Transition) -> tuple[Transition, ...]:
+    """Add what happened to an open finding: only the last of it is told, and of its exception rather than of its verdict."""
+    if not pending or pending[-1].news is News.RESOLVED:
+        return _trim((*pending, move))
+    last = pending[-1].news
+    # What is to be told as opened is told as it is now anyway.
+    is_told_so = last is News.OPENED or (move.news is News.CHANGED and last is not News.CHANGED)
+    return pending if is_told_so else (*pending[:-1], move)
+
+
+def _trim(moves: tuple[Transition, ...]) -> tuple[Transition, ...]:
+    """Shorten there and back again before anyone heard of it: the first move says it all.
+
+    It may have been told already, by a run that died before it could note so, and is told again under its own id.
+    """
     return moves if len(moves) < 3 else moves[:1]
 
 
@@ -254,6 +310,8 @@ class FindingsTable:
 
     def _mark_announced(self, finding: Finding) -> None:
         update = "REMOVE unannounced, unannounced_shard"
+        if finding.unannounced[-1].news is not News.RESOLVED:
+            update += ", unheard"
         values: dict[str, Any] = {":seen": finding.last_changed, ":news": _to_fields(finding)["unannounced"]}
         if finding.state is State.RESOLVED:
             # Only what has been announced may expire: news is never lost to the table's clock.
@@ -341,16 +399,28 @@ def _to_fields(finding: Finding) -> dict[str, Any]:
         "resolution": finding.resolution,
         "media_type": finding.media_type,
     }
+    if finding.excepted is not None:
+        fields["excepted"] = asdict(finding.excepted)
+    if finding.told_end:
+        fields["told_end"] = finding.told_end
+    if finding.is_unheard:
+        fields["unheard"] = True
     if finding.unannounced:
-        fields["unannounced"] = [
-            {
-                "news": str(move.news),
-                "run_id": move.run_id,
-                "first_seen": move.first_seen,
-                "resolution": move.resolution,
-            }
-            for move in finding.unannounced
-        ]
+        fields["unannounced"] = [_to_move(move) for move in finding.unannounced]
+    return fields
+
+
+def _to_move(move: Transition) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "news": str(move.news),
+        "run_id": move.run_id,
+        "first_seen": move.first_seen,
+        "resolution": move.resolution,
+    }
+    if move.excepted is not None:
+        fields["excepted"] = asdict(move.excepted)
+    if move.is_quiet:
+        fields["quiet"] = True
     return fields
 
 
@@ -371,8 +441,22 @@ def _from_fields(item: Mapping[str, Any]) -> Finding:
         transition=News(item["transition"]),
         resolution=item["resolution"],
         media_type=item.get("media_type", ""),
+        excepted=_from_excepted(item),
+        told_end=item.get("told_end", ""),
+        is_unheard=item.get("unheard", False),
         unannounced=tuple(
-            Transition(News(move["news"]), move["run_id"], move["first_seen"], move["resolution"])
+            Transition(
+                News(move["news"]),
+                move["run_id"],
+                move["first_seen"],
+                move["resolution"],
+                excepted=_from_excepted(move),
+                is_quiet=move.get("quiet", False),
+            )
             for move in item.get("unannounced", ())
         ),
     )
+
+
+def _from_excepted(item: Mapping[str, Any]) -> Excepted | None:
+    return Excepted(**item["excepted"]) if "excepted" in item else None

@@ -50,6 +50,8 @@ class News(StrEnum):
     OPENED = "opened"
     CHANGED = "changed"
     RESOLVED = "resolved"
+    EXPIRING = "expiring"  # the exception that covers it ends within a week
+    EXPIRED = "expired"  # no exception covers it any more
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,20 +131,34 @@ class RepositoryReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Excepted:
+    """An exception that covers a finding: who answers for it, and until when. The finding stays one."""
+
+    exception_id: str
+    owner: str
+    reason: str
+    reference: str  # e.g. a POA&M item; '' for none
+    ends: str  # YYYY-MM-DD, the last day on which it holds
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """One move of a finding, as it is to be told: what, in which run, and what was true then."""
 
     news: News
     run_id: str
     first_seen: str  # of the finding that moved: a tag can be opened, resolved and opened anew
-    resolution: str = ""
+    resolution: str = ""  # of the finding; of an exception, why it covers no more
+    excepted: Excepted | None = None  # the exception that this is about
+    is_quiet: bool = False  # nobody is to be told: nobody had heard that the finding was open
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One tag that is, or was, not signed; the item of the findings table.
 
-    `unannounced` are the moves that no subscriber has heard of yet, oldest first. Times are ISO 8601, UTC.
+    `unannounced` are the moves that no subscriber has heard of yet, oldest first. Times are ISO 8601, UTC. `excepted` is what
+    was known when the tag was last read.
     """
 
     registry: str
@@ -161,6 +177,9 @@ class Finding:
     resolution: str = ""
     unannounced: tuple[Transition, ...] = ()
     media_type: str = ""  # of what the tag holds; '' where the registry does not say
+    excepted: Excepted | None = None
+    told_end: str = ""  # the end of its exception that was news, YYYY-MM-DD
+    is_unheard: bool = False  # it is open, and no message that says so has been published yet
 
 
 @dataclass(slots=True)
@@ -240,6 +259,27 @@ class FindingCounts:
             "opened": self.opened,
             "resolved": self.resolved,
             "excepted": self.excepted,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionsInForce:
+    """The document of exceptions as one run found it."""
+
+    version_id: str = ""  # that S3 gave the document; '' where there is none
+    holding: int = 0
+    ended: int = 0
+    unmatched: int | None = None  # of those that hold: they cover no finding; None where not all findings are known
+    problem: str = ""  # why the document excepts nothing
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {
+            "version_id": self.version_id or None,
+            "holding": self.holding,
+            "ended": self.ended,
+            "unmatched": self.unmatched,
+            "problem": self.problem or None,
         }
 
 
@@ -324,6 +364,7 @@ class Run:
     previous: PreviousRun | None = None
     facts: tuple[SupportingFact, ...] = ()  # beside the rule; they decide nothing
     baseline: BaselineRead | None = None  # None where none is asked for, and in a partial run
+    exceptions: ExceptionsInForce = field(default_factory=ExceptionsInForce)
 
     @property
     def complete(self) -> bool:
@@ -386,6 +427,7 @@ class Run:
             "previous": self.previous.as_dict() if self.previous else None,
             "facts": [fact.as_dict() for fact in self.facts],
             "baseline": self.baseline.as_dict() if self.baseline else None,
+            "exceptions": self.exceptions.as_dict(),
             "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
             "evidence": dict(self.evidence),
         }

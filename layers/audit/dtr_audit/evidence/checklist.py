@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import EvidenceError
-from ..model import RULE_ID, Finding, Run, Scope, Status, SupportingFact, iso
+from ..model import RULE_ID, Excepted, Finding, Run, Scope, Status, SupportingFact, iso
 from ..text import clean
-from .report import Asset, Excepted, Report, ReportedFinding
+from .report import Asset, Report, ReportedFinding
 from .stig import Rule, load_release
 
 TEXT_LENGTH = 32_767  # characters as JavaScript and Java count them: UTF-16 code units

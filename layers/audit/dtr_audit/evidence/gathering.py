@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..model import Finding, News, Repository, State
+from ..model import Excepted, Finding, News, Repository, State
 from .report import NamespaceSummary, ReportedFinding
 
 FINDINGS_TOLD = 5_000  # open findings that evidence names one by one
@@ -31,6 +31,7 @@ class _FirstByName:
 @dataclass(slots=True)
 class _Namespace:
     open: int = 0
+    excepted: int = 0
     oldest: str = ""
 
 
@@ -44,14 +45,15 @@ class Gathering:
         self._resolved = _FirstByName(MOVES_TOLD)
         self._namespaces: dict[str, _Namespace] = {}
 
-    def add(self, finding: Finding) -> None:
-        """Take one finding as it stands after the run, each finding once."""
-        reported = ReportedFinding(finding)
+    def add(self, finding: Finding, excepted: Excepted | None = None) -> None:
+        """Take one finding as it stands after the run, each finding once, with the exception that covers it."""
+        reported = ReportedFinding(finding, excepted)
         is_new = finding.changed_in == self._run_id
         if finding.state is State.OPEN:
             self._open.add(reported)
             namespace = self._namespaces.setdefault(finding.repository.namespace, _Namespace())
             namespace.open += 1
+            namespace.excepted += excepted is not None
             namespace.oldest = min(namespace.oldest or finding.first_seen, finding.first_seen)
             if is_new and finding.transition is News.OPENED:
                 self._opened.add(reported)
@@ -77,6 +79,6 @@ class Gathering:
     def namespaces(self) -> list[NamespaceSummary]:
         """Give every namespace with open findings, by name."""
         return [
-            NamespaceSummary(name, one.open, excepted=0, oldest=one.oldest)
+            NamespaceSummary(name, one.open, excepted=one.excepted, oldest=one.oldest)
             for name, one in sorted(self._namespaces.items())
         ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..model import Finding, Run, Status
+from ..model import Excepted, Finding, Run, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +17,6 @@ class Asset:
     role: str = "None"
     technology_area: str = ""
     release: str = "V2R2"  # of the STIG: V2R2 | V2R1
-
-
-@dataclass(frozen=True, slots=True)
-class Excepted:
-    """An exception that covers a finding: who answers for it, and until when. The finding stays one."""
-
-    exception_id: str
-    owner: str
-    reason: str
-    reference: str  # e.g. a POA&M item; '' for none
-    ends: str  # YYYY-MM-DD, the last day on which it holds
 
 
 @dataclass(frozen=True, slots=True)

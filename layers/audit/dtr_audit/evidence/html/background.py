@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ...exceptions import KEY as EXCEPTIONS_KEY
 from ...model import RULE_ID, Scope, SupportingFact
 from ...text import clean
 from .. import manifest
@@ -73,6 +74,14 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
             (
                 "Set apart",
                 f"{say_count(run.tags.artifacts, 'tag')} that by name hold a signature, an attestation or an SBOM, and no image.",
+            )
+        )
+    if run.exceptions.version_id:
+        entries.append(
+            (
+                "Exceptions",
+                f"{say_count(run.exceptions.holding, 'exception')} held, by version {shorten(run.exceptions.version_id)} of "
+                f"{EXCEPTIONS_KEY} in the bucket. An excepted finding stays a finding.",
             )
         )
     entries += [
