@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError
+from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
 from dtr_audit.notary.memory import TrustMemory
 from dtr_audit.notary.policy import Pin, TrustPolicy
 from dtr_audit.notary.reading import Anchor, Flaw, Outcome, TrustReading
@@ -659,6 +659,33 @@ def test_a_chain_without_end_is_not_followed(publisher: Publisher) -> None:
     assert len(notary.asked) < ROOT_STEPS
 
 
+def test_a_chain_that_is_too_long_is_not_followed_though_every_link_is_genuine(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    for _ in range(ROOT_STEPS + 1):
+        publisher.rotate_root()
+        served = publisher.publish()
+    notary = Notary(served)
+    assert_flawed(read(notary, memory), Flaw.ROOT_CHANGED)
+    assert len(notary.asked) < ROOT_STEPS
+
+
+def test_a_link_of_another_version_than_its_name_does_not_hold(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    publisher.publish()
+    for _ in range(2):
+        publisher.rotate_root()
+        served = publisher.publish()
+    assert read(Notary(served), memory).outcome is Outcome.VERIFIED
+    assert_flawed(read(Notary(served | {"2.root": served["3.root"]}), memory), Flaw.ROOT_CHANGED)
+
+
+def test_two_roots_of_one_version_do_not_hold_though_one_key_signed_both(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    publisher.versions["root"] = 0
+    publisher.roles["timestamp"] = RoleKeys([elliptic()])
+    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROOT_CHANGED)
+
+
 def test_a_rotation_needs_the_old_roots_threshold(publisher: Publisher) -> None:
     old = [certified(), certified(), certified()]
     publisher.roles["root"] = RoleKeys(old, threshold=2)
@@ -856,6 +883,11 @@ def test_an_authority_that_has_expired_certifies_nothing() -> None:
     expired = Authority(ends=NOW - timedelta(days=1))
     publisher = Publisher(root_key=certified(authority=expired))
     assert_flawed(read(Notary(publisher.publish()), policy=pinned(authorities=expired.pem)), Flaw.NOT_PINNED)
+
+
+def test_an_authority_that_is_none_is_a_mistake_of_the_settings(publisher: Publisher) -> None:
+    with pytest.raises(SettingsError, match="not a certificate"):
+        read(Notary(publisher.publish()), policy=pinned(authorities="no PEM"))
 
 
 def test_a_pin_put_on_a_new_root_lets_go_of_the_old_one(publisher: Publisher) -> None:
