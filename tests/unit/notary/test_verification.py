@@ -283,7 +283,16 @@ def test_a_weak_or_unknown_key_does_not_count(publisher: Publisher, key: Callabl
     assert_flawed(read(Notary(publisher.publish())), Flaw.SIGNATURE, "timestamp")
 
 
-@pytest.mark.parametrize("change", [lambda v: v[:-1], lambda v: v + b"\0", lambda v: b"", lambda v: bytes(64)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v[:-1],
+        lambda v: v + b"\0",
+        lambda v: v[:32] + b"\0" + v[32:],
+        lambda v: b"",
+        lambda v: bytes(64),
+    ],
+)
 def test_a_signature_of_another_length_or_of_nothing_does_not_count(
     publisher: Publisher, change: Callable[[bytes], bytes]
 ) -> None:
@@ -677,6 +686,23 @@ def test_a_link_of_another_version_than_its_name_does_not_hold(publisher: Publis
         served = publisher.publish()
     assert read(Notary(served), memory).outcome is Outcome.VERIFIED
     assert_flawed(read(Notary(served | {"2.root": served["3.root"]}), memory), Flaw.ROOT_CHANGED)
+
+
+def test_a_link_that_its_own_keys_have_not_signed_does_not_hold(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    publisher.rotate_root()
+    publisher.roles["root"].signed_by = []
+    publisher.publish()
+    publisher.rotate_root()
+    publisher.roles["root"].signed_by = None
+    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.SIGNATURE, "root")
+
+
+def test_a_first_root_that_does_not_hold_is_not_built_upon(publisher: Publisher) -> None:
+    publisher.roles["root"].signed_by = []
+    notary = Notary(publisher.publish())
+    assert_flawed(read(notary), Flaw.SIGNATURE, "root")
+    assert notary.asked == ["root"]
 
 
 def test_two_roots_of_one_version_do_not_hold_though_one_key_signed_both(publisher: Publisher) -> None:
