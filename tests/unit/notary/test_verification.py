@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -520,6 +521,14 @@ def test_the_root_ends_with_its_certificates() -> None:
     assert verified(publisher, reading.memory).expiries[0] == reading.expiries[0]
 
 
+@pytest.mark.parametrize(("threshold", "days"), [(1, 9), (2, 3)])
+def test_the_root_ends_when_its_certificates_are_fewer_than_the_threshold(threshold: int, days: int) -> None:
+    publisher = Publisher()
+    keys = [certified(ends=NOW + timedelta(days=days)) for days in (3, 9)]
+    publisher.roles["root"] = RoleKeys(keys, threshold)
+    assert verified(publisher).expiries[0].when == NOW + timedelta(days=days)
+
+
 # Delegations
 
 
@@ -790,11 +799,32 @@ def test_a_rotated_timestamp_key_is_learnt_from_the_new_root(publisher: Publishe
             certified(), public=certified().public + b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"
         ),
         lambda: _doubled(certified()),
+        lambda: _signed_with_sha1(certified(private=rsa_private())),
     ],
-    ids=["bare", "other", "prefix", "wildcard", "expired", "not yet", "no DER", "no PEM", "other PEM", "two leaves"],
+    ids=[
+        "bare",
+        "other",
+        "prefix",
+        "wildcard",
+        "expired",
+        "not-yet",
+        "no-DER",
+        "no-PEM",
+        "other-PEM",
+        "two-leaves",
+        "sha1",
+    ],
 )
 def test_a_root_without_a_good_certificate_for_the_gun_does_not_hold(key: Callable[[], SigningKey]) -> None:
     assert_flawed(read(Notary(Publisher(root_key=key()).publish())), Flaw.SIGNATURE, "no key whose certificate", GUN)
+
+
+def _signed_with_sha1(key: SigningKey) -> SigningKey:
+    """Say in the certificate that it is: its own signature is nobody's concern."""
+    der = ssl.PEM_cert_to_DER_cert(key.public.decode())
+    sha256, sha1 = (bytes.fromhex("2a864886f70d0101") + bytes([last]) for last in (11, 5))
+    assert der.count(sha256) == 2
+    return replace(key, public=ssl.DER_cert_to_PEM_cert(der.replace(sha256, sha1)).encode())
 
 
 def _doubled(key: SigningKey) -> SigningKey:
