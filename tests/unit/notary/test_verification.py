@@ -733,6 +733,15 @@ def test_a_rotation_needs_the_old_roots_threshold(publisher: Publisher) -> None:
     assert verified(publisher, memory).outcome is Outcome.VERIFIED
 
 
+def test_a_rotation_signed_by_a_key_without_a_certificate_does_not_count(publisher: Publisher) -> None:
+    good, bare = certified(), elliptic()
+    publisher.roles["root"] = RoleKeys([good, bare], signed_by=[good])
+    memory = memory_of(publisher)
+    publisher.roles["root"] = RoleKeys([certified()])
+    publisher.signed_root_by = [bare]
+    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROOT_CHANGED)
+
+
 def test_a_rotation_needs_the_new_roots_threshold(publisher: Publisher) -> None:
     memory = memory_of(publisher)
     new = [certified(), certified()]
