@@ -7,6 +7,7 @@ import copy
 import hashlib
 import itertools
 import json
+import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ YEAR = timedelta(days=365)
 LIVES = {ROOT: 10 * YEAR, TARGETS: 3 * YEAR, SNAPSHOT: 3 * YEAR, TIMESTAMP: timedelta(days=14)}  # Notary's own
 MANIFEST_BYTES = 528  # what a tag's target says of its size unless told otherwise
 
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _SERIALS = itertools.count(1)
 
 
@@ -104,8 +106,8 @@ class TrustRepository:
         A signer's key alone signs the files that list the tag; else all keys of a role do. Raises KeyError for a role
         or a signer that has no delegation, ValueError for another kind of digest.
         """
-        algorithm, _, value = digest.partition(":")
-        if algorithm != "sha256" or len(bytes.fromhex(value)) != hashlib.sha256().digest_size:
+        value = digest.removeprefix("sha256:")
+        if not _DIGEST.fullmatch(digest):
             raise ValueError(f"a target needs a digest of the form sha256:<64 hex digits>, not {digest!r}")
         own = f"{TARGETS}/{signer}"
         with self.batch():
