@@ -230,18 +230,20 @@ class TakenOver:
     """Replace everything by the attacker's own trust data for the GUN, in which every file is in order.
 
     Its root comes from nowhere: no earlier root vouches for it. Whoever sees the repository for the first time cannot
-    tell. Each tag is signed with the attacker's `digest`, in the top-level role and in the releases.
+    tell. Each tag is signed with the attacker's `digest`, in the roles that signed it. All versions are `ahead` of the
+    highest one that is replaced; many roots are missing between if it is far ahead.
     """
 
     digest: str = STRANGE_DIGEST
-    version: int = 1_000
+    ahead: int = 1
 
     def strike(self, repository: TrustRepository, find: Finder) -> None:
         """Impose the attacker's files."""
         _impose_all(repository, self._made(repository))
 
     def _made(self, repository: TrustRepository) -> Mapping[str, bytes]:
-        own = TrustRepository(repository.gun, repository.clock, first_version=self.version)
+        newest = max(repository.signed(role)["version"] for role in repository.roles)
+        own = TrustRepository(repository.gun, repository.clock, first_version=newest + self.ahead)
         with own.batch():
             for role in repository.roles:
                 if role.startswith(f"{TARGETS}/"):

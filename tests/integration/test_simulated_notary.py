@@ -85,6 +85,7 @@ from local.notary.canonical import write_canonical
 TIMEOUT = 60
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 CHUNK = 65_536
+MANY = 100_000
 
 
 def a_digest(character: str) -> str:
@@ -218,13 +219,13 @@ class Reader:
             chain = [*(self.fetch(f"{version}.root") for version in versions), body]
         for link in chain:
             content = _parsed(ROOT, link)["signed"]
-            if self.known_root is not None and content != self.known_root:
-                self._check_signatures("a new root", link, self.known_root["roles"][ROOT], self.known_root["keys"])
-            self.known_root = self._verified(ROOT, link, content["roles"][ROOT], content["keys"])
             for key in (content["keys"][id_] for id_ in content["roles"][ROOT]["keyids"]):
                 certificate = x509.load_pem_x509_certificate(base64.b64decode(key["keyval"]["public"]))
                 if certificate.subject.rfc4514_string() != f"CN={self.gun}":
                     raise DoesNotHold("root belongs to another GUN")
+            if self.known_root is not None and content != self.known_root:
+                self._check_signatures("a new root", link, self.known_root["roles"][ROOT], self.known_root["keys"])
+            self.known_root = self._verified(ROOT, link, content["roles"][ROOT], content["keys"])
         assert self.known_root is not None
         return self.known_root
 
@@ -757,7 +758,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "swapped timestamp": (Swapped("{host}/pay/other", (TIMESTAMP,)), "timestamp has 0 of 1"),
     "swapped root": (Swapped("{host}/pay/other", (ROOT,)), "root belongs to another GUN"),
     "swapped everything": (Swapped("{host}/pay/other"), "root belongs to another GUN"),
-    "old timestamp": (Replayed(0, (TIMESTAMP,)), f"snapshot answers|snapshot {ANOTHER_HASH}|older|{ANOTHER_HASH}"),
+    "old timestamp": (Replayed(0, (TIMESTAMP,)), "timestamp is older than before"),
     "old snapshot": (Replayed(0, (SNAPSHOT,)), f"snapshot {ANOTHER_HASH}"),
     "old targets": (Replayed(0, (TARGETS,)), f"targets {ANOTHER_HASH}"),
     "old releases": (Replayed(2, (RELEASES,)), f"targets/releases {ANOTHER_HASH}"),
@@ -854,21 +855,23 @@ def test_a_repeated_key_hides_the_strangers_content_from_those_who_take_the_last
     assert base64.b64encode(b"\xee" * 32) in reader.fetch(TARGETS)
 
 
-@pytest.mark.parametrize("known_key", [False, True])
-def test_a_file_can_hold_a_hundred_thousand_of_anything(bench: Bench, known_key: bool) -> None:
+def test_a_file_can_hold_a_hundred_thousand_targets_or_delegations(bench: Bench) -> None:
     a_repository(bench)
-    many = 100_000
-    bench.attack(Crowded(targets=many))
-    assert len(bench.reader().targets()[TARGETS]) == many + 1
-    bench.attack(Crowded(delegations=many))
-    content = json.loads(bench.reader().fetch(TARGETS))["signed"]
-    assert len(content["delegations"]["roles"]) == many + 4
-    bench.attack(Crowded(signatures=many, known_key=known_key))
-    file = json.loads(bench.reader().fetch(TARGETS))
-    assert len(file["signatures"]) == many + 1
-    own = file["signatures"][-1]["keyid"]
-    assert sum(signature["keyid"] == own for signature in file["signatures"]) == (many + 1 if known_key else 1)
-    assert bench.reader().targets() == HONEST
+    bench.attack(Crowded(targets=MANY))
+    assert len(bench.reader().targets()[TARGETS]) == MANY + 1
+    bench.attack(Crowded(delegations=MANY))
+    assert len(json.loads(bench.reader().fetch(TARGETS))["signed"]["delegations"]["roles"]) == MANY + 4
+
+
+@pytest.mark.parametrize(("known_key", "attributed"), [(False, 1), (True, MANY + 1)])
+def test_a_file_can_hold_a_hundred_thousand_signatures(bench: Bench, known_key: bool, attributed: int) -> None:
+    api = a_repository(bench)
+    bench.attack(Crowded(signatures=MANY, known_key=known_key))
+    reader = bench.reader()
+    signatures = json.loads(reader.fetch(TARGETS))["signatures"]
+    assert len(signatures) == MANY + 1
+    assert sum(signature["keyid"] == api.keys(TARGETS)[0].id for signature in signatures) == attributed
+    assert reader.targets() == HONEST
 
 
 def test_delegations_can_be_very_deep(bench: Bench) -> None:
