@@ -87,7 +87,8 @@ class TrustRepository:
         self._changed: set[str] = set()
         self._withheld: set[str] = set()
         self._imposed: dict[str, bytes] = {}
-        self._former_roots: tuple[Key, ...] = ()
+        self._outgoing: tuple[Key, ...] = ()  # root keys that the next root replaces
+        self._vouching: tuple[Key, ...] = ()  # those that the current root has replaced: they sign it too
         self._initialise(keys or {}, authority)
 
     # Signing
@@ -204,12 +205,12 @@ class TrustRepository:
     def rotate(self, role: str, *keys: Key, threshold: int = 1) -> None:
         """Give root, targets, snapshot or timestamp a new key, or these keys.
 
-        The root has a new version; a new root is signed by the old keys too, and so are all later ones, so that a
-        client of any age follows, version by version.
+        The root has a new version. One with new root keys is signed by those before too, and by no older ones: a client
+        follows from version to version.
         """
         with self.batch():
             if role == ROOT:
-                self._former_roots = (*self._former_roots, *self._roles[ROOT].keys)
+                self._outgoing = self._outgoing or self._roles[ROOT].keys
                 chosen = keys or (self._make_root_key(None),)
             else:
                 chosen = keys or (make_key(),)
@@ -328,7 +329,7 @@ class TrustRepository:
     def signing_keys(self, role: str) -> tuple[Key, ...]:
         """Give the keys that signed the role's current file."""
         with self._lock:
-            return (*self._signing[role], *self._former_roots) if role == ROOT else self._signing[role]
+            return (*self._signing[role], *self._vouching) if role == ROOT else self._signing[role]
 
     def describe_snapshot(self, *, without: Collection[str] = ()) -> dict[str, Any]:
         """Give the content of a snapshot of the current files, leaving some roles out."""
@@ -343,7 +344,7 @@ class TrustRepository:
         chosen[ROOT] = chosen[ROOT] or (self._make_root_key(authority),)
         self._roles = {role: Role(own or (make_key(),)) for role, own in chosen.items()}
         self._signing = {role: known.keys for role, known in self._roles.items()}
-        self._former_roots = ()
+        self._outgoing = self._vouching = ()
         self._targets: dict[str, dict[str, Target]] = {TARGETS: {}}
         self._expiries: dict[str, datetime] = {}
         self._versions: dict[str, int] = {}
@@ -358,6 +359,8 @@ class TrustRepository:
 
     def _publish(self) -> None:
         changed, self._changed = self._changed, set()
+        if ROOT in changed:
+            self._vouching, self._outgoing = self._outgoing, ()
         for role in sorted(changed - {SNAPSHOT, TIMESTAMP}):
             self._write(role, self._describe_root() if role == ROOT else self._describe_targets(role))
         if changed - {TIMESTAMP}:
