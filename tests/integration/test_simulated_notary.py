@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from local import story, story_trust
 from local.dtr.accounts import Account, Accounts
 from local.dtr.api import Profile
 from local.dtr.faults import (
@@ -299,18 +300,18 @@ class Bench:
         for name in ("api", "other"):
             registry.create_repository("pay", name)
         self.dtr = self._stack.enter_context(DtrServer(registry, notary=self.notary, **options))
+        path = self._directory / "ca.pem"
+        path.write_text(self.dtr.ca_bundle)
+        self._session = self._stack.enter_context(requests.Session())
+        self._session.trust_env = False
+        self._session.verify = str(path)
         return self.dtr
 
     def create(self, name: str = "api", **options: Any) -> TrustRepository:
         return self.notary.create(f"{self.dtr.host}/pay/{name}", **options)
 
     def reader(self, gun: str = "", *, login: bool = True) -> Reader:
-        path = self._directory / "ca.pem"
-        path.write_text(self.dtr.ca_bundle)
-        session = self._stack.enter_context(requests.Session())
-        session.trust_env = False
-        session.verify = str(path)
-        reader = Reader(self.dtr, session, gun or f"{self.dtr.host}/pay/api", now=self.clock.now)
+        reader = Reader(self.dtr, self._session, gun or f"{self.dtr.host}/pay/api", now=self.clock.now)
         if login:
             reader.login()
         return reader
@@ -975,3 +976,67 @@ def test_trust_data_may_change_while_it_is_read(bench: Bench) -> None:
     assert bench.reader().targets() == HONEST
     end()
     assert bench.reader().targets()[TARGETS] == {"1.0": "a" * 64, "9.9": "9" * 64}
+
+
+# The demonstration's registry
+
+
+def a_story(bench: Bench) -> InMemoryRegistry:
+    registry = InMemoryRegistry(notary=bench.notary)
+    story.seed(registry, at=NOW)
+    bench.serve(registry)
+    story_trust.publish_trust(bench.notary, registry)
+    return registry
+
+
+def signers(found: dict[str, dict[str, str]], tag: str) -> list[str]:
+    """Name the roles, other than the releases, that sign a tag with the digest that is released."""
+    released = found[RELEASES][tag]
+    return [role for role, targets in found.items() if role != RELEASES and targets.get(tag) == released]
+
+
+def test_every_signed_tag_of_the_story_is_signed_by_those_who_have_to_but_one(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        bench = Bench(stack, tmp_path)
+        registry = a_story(bench)
+        lacking = []
+        for repository in registry.repositories():
+            signed = registry.signatures(repository.namespace, repository.name)
+            if not signed:
+                assert bench.notary.find(f"{bench.dtr.host}/{repository.path}") is None
+                continue
+            found = bench.reader(f"{bench.dtr.host}/{repository.path}").targets()
+            assert {tag: f"sha256:{value}" for tag, value in found[RELEASES].items()} == signed
+            for tag in signed:
+                if not set(story_trust.REQUIRED_SIGNERS) <= set(signers(found, tag)):
+                    lacking.append((repository.namespace, repository.name, tag))
+                    assert signers(found, tag) == [f"targets/{story_trust.LONE_SIGNER}"]
+            # And the flags are those that the story has without any Notary.
+            rows = registry.tags(repository.namespace, repository.name, bench.dtr.host)
+            assert {row.name: row.hash_mismatch for row in rows if row.in_notary} == {
+                row.name: signed[row.name] != row.digest for row in rows if row.name in signed
+            }
+        assert lacking == [story_trust.UNTRUSTED]
+        assert len(signers(bench.reader(f"{bench.dtr.host}/payments/wallet").targets(), "1.0.0")) == 2
+
+
+def test_after_the_night_only_what_changed_is_published(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        bench = Bench(stack, tmp_path)
+        registry = a_story(bench)
+        before = bench.notary.publications
+        story_trust.publish_trust(bench.notary, registry)
+        assert bench.notary.publications == before
+        story.night(registry, bench.dtr, after=NOW)
+        story_trust.publish_trust(bench.notary, registry)
+        changed = [change.gun.partition("/")[2] for change in bench.notary.changes(before)]
+        assert sorted(set(changed)) == ["payments/ledger", "platform/toolchain", "web/checkout"]
+        found = bench.reader(f"{bench.dtr.host}/payments/ledger").targets()
+        assert signers(found, "4.2.1-hotfix") == ["targets/ci", "targets/release-board"]
+
+
+def test_the_story_has_no_trust_data_before_its_domain_is_known() -> None:
+    registry = InMemoryRegistry()
+    story.seed(registry, at=NOW)
+    with pytest.raises(ValueError, match="start its server first"):
+        story_trust.publish_trust(Notary(), registry)
