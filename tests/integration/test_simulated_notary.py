@@ -813,6 +813,17 @@ def test_an_attack_strikes_and_leaves_the_repository_honest(bench: Bench, name: 
     assert bench.reader().targets() == HONEST
 
 
+def test_what_happens_to_a_copy_happens_to_nobody_else(bench: Bench) -> None:
+    api = a_repository(bench)
+    twin, published = api.fork(), bench.notary.publications
+    twin.sign("1.0", STRANGE_DIGEST)
+    twin.rotate(ROOT)
+    twin.add_signer("stranger")
+    assert bench.notary.publications == published
+    api.sign("9.9", a_digest("9"))
+    assert bench.reader().targets() == {**HONEST, TARGETS: {"1.0": "a" * 64, "9.9": "9" * 64}}
+
+
 def test_every_attack_is_tried() -> None:
     tried = {type(attack) for attack, _ in ATTACKS.values()} | {Crowded, Deep}
     known = {member for _, member in inspect.getmembers(attacks, inspect.isclass) if hasattr(member, "strike")} - {
