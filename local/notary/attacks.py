@@ -254,7 +254,8 @@ class TakenOver:
         return own.revisions[-1]
 
 
-# By an owner: all is rightly signed
+# By an owner: all is rightly signed. Where it is published as a change of its own (Expired, Cyclic, Deep), versions go
+# up: a reader who remembers them takes the honest files for older ones afterwards.
 
 
 @dataclass(frozen=True, slots=True)
