@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from .accounts import EXPIRES_IN, Account, Accounts, Tokens, account_id
+from ..notary.notary import Notary
+from .accounts import EXPIRES_IN, Account, Accounts, Token, Tokens, account_id
 from .backend import Backend, BackendUnavailable, NoSuchRepository, RepositoryEntry, TagEntry
 from .faults import (
     MISSING,
@@ -50,6 +51,7 @@ from .pages import (
     with_hostile_tags,
 )
 from .transport import Request, Response
+from .trust import CATALOG_SCOPE, CHANGEFEED_PATH, TrustApi, TrustFile, not_found
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -145,6 +147,7 @@ class DtrApi:
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
         journal: Journal | None = None,
+        notary: Notary | None = None,
     ) -> None:
         self.host = host
         self.accounts = accounts
@@ -155,6 +158,7 @@ class DtrApi:
         self._profile = profile or Profile()
         self._misfortune = Misfortune(faults or Faults())
         self._pager = Pager()
+        self._trust = TrustApi(notary or Notary())
         self._replica = (("X-Replica-ID", self._profile.replica_id),)
         self._open_routes: dict[str, Callable[[_Call], Response]] = {
             "/auth/token": self._give_token,
@@ -211,7 +215,7 @@ class DtrApi:
         if route := self._open_routes.get(path):
             return route(call)
         if path.startswith("/v2/"):
-            return self._refuse_registry(call)
+            return self._give_trust(call) if "/_trust/" in path else self._refuse_registry(call)
         if request.segments[:3] == ("enzi", "v0", "accounts") and len(request.segments) == 4:
             return self._give_account(call)
         if path.startswith("/api/v0/"):
@@ -290,30 +294,50 @@ class DtrApi:
         name, _, _ = rest.rpartition(":")
         if kind == "registry":
             return call.caller.is_admin
-        path = name.removeprefix(f"{self._dtr_host}/")
+        # Trust data lies under <domain>/<namespace>/<name>, and the registry may be known by several domains.
+        path = "/".join(name.split("/")[-2:])
         return any(entry.path == path and call.caller.may_read(entry) for entry in self._backend.repositories())
 
     def _check_version(self, call: _Call) -> Response:
-        if self._has_token(call.request):
+        if self._token_of(call.request):
             return self._json({}, headers=_REGISTRY_HEADERS)
-        return self._challenge()
+        return self._challenge(call)
 
     def _refuse_registry(self, call: _Call) -> Response:
-        # The registry's and the Notary's own protocols are not simulated, and _catalog is empty on a real DTR.
-        if not self._has_token(call.request):
-            return self._challenge()
+        # The registry's own protocol is not simulated, and _catalog is empty on a real DTR.
+        if not self._token_of(call.request):
+            return self._challenge(call)
         if call.request.path == "/v2/_catalog":
             return self._json({"repositories": []}, headers=_REGISTRY_HEADERS)
-        code = "METADATA_NOT_FOUND" if "/_trust/" in call.request.path else "NAME_UNKNOWN"
-        return self._json({"errors": [{"code": code, "message": "not found", "detail": None}]}, 404)
+        return self._json({"errors": [{"code": "NAME_UNKNOWN", "message": "not found", "detail": None}]}, 404)
 
-    def _has_token(self, request: Request) -> bool:
+    def _give_trust(self, call: _Call) -> Response:
+        path, file = call.request.path, TrustFile.of(call.request.path)
+        is_feed = path == CHANGEFEED_PATH
+        scope = CATALOG_SCOPE if is_feed else file.scope if file else ""
+        token = self._token_of(call.request)
+        if token is None or (scope and not _is_good_for(token, scope)):
+            return self._challenge(call, scope, refused=token is not None)
+        if is_feed:
+            response = self._trust.give_changes(call.request)
+        else:
+            response = self._trust.give_file(file, call.struck.forged) if file else not_found()
+        return replace(response, headers=(*response.headers, *self._replica))
+
+    def _token_of(self, request: Request) -> Token | None:
         kind, _, value = request.header("authorization").partition(" ")
-        return kind.lower() == "bearer" and self.tokens.find(value.strip()) is not None
+        return self.tokens.find(value.strip()) if kind.lower() == "bearer" else None
 
-    def _challenge(self) -> Response:
+    def _challenge(self, call: _Call, scope: str = "", *, refused: bool = False) -> Response:
         service = self._profile.service or self.host
-        challenge = f'Bearer realm="https://{self.host}/auth/token",service="{service}"'
+        realm = f"https://{self.host}/auth/token"
+        if call.struck.faults.realm is not None and "realm" in call.struck.names:
+            realm = call.struck.faults.realm.url.replace("{host}", self.host)
+        challenge = f'Bearer realm="{realm}",service="{service}"'
+        if scope:
+            challenge += f',scope="{scope}"'
+        if refused:
+            challenge += ',error="insufficient_scope"'
         errors = {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required", "detail": None}]}
         return self._json(errors, 401, headers=(("Www-Authenticate", challenge), *_REGISTRY_HEADERS))
 
@@ -538,6 +562,15 @@ _CODES = {
 
 def _code(status: int) -> str:
     return _CODES.get(status, "INTERNAL_ERROR")
+
+
+def _is_good_for(token: Token, scope: str) -> bool:
+    wanted, _, action = scope.rpartition(":")
+    for granted in token.access:
+        name, _, actions = granted.rpartition(":")
+        if name == wanted and action in actions.split(","):
+            return True
+    return False
 
 
 def _basic(value: str) -> tuple[str, str]:

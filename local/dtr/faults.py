@@ -7,6 +7,7 @@
     Faults(admin_rights_lost=Calls(after=20))                   from the 21st call on
     Faults(tokens_revoked=API.limited(after=7, times=1))        just before the eighth call of /api/v0
     Faults(strikes=(Status(503, tags_of("library/nginx", times=2), retry_after="1"),))
+    Faults(forged=(Forged(Stripped("targets")),))               trust data, see `local.notary.attacks`
 
 What is wrong with any kind of answer (a status, a delay, a broken body) is a *strike*; strikes combine: the
 first that replaces the answer wins, and those that spoil its delivery are applied to whatever the answer is.
@@ -27,6 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
+from ..notary.attacks import Attack
 from .transport import Request, Response
 
 LOGIN_PAGE = (
@@ -94,11 +96,18 @@ API = Calls("/api/v0/*")
 SETTINGS = Calls("/api/v0/meta/settings")
 REPOSITORIES = Calls("/api/v0/repositories")
 ALL_TAGS = Calls("/api/v0/repositories/*/tags")
+TRUST = Calls("/v2/*/_trust/tuf/*")
+CHANGEFEED = Calls("/v2/_trust/changefeed")
 
 
 def tags_of(repository: str, *, after: int = 0, times: int | None = None) -> Calls:
     """Select the calls that read the tags of one `namespace/name`."""
     return Calls(f"/api/v0/repositories/{glob.escape(repository)}/tags", after=after, times=times)
+
+
+def trust_file(role: str, gun: str = "", *, after: int = 0, times: int | None = None) -> Calls:
+    """Select the calls that read a role's file, by its name, hash or version: of one GUN, or of all."""
+    return Calls(f"/v2/{glob.escape(gun) or '*'}/_trust/tuf/*{glob.escape(role)}.*json", after=after, times=times)
 
 
 def readings_of(calls: Calls, *, after: int = 0, times: int | None = None) -> Calls:
@@ -245,6 +254,26 @@ class Endless:
 
 
 @dataclass(frozen=True, slots=True)
+class Forged:
+    """Serve trust data as an attack leaves it; `gun` is a pattern. The attack happens to a copy, once per publication.
+
+    Of several, each happens to what those before it have left.
+    """
+
+    attack: Attack
+    calls: Calls = TRUST
+    gun: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """Name `url` as the place to get a token from; `{host}` in it is the server's own host[:port]."""
+
+    url: str
+    calls: Calls = EVERY_CALL
+
+
+@dataclass(frozen=True, slots=True)
 class Faults:
     """What the simulated registry does wrong."""
 
@@ -280,6 +309,8 @@ class Faults:
     """The token's answer has only this one of `token` and `access_token`; empty: both."""
     settings_without_host: Calls | None = None
     """/api/v0/meta/settings has no `dtrHost`."""
+    realm: Realm | None = None
+    """The challenges of /v2/ name another token server: another host, or one that is reached without TLS."""
 
     # Lists
     count_missing: Calls | None = None
@@ -332,18 +363,23 @@ class Faults:
     notary_silent: Calls | None = None
     """Every tag looks unsigned: Notary cannot be asked."""
 
+    # Trust data
+    forged: tuple[Forged, ...] = ()
+    """Attacks upon trust data: files that are false, old, huge, expired or missing."""
+
 
 NO_FAULTS = Faults()
 
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """What goes wrong with one call: names of `Faults`' fields, its strikes and its wrong count."""
+    """What goes wrong with one call: names of `Faults`' fields, its strikes, its wrong count and its forgeries."""
 
     faults: Faults = NO_FAULTS
     names: frozenset[str] = frozenset()
     strikes: tuple[Strike, ...] = ()
     miscount: int = 0
+    forged: tuple[Forged, ...] = ()
 
 
 UNHARMED = Struck()
@@ -374,6 +410,7 @@ class Misfortune:
                 frozenset(name for name, calls in self._named if self._is_struck(name, calls, request)),
                 tuple(strike for i, strike in enumerate(faults.strikes) if self._is_struck(i, strike.calls, request)),
                 sum(m.by for i, m in enumerate(faults.miscounts) if self._is_struck(("miscount", i), m.calls, request)),
+                tuple(f for i, f in enumerate(faults.forged) if self._is_struck(("forged", i), f.calls, request)),
             )
 
     def _is_struck(self, key: object, calls: Calls, request: Request) -> bool:
@@ -392,7 +429,7 @@ class Misfortune:
 def _named_calls(faults: Faults) -> Iterator[tuple[str, Calls]]:
     for item in fields(faults):
         value = getattr(faults, item.name)
-        if isinstance(value, Endless):
+        if isinstance(value, (Endless, Realm)):
             yield item.name, value.calls
         elif isinstance(value, Calls):
             yield item.name, value

@@ -2,6 +2,9 @@
 
 Trust data outlives what it speaks of, as in a real Notary: a push over a signed tag, or a tag that is deleted
 and pushed again, leaves the old signature in place and so turns into `hash_mismatch`.
+
+Two things can say what is signed: the verb `sign`, which is no more than a flag, and a `local.notary.Notary`, whose trust
+data is real. They agree only if somebody makes them (see `local.story_trust`).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from ..notary.notary import Notary
 from .accounts import account_id
 from .backend import DOCKER_MANIFEST, NoSuchRepository, RepositoryEntry, TagEntry
 
@@ -24,7 +28,7 @@ def _now() -> datetime:
 class _Repository:
     entry: RepositoryEntry
     tags: dict[str, TagEntry] = field(default_factory=dict)
-    seen_under: dict[str, tuple[TagEntry, ...]] = field(default_factory=dict)
+    seen_under: dict[str, tuple[int, tuple[TagEntry, ...]]] = field(default_factory=dict)
 
 
 class InMemoryRegistry:
@@ -32,10 +36,12 @@ class InMemoryRegistry:
 
     It may be changed while it is served, from any thread. Names are not checked: hostile ones are welcome.
     Signatures made without naming a domain count under `domain`, which the server fills in with its own host
-    when it starts.
+    when it starts. Of a repository that has trust data in `notary`, the flags are what that says; of others, and
+    without a `notary`, what `sign` said.
     """
 
-    def __init__(self, *, domain: str = "", clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, *, domain: str = "", clock: Callable[[], datetime] = _now, notary: Notary | None = None) -> None:
+        self.notary = notary
         self._lock = threading.RLock()
         self._clock = clock
         self._domain = domain
@@ -69,11 +75,13 @@ class InMemoryRegistry:
         """List a repository's tags, ordered by name, with the flags that Notary gives under `domain`."""
         with self._lock:
             repository = self._repository(namespace, name)
-            seen = repository.seen_under.get(domain)
-            if seen is None:
-                signed = self._signed_under(namespace, name, domain)
+            trust = self.notary.find(f"{domain}/{namespace}/{name}") if self.notary is not None else None
+            serial = trust.serial if trust is not None else 0
+            known, seen = repository.seen_under.get(domain, (-1, ()))
+            if known != serial:
+                signed = self._signed_under(namespace, name, domain) if trust is None else trust.released()
                 seen = tuple(_seen(repository.tags[tag], signed.get(tag)) for tag in sorted(repository.tags))
-                repository.seen_under[domain] = seen
+                repository.seen_under[domain] = serial, seen
             return seen
 
     def create_repository(
@@ -185,6 +193,12 @@ class InMemoryRegistry:
     def _signed_domain(self, domain: str | None) -> str:
         # "" stands for the registry's own domain, which may not be known before its server has a port.
         return "" if domain is None or domain == self._domain else domain
+
+    def signatures(self, namespace: str, name: str) -> dict[str, str]:
+        """Give the digest that `sign` has signed under each tag, for the registry's own domain."""
+        with self._lock:
+            trust = self._trust.get((namespace, name), {})
+            return {tag: digest for (domain, tag), digest in trust.items() if not domain}
 
     def _signed_under(self, namespace: str, name: str, domain: str) -> dict[str, str]:
         if not domain:

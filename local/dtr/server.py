@@ -24,6 +24,13 @@ Anything can go wrong with it, see `local.dtr.faults`; assign what shall go wron
 
         dtr.faults = Faults(strikes=(Status(503, TOKEN, shape="details", retry_after="1"),))
 
+Trust data is served as well, from `dtr.notary` (see `local.notary`), once there is any. By itself it changes nothing of
+what the API says of tags, which is what `registry.sign` said; a registry that is made with a Notary says what that holds:
+
+    notary = Notary()
+    with DtrServer(InMemoryRegistry(notary=notary)) as dtr:
+        notary.create(f"{dtr.host}/library/nginx").sign("1.25", "sha256:…")
+
 Afterwards count what was asked of it:
 
         len(dtr.calls("/auth/token")), dtr.requests[-1].authentication
@@ -44,6 +51,7 @@ from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Self
 
+from ..notary.notary import Notary
 from .accounts import Account, Accounts
 from .api import DtrApi, Profile
 from .authority import CertificateAuthority, Flaw
@@ -170,7 +178,8 @@ class DtrServer(Server):
     """Serve a simulated DTR over a `Backend`, by default an empty `InMemoryRegistry`.
 
     Without `accounts` there is one, an admin with a random password. A `flaw` spoils the server's
-    certificate. `clock` gives the seconds by which tokens expire.
+    certificate. `clock` gives the seconds by which tokens expire. Without a `notary` it is the registry's own, or an
+    empty one.
     """
 
     def __init__(
@@ -187,6 +196,7 @@ class DtrServer(Server):
         public_host: str = "",
         authority: CertificateAuthority | None = None,
         flaw: Flaw | None = None,
+        notary: Notary | None = None,
     ) -> None:
         journal = Journal()
         super().__init__(
@@ -199,6 +209,8 @@ class DtrServer(Server):
             flaw=flaw,
         )
         self.backend = backend if backend is not None else InMemoryRegistry()
+        own = self.backend.notary if isinstance(self.backend, InMemoryRegistry) else None
+        self.notary = notary or own or Notary()
         self.accounts = accounts or Accounts([Account(ADMIN, secrets.token_urlsafe(18), is_admin=True)])
         self._api = DtrApi(
             self.backend,
@@ -208,6 +220,7 @@ class DtrServer(Server):
             faults=faults,
             clock=clock,
             journal=journal,
+            notary=self.notary,
         )
 
     @property

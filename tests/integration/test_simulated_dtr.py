@@ -391,7 +391,7 @@ def test_accounts_show_who_is_admin_and_anonymous_callers_the_door(bench: Bench)
 
 def test_the_catalog_of_v2_is_no_substitute(bench: Bench) -> None:
     auditor = bench.serve(a_registry(3))
-    token = auditor.token()
+    token = auditor.token(scope=f"repository:{auditor.dtr.host}/team/app-00:pull")
     assert auditor.reader.get("/v2/_catalog", token=token).json() == {"repositories": []}
     trust = auditor.reader.get(f"/v2/{auditor.dtr.host}/team/app-00/_trust/tuf/root.json", token=token)
     assert (trust.status_code, trust.json()["errors"][0]["code"]) == (404, "METADATA_NOT_FOUND")
