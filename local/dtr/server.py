@@ -44,7 +44,7 @@ from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Self
 
-from .accounts import Account, Accounts
+from .accounts import Account, Accounts, Tokens
 from .api import DtrApi, Profile
 from .authority import CertificateAuthority, Flaw
 from .backend import Backend
@@ -170,7 +170,7 @@ class DtrServer(Server):
     """Serve a simulated DTR over a `Backend`, by default an empty `InMemoryRegistry`.
 
     Without `accounts` there is one, an admin with a random password. A `flaw` spoils the server's
-    certificate. `clock` gives the seconds by which tokens expire.
+    certificate. `clock` gives the seconds by which tokens expire. Other `tokens` are accepted in place of its own.
     """
 
     def __init__(
@@ -181,6 +181,7 @@ class DtrServer(Server):
         profile: Profile | None = None,
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
+        tokens: Tokens | None = None,
         hostname: str = "localhost",
         port: int = 0,
         tls: bool = True,
@@ -207,6 +208,7 @@ class DtrServer(Server):
             profile=profile,
             faults=faults,
             clock=clock,
+            tokens=tokens,
             journal=journal,
         )
 

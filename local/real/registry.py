@@ -1,4 +1,4 @@
-"""A DTR of real parts: docker-registry, notary-server and nginx, with DTR's API in front, and verbs to use it.
+"""A DTR of real parts: docker-registry, the Notary and nginx, with DTR's API in front, and verbs to use it.
 
     with RealRegistry() as registry:
         registry.push_image("payments", "api", "1.0")  # by skopeo; inNotary false
@@ -29,7 +29,7 @@ from typing import Any, Self
 
 import requests
 
-from local.dtr.accounts import Account, Accounts, account_id
+from local.dtr.accounts import EXPIRES_IN, Account, Accounts, account_id
 from local.dtr.api import Profile
 from local.dtr.authority import CertificateAuthority
 from local.dtr.server import DtrServer
@@ -37,8 +37,10 @@ from local.dtr.server import DtrServer
 from .backend import RealBackend
 from .front import reserve_port, start_front
 from .images import write_image, write_manifest_list
-from .parts import DOCKER_REGISTRY, NOTARY_SERVER, executable_path
+from .notary import start_server, start_signer
+from .parts import DOCKER_REGISTRY, executable_path
 from .services import POLL_SECONDS, START_SECONDS, Service, ServiceFailedError
+from .tokens import REALM_PATH, SignedTokens, TokenServer
 from .trust import RELEASES, TOP_LEVEL
 from .workstation import Workstation
 
@@ -62,6 +64,7 @@ class RealRegistry:
     """
 
     api: DtrServer
+    authority: CertificateAuthority
     host: str
     ca_bundle: str
     ca_file: Path
@@ -188,6 +191,12 @@ class RealRegistry:
         [repository] = json.loads(printed)
         return dict(repository)
 
+    def authorize(self, gun: str) -> str:
+        """Give a token with which a GUN's trust data may be read."""
+        return self._tokens.issue(
+            self.username, service=self.host, access=(f"repository:{gun}:pull",), life=EXPIRES_IN
+        ).text
+
     # Misfortunes
 
     def stop_notary(self) -> None:
@@ -237,23 +246,39 @@ class RealRegistry:
 
     def _start(self, started: ExitStack) -> None:
         self._directory = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="real-dtr-")))
-        authority = CertificateAuthority()
-        self.ca_bundle = authority.certificate_pem
+        self.authority = CertificateAuthority()
+        self.ca_bundle = self.authority.certificate_pem
         self.ca_file = self._directory / "ca.pem"
         self.ca_file.write_text(self.ca_bundle, encoding="ascii")
         port = started.enter_context(reserve_port())
         self.host = f"localhost:{port}"
 
+        accounts = Accounts([Account(self.username, self.password, is_admin=True)])
+        self._tokens = SignedTokens(self.host)
+        token_server = TokenServer(accounts, self._tokens)
+        started.callback(token_server.stop)
+        token_server.start()
+
         storage = self._directory / "storage"
         registry = _start_docker_registry(self._directory, storage)
         started.callback(registry.stop)
-        self._notary = _start_notary(self._directory)
+        notary_directory = self._directory / "notary"
+        signer = start_signer(notary_directory, self.authority)
+        started.callback(signer.stop)
+        self._notary = start_server(
+            notary_directory,
+            signer=signer.wait_for_port(),
+            realm=f"{self.url}{REALM_PATH}",
+            service=self.host,
+            tokens_certificate=self._tokens.certificate_pem,
+        )
         started.callback(self._notary.stop)
         registry_port, notary_port = registry.wait_for_port(), self._notary.wait_for_port()
 
         backend = RealBackend(
             f"http://127.0.0.1:{registry_port}",
             f"http://127.0.0.1:{notary_port}",
+            authorize=self.authorize,
             storage=storage,
             author=account_id(ADMIN),
         )
@@ -261,20 +286,22 @@ class RealRegistry:
         self.api = started.enter_context(
             DtrServer(
                 backend,
-                accounts=Accounts([Account(self.username, self.password, is_admin=True)]),
+                accounts=accounts,
+                tokens=self._tokens,
                 profile=Profile(create_repository_on_push=True),
                 tls=False,
                 public_host=self.host,
-                authority=authority,
+                authority=self.authority,
             )
         )
         front = start_front(
             self._directory / "nginx",
             port,
-            authority.issue("localhost", "127.0.0.1"),
+            self.authority.issue("localhost", "127.0.0.1"),
             api=self.api.port,
             registry=registry_port,
             notary=notary_port,
+            tokens=token_server.port,
         )
         started.callback(front.stop)
         self._wait_until_answering(front)
@@ -311,21 +338,6 @@ def _start_docker_registry(directory: Path, storage: Path) -> Service:
         "http": {"addr": "127.0.0.1:0", "secret": secrets.token_hex(16)},
     }
     # Its configuration is YAML, of which JSON is a part.
-    path = _write_configuration(directory / "docker-registry.yml", configuration)
-    return Service("docker-registry", [executable_path(DOCKER_REGISTRY), "serve", path], directory)
-
-
-def _start_notary(directory: Path) -> Service:
-    configuration = {
-        "server": {"http_addr": "127.0.0.1:0"},
-        "trust_service": {"type": "local"},
-        "storage": {"backend": "memory"},
-        "logging": {"level": "info"},
-    }
-    path = _write_configuration(directory / "notary-server.json", configuration)
-    return Service("notary-server", [executable_path(NOTARY_SERVER), "-config", path], directory)
-
-
-def _write_configuration(path: Path, configuration: object) -> str:
+    path = directory / "docker-registry.yml"
     path.write_text(json.dumps(configuration, indent=2), encoding="ascii")
-    return str(path)
+    return Service("docker-registry", [executable_path(DOCKER_REGISTRY), "serve", str(path)], directory)
