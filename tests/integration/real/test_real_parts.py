@@ -20,10 +20,10 @@ import requests
 from local.dtr.accounts import Account, account_id
 from local.real.images import write_image
 from local.real.parts import DOCKER_REGISTRY, Part, executable_path, missing_parts
-from local.real.registry import RealRegistry, SignedTarget
+from local.real.registry import RealRegistry
 from local.real.services import Service, ServiceFailedError
 from local.real.trust import TrustReader
-from local.real.workstation import ToolFailedError, Workstation
+from local.real.workstation import SignedTarget, ToolFailedError, Workstation
 
 pytestmark = pytest.mark.real
 
