@@ -8,10 +8,9 @@ real Notary, and to serve a whole `Counterfeit`, in which all lengths and hashes
 from __future__ import annotations
 
 import base64
-import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .proxy import TrustFile
 
@@ -31,6 +31,7 @@ TIMEOUT_SECONDS = 20
 
 _HALF_SIGNATURE = 32  # bytes
 _AES_KEY = 32  # bytes
+_CERTIFICATE_LIFE = timedelta(days=3650)
 
 Signed = dict[str, Any]
 Document = dict[str, Any]
@@ -48,38 +49,14 @@ class PrivateKeys:
         keys = (_read_key(path, passphrase) for path in (directory / "private").glob("*.key"))
         return cls(key for key in keys if isinstance(key, ec.EllipticCurvePrivateKey))
 
-    def make(self) -> tuple[str, Document]:
-        """Make a key; gives its id and how trust data describes it."""
+    def make(self, certified_for: str = "") -> tuple[str, Document]:
+        """Make a key, or a root's certificate with its key; gives its id and how trust data describes it."""
         key = ec.generate_private_key(ec.SECP256R1())
         public = _public_bytes(key.public_key())
         self._keys[public] = key
-        described = {
-            "keytype": "ecdsa",
-            "keyval": {"private": None, "public": base64.b64encode(public).decode("ascii")},
-        }
+        certified = certified_for and _describe("ecdsa-x509", _certify(key, certified_for))
+        described = certified or _describe("ecdsa", public)
         return hashlib.sha256(canonical(described)).hexdigest(), described
-
-    def certify(self, key_id: str, described: Document, name: str) -> tuple[str, Document]:
-        """Make a root's certificate for a key that `make` has made; gives the certificate's id and description."""
-        key = self._keys[_public_part(described)]
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=3650))
-            .sign(key, hashes.SHA256())
-        )
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        certified = {
-            "keytype": "ecdsa-x509",
-            "keyval": {"private": None, "public": base64.b64encode(pem).decode("ascii")},
-        }
-        return hashlib.sha256(canonical(certified)).hexdigest(), certified
 
     def sign(self, signed: Signed, keys: dict[str, Document]) -> list[Document]:
         """Sign by every one of `keys`, by id, whose private half is here."""
@@ -99,10 +76,11 @@ class Counterfeit:
     and the timestamp then fit it. It is a `tamper` of a `TamperingProxy`, and leaves other repositories alone.
     """
 
-    def __init__(self, gun: str, documents: dict[str, Document], keys: PrivateKeys) -> None:
+    def __init__(self, gun: str, files: Mapping[str, bytes], keys: PrivateKeys) -> None:
         self.gun = gun
         self.keys = keys
-        self.documents = copy.deepcopy(documents)
+        self.documents = parse(files)
+        self.raw: dict[str, bytes] = {}  # what travels in a document's place, and is measured so
         root = self.documents[ROOT]["signed"]
         root["version"] += 1
         for role in (SNAPSHOT, TIMESTAMP):
@@ -115,6 +93,10 @@ class Counterfeit:
     def sign(self, role: str) -> None:
         """Sign a document anew, by all keys of its role that are here."""
         sign(self.documents, role, self.keys)
+
+    def keys_of(self, role: str) -> dict[str, Document]:
+        """Give the keys that a role's parent names for it, by id."""
+        return keys_of(self.documents, role)
 
     def seal(self) -> None:
         """Write and sign the next snapshot and timestamp over the documents as they are."""
@@ -138,7 +120,7 @@ class Counterfeit:
 
     def content(self, role: str) -> bytes:
         """Give a document as it travels."""
-        return write(self.documents[role])
+        return self.raw.get(role) or write(self.documents[role])
 
     def __call__(self, file: TrustFile) -> bytes | None:
         """Answer for the repository's own files, by whatever name they are asked for."""
@@ -157,15 +139,15 @@ class TrustDesk:
         self._ca_file = str(ca_file)
         self._authorize = authorize
 
-    def read(self, gun: str) -> dict[str, Document]:
+    def read(self, gun: str) -> dict[str, bytes]:
         """Read the current files of a repository, by role, those of delegations among them."""
-        documents = {role: self._read(gun, role) for role in (ROOT, TIMESTAMP, SNAPSHOT)}
-        listed = documents[SNAPSHOT]["signed"]["meta"]
-        return documents | {role: self._read(gun, role) for role in listed if role != ROOT}
+        files = {role: self._read(gun, role) for role in (ROOT, TIMESTAMP, SNAPSHOT)}
+        listed = json.loads(files[SNAPSHOT])["signed"]["meta"]
+        return files | {role: self._read(gun, role) for role in listed if role != ROOT}
 
     def republish(self, gun: str, role: str, keys: PrivateKeys, change: Callable[[Signed], None]) -> None:
         """Change a file, sign it as its role's keys and have the Notary accept it as the next version."""
-        documents = self.read(gun)
+        documents = parse(self.read(gun))
         signed = documents[role]["signed"]
         change(signed)
         signed["version"] += 1
@@ -180,7 +162,7 @@ class TrustDesk:
         if not answer.ok:
             raise RuntimeError(f"the Notary does not accept {role} of {gun}: {answer.status_code} {answer.text}")
 
-    def _read(self, gun: str, role: str) -> Document:
+    def _read(self, gun: str, role: str) -> bytes:
         answer = requests.get(
             f"{self._url}/v2/{gun}/_trust/tuf/{role}.json",
             headers={"Authorization": f"Bearer {self._authorize(gun, 'pull')}"},
@@ -188,8 +170,7 @@ class TrustDesk:
             timeout=TIMEOUT_SECONDS,
         )
         answer.raise_for_status()
-        document: Document = answer.json()
-        return document
+        return answer.content
 
 
 def keys_of(documents: dict[str, Document], role: str) -> dict[str, Document]:
@@ -207,6 +188,11 @@ def sign(documents: dict[str, Document], role: str, keys: PrivateKeys) -> None:
     """Sign a document anew, by all keys of its role that are at hand."""
     document = documents[role]
     document["signatures"] = keys.sign(document["signed"], keys_of(documents, role))
+
+
+def parse(files: Mapping[str, bytes]) -> dict[str, Document]:
+    """Read files as documents, by role."""
+    return {role: json.loads(content) for role, content in files.items()}
 
 
 def write(document: Document) -> bytes:
@@ -230,6 +216,27 @@ def expire_in(seconds: float) -> Callable[[Signed], None]:
         signed["expires"] = moment.isoformat().replace("+00:00", "Z")
 
     return change
+
+
+def _describe(kind: str, public: bytes) -> Document:
+    return {"keytype": kind, "keyval": {"private": None, "public": base64.b64encode(public).decode("ascii")}}
+
+
+def _certify(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + _CERTIFICATE_LIFE)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _measure(content: bytes) -> Document:

@@ -4,8 +4,7 @@
         proxy.tamper = lambda file: b"{}" if file.role == "targets" else None
         proxy.url  # what the auditor is given in place of registry.url
 
-Everything else passes unchanged, but for the realm of a challenge, which the proxy puts on its own host. It remembers
-each version of each file of trust data that passed, for whoever wants to replay them.
+Everything else passes unchanged, but for the realm of a challenge, which the proxy puts on its own host.
 """
 
 from __future__ import annotations
@@ -69,7 +68,6 @@ class TamperingProxy:
         self._upstream_host = registry.host
         self._ca_file = str(registry.ca_file)
         self._lock = threading.Lock()
-        self._history: dict[tuple[str, str], list[bytes]] = {}
         self._logins: list[str] = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         registry.authority.issue("localhost", "127.0.0.1").load_into(context)
@@ -92,11 +90,6 @@ class TamperingProxy:
         """The paths at which somebody has shown a name and a password."""
         with self._lock:
             return list(self._logins)
-
-    def versions(self, gun: str, role: str) -> list[bytes]:
-        """Give the different versions of a file that have passed, oldest first."""
-        with self._lock:
-            return list(self._history.get((gun, role), ()))
 
     def behave(self) -> None:
         """Pass everything unchanged again."""
@@ -122,10 +115,9 @@ class TamperingProxy:
         if matched is None or answer.status not in (200, 404) or request.method != "GET":
             return answer
         content = answer.body if answer.status == 200 else None
-        gun, role = matched["gun"], matched["role"]
-        if content is not None:
-            self._remember(gun, role, content)
-        tampered = self.tamper(TrustFile(gun, role, matched["version"] or "", matched["checksum"] or "", content))
+        tampered = self.tamper(
+            TrustFile(matched["gun"], matched["role"], matched["version"] or "", matched["checksum"] or "", content)
+        )
         if isinstance(tampered, Response):
             return tampered
         return answer if tampered is None else Response(200, tampered)
@@ -155,12 +147,6 @@ class TamperingProxy:
     def _mislead(self, challenge: str) -> str:
         realm = self.realm or f"{self.url}/auth/token"
         return re.sub(r'realm="[^"]*"', f'realm="{realm}"', challenge)
-
-    def _remember(self, gun: str, role: str, content: bytes) -> None:
-        with self._lock:
-            versions = self._history.setdefault((gun, role), [])
-            if content not in versions:
-                versions.append(content)
 
 
 def endless() -> Response:
