@@ -220,7 +220,7 @@ class DtrClient:
         answer = self._transport.get("/auth/token", params=params, authorization=self._basic())
         if answer.status != 200:
             return answer
-        granted = _token(answer)
+        granted = read_token(answer)
         if granted is None:
             return answer
         token, life = granted
@@ -564,7 +564,7 @@ def _settings(answer: Answer) -> dict[str, Any] | None:
     return body if isinstance(body, dict) and body.keys() & _SETTINGS_KEYS else None
 
 
-def _token(answer: Answer) -> tuple[str, float] | None:
+def read_token(answer: Answer) -> tuple[str, float] | None:
     """Read a token and its life in seconds; None if the answer holds none that could be sent."""
     try:
         body = _json(answer, "/auth/token")

@@ -25,6 +25,10 @@ class WrongProductError(RegistryError):
     """The address answers, but not as a Docker Trusted Registry."""
 
 
+class TrustDataError(RegistryError):
+    """A document of the Notary is not what its format says, or more than is read."""
+
+
 class UcpError(AuditError):
     """UCP cannot be asked, or its answer cannot be used."""
 

@@ -1,0 +1,228 @@
+"""The Notary's HTTP API, as DTR serves it on its own host.
+
+Sources: Notary, server/server.go (routes) and utils/http.go (scopes); the Docker Registry v2 token specification. Nothing that the
+server says in its errors is passed on, since it may echo what it was sent.
+"""
+
+import base64
+import re
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from ..dtr import CredentialSource, read_token
+from ..errors import AuthenticationError, RegistryError, SettingsError
+from ..text import clean
+from ..transport import Answer, Clock, Party, Transport
+from . import canonical
+from .memory import DOCUMENT_BYTES
+
+NOTARY = Party("the Notary", "DTR_URL", '"ca_bundle"', DOCUMENT_BYTES)
+TOKENS = 256  # remembered at a time; each is good for one GUN
+CHALLENGE_LENGTH = 8_192
+CATALOG = "registry:catalog:*"  # the scope of the changefeed, which an administrator alone is given
+
+_REALM = re.compile(r'realm="([^"]{1,2048})"', re.IGNORECASE)
+_SERVICE = re.compile(r'service="([^"]{1,256})"', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Realm:
+    """Where tokens are given."""
+
+    authority: str
+    path: str
+    params: tuple[tuple[str, str], ...]
+
+
+class NotaryClient:
+    """One Notary, seen with one account's eyes. Safe to share between threads."""
+
+    def __init__(
+        self,
+        url: str,
+        source: CredentialSource,
+        *,
+        x509_strict: bool,
+        concurrency: int,
+        stop_at: float,
+        token_hosts: tuple[str, ...] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """Fetch the credentials and prepare; raises SettingsError, and asks nothing yet.
+
+        `url` is the registry's. Credentials are sent to its host, and to `token_hosts` (host[:port]) if the Notary asks for
+        tokens from there; to no other.
+        """
+        self._source = source
+        self._credentials = source.fetch()
+        self._options: dict[str, Any] = {
+            "ca_bundle": self._credentials.ca_bundle,
+            "x509_strict": x509_strict,
+            "connections": concurrency,
+            "stop_at": stop_at,
+            "clock": clock,
+            "party": NOTARY,
+        }
+        self._host = urlsplit(url).netloc
+        self._transport = Transport(url, **self._options)
+        self._token_hosts = {_authority(host) for host in (self._host, *token_hosts)}
+        self._token_transports = {_authority(self._host): self._transport}
+        self._lock = threading.RLock()
+        self._realm: _Realm | None = None
+        self._tokens: OrderedDict[str, str] = OrderedDict()
+        self._is_accepted = False  # whether a token was given to these credentials
+        self._was_refetched = False
+        self._refused: AuthenticationError | None = None
+
+    def close(self) -> None:
+        """Close every connection."""
+        for transport in self._token_transports.values():
+            transport.close()
+
+    def fetch(self, gun: str, name: str) -> bytes | None:
+        """Give a document, or None if the Notary says that it has none; raises RegistryError, OutOfTimeError.
+
+        `name` is a role, `<role>.<sha256>` or `<version>.root`. Only METADATA_NOT_FOUND is taken for absence: a proxy, or a
+        registry whose licence has expired, answers 404 too.
+        """
+        path = f"/v2/{quote(gun, safe='/:')}/_trust/tuf/{quote(name, safe='/')}.json"
+        answer = self._get(path, f"repository:{gun}:pull")
+        if answer.status == 200:
+            return answer.body
+        if answer.status == 404 and _error_code(answer) == "METADATA_NOT_FOUND":
+            return None
+        raise _status_error(answer, path)
+
+    def fetch_changes(self, records: int, after: str) -> bytes:
+        """Give a page of the changefeed, oldest first, from behind the change `after`; raises RegistryError, OutOfTimeError."""
+        path = "/v2/_trust/changefeed"
+        answer = self._get(path, CATALOG, {"records": str(records), "change_id": after})
+        if answer.status != 200:
+            raise _status_error(answer, path)
+        return answer.body
+
+    def _get(self, path: str, scope: str, params: dict[str, str] | None = None) -> Answer:
+        token = self._token(scope) if self._realm is not None else ""
+        answer = self._transport.get(path, params=params, authorization=token)
+        if answer.status != 401:
+            return answer
+        # The first question of all, or a token that has expired.
+        self._learn_realm(answer)
+        with self._lock:
+            if self._tokens.get(scope) == token:
+                del self._tokens[scope]
+        return self._transport.get(path, params=params, authorization=self._token(scope))
+
+    def _learn_realm(self, answer: Answer) -> None:
+        """Take the address for tokens from a challenge, if credentials may be sent there; raises AuthenticationError."""
+        challenge = answer.headers.get("Www-Authenticate", "")[:CHALLENGE_LENGTH]
+        realm, service = _REALM.search(challenge), _SERVICE.search(challenge)
+        if not challenge.strip().lower().startswith("bearer ") or realm is None:
+            raise AuthenticationError(
+                "the Notary refuses the request (401) and does not say where to get a token for it"
+            )
+        url = realm.group(1)
+        try:
+            parts = urlsplit(url)
+            authority = _authority(parts.netloc)
+        except ValueError:
+            raise AuthenticationError("the Notary names an address for tokens that is none") from None
+        if parts.scheme != "https" or authority not in self._token_hosts or not re.fullmatch(r"/[!-~]*", parts.path):
+            raise AuthenticationError(
+                f"the Notary asks for the credentials to be sent to '{clean(url.split('?')[0], 200)}', and they were not: they go "
+                f"by https to {self._host}, DTR_URL's host, or to a host that DTR_DOMAINS names"
+            )
+        params = [*parse_qsl(parts.query, max_num_fields=16), *([("service", service.group(1))] if service else [])]
+        with self._lock:
+            if authority not in self._token_transports:
+                self._token_transports[authority] = Transport(f"https://{authority}", **self._options)
+            self._realm = _Realm(authority, parts.path, tuple(params))
+
+    def _token(self, scope: str) -> str:
+        """Give the authorization for a scope, which may be one that is in hand."""
+        with self._lock:
+            if self._refused is not None:
+                raise self._refused
+            if scope in self._tokens:
+                self._tokens.move_to_end(scope)
+                return self._tokens[scope]
+            if not self._is_accepted:
+                # Wrong credentials count against the account's lock: one thread tries them first.
+                return self._take_token(scope)
+        return self._take_token(scope)
+
+    def _take_token(self, scope: str) -> str:
+        used = self._credentials
+        answer = self._ask_token(scope)
+        if answer.status == 401:
+            with self._lock:
+                if self._refused is not None:
+                    raise self._refused
+                # Another thread may have found new ones meanwhile.
+                is_new = self._credentials is not used or self._refetch()
+                answer = self._ask_token(scope) if is_new else answer
+                if answer.status == 401:
+                    self._refused = AuthenticationError(
+                        "the registry gives no token for the Notary: it does not accept the credentials (401)"
+                    )
+                    raise self._refused
+        given = read_token(answer) if answer.status == 200 else None
+        if given is None:
+            raise AuthenticationError(f"the registry gives no token for the Notary (it answers {answer.status})")
+        with self._lock:
+            self._is_accepted = True
+            self._tokens[scope] = f"Bearer {given[0]}"
+            while len(self._tokens) > TOKENS:
+                self._tokens.popitem(last=False)
+        return f"Bearer {given[0]}"
+
+    def _ask_token(self, scope: str) -> Answer:
+        with self._lock:
+            credentials, realm = self._credentials, self._realm
+            if realm is None:
+                raise AssertionError("a token is asked for before anybody said where")  # pragma: no cover
+            transport = self._token_transports[realm.authority]
+        pair = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+        params = dict(realm.params) | {"scope": scope, "account": credentials.username}
+        return transport.get(realm.path, params=params, authorization=f"Basic {pair}")
+
+    def _refetch(self) -> bool:
+        """Read the secret anew, once; tells whether it has changed, as after a rotation."""
+        if self._was_refetched:
+            return False
+        self._was_refetched = True
+        try:
+            fresh = self._source.fetch(fresh=True)
+        except SettingsError:
+            return False
+        old, self._credentials = self._credentials, fresh
+        return (fresh.username, fresh.password) != (old.username, old.password)
+
+
+def _authority(host: str) -> str:
+    """Give `host[:port]` in one form; raises ValueError for what is none, or has a user before it."""
+    parts = urlsplit(f"//{host}")
+    if not parts.hostname or "@" in host:
+        raise ValueError("no host")
+    return parts.hostname if parts.port in {None, 443} else f"{parts.hostname}:{parts.port}"
+
+
+def _error_code(answer: Answer) -> str:
+    try:
+        body = canonical.parse(answer.body, "an error")
+        code = body["errors"][0]["code"]
+    except (RegistryError, LookupError, TypeError):
+        return ""
+    return code if isinstance(code, str) else ""
+
+
+def _status_error(answer: Answer, path: str) -> RegistryError:
+    if answer.status in {401, 403}:
+        return AuthenticationError(
+            f"GET {path}: {answer.status}, the Notary does not let this account read. It must be an administrator's"
+        )
+    kind = " (a page of HTML: does a proxy answer in its place?)" if b"<html" in answer.body[:2048].lower() else ""
+    return RegistryError(f"GET {path}: {answer.status}{kind}")
