@@ -231,7 +231,7 @@ def _hide_from_snapshot(stage: Stage) -> Tamper:
     return _say(stage, SNAPSHOT, lambda signed: signed["meta"].pop(ALICE))
 
 
-def _take_over_root(stage: Stage, *, version: int | None = None) -> Tamper:
+def take_over_root(stage: Stage, *, version: int | None = None) -> Tamper:
     """Serve all under a root key of one's own, certified for the right repository."""
     forged = stage.forge()
     root = forged.documents[ROOT]["signed"]
@@ -249,7 +249,7 @@ def _take_over_root(stage: Stage, *, version: int | None = None) -> Tamper:
 
 
 def _take_over_root_for_another(stage: Stage) -> Tamper:
-    forged = _take_over_root(stage)
+    forged = take_over_root(stage)
     assert isinstance(forged, Counterfeit)
     root = forged.documents[ROOT]["signed"]
     key_id, described = forged.keys.make(certified_for=stage.other_gun)
@@ -462,12 +462,12 @@ ATTACKS = [
     Attack("sideways", "one signer delegates another's role", _delegate_sideways, digest=_evil),
     Attack("hide", "a role that the snapshot does not list", _hide_from_snapshot),
     Attack(
-        "new root", "a root of one's own, once the right one has been seen", _take_over_root, digest=_evil, seen=True
+        "new root", "a root of one's own, once the right one has been seen", take_over_root, digest=_evil, seen=True
     ),
     Attack(
         "new first root",
         "the same as version 1",
-        lambda s: _take_over_root(s, version=1),
+        lambda s: take_over_root(s, version=1),
         digest=_evil,
         seen=True,
     ),
