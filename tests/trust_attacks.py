@@ -11,7 +11,18 @@ from functools import partial
 from typing import Any
 
 from local.dtr.transport import Delivery, Response
-from local.real.counterfeit import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Counterfeit, Signed, parse, write
+from local.real.counterfeit import (
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Counterfeit,
+    PrivateKeys,
+    Signed,
+    keys_of,
+    parse,
+    write,
+)
 from local.real.proxy import Tamper, TamperingProxy, endless
 from local.real.registry import RealRegistry
 from local.real.scenarios import TAG, raise_threshold
@@ -21,7 +32,7 @@ ALICE, BOB, CI, PAIR = "targets/alice", "targets/bob", "targets/ci", "targets/pa
 TOP_LEVEL = (ROOT, TIMESTAMP, SNAPSHOT, TARGETS)
 EVIL_DIGEST = "sha256:" + "e1" * 32
 
-UNTRUSTED, UNKNOWN, UNSIGNED = "UNTRUSTED", "UNKNOWN", "UNSIGNED"
+UNTRUSTED, UNKNOWN = "UNTRUSTED", "UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +54,11 @@ class Stage:
     old_digest: str
     digest: str
     other_digest: str
+    keys: PrivateKeys
 
     def forge(self) -> Counterfeit:
         """Give what somebody serves who holds the keys of everybody, to be spoilt."""
-        return Counterfeit(self.gun, self.new, self.registry.workstation.read_keys())
+        return Counterfeit(self.gun, self.new, self.keys)
 
 
 def set_stage(registry: RealRegistry, proxy: TamperingProxy, namespace: str) -> Stage:
@@ -79,6 +91,7 @@ def set_stage(registry: RealRegistry, proxy: TamperingProxy, namespace: str) -> 
         old_digest=old_digest,
         digest=digest,
         other_digest=other_digest,
+        keys=registry.workstation.read_keys(),
     )
 
 
@@ -87,7 +100,7 @@ class Attack:
     """A line of the list.
 
     It succeeds if a reader takes it that `TAG` is released as what `digest` gives and that `signer` has signed so.
-    `expected` are the verdicts, on that tag and that digest of one who requires that signer, that are not taken in.
+    `expected` is the verdict, on that tag with that digest, of an audit that requires that signer and is not taken in.
     `seen`: the reader has seen the current state before. `days`: he reads so many days later. `vendor_refuses`: what
     Notary's own client does; None where it cannot be asked, whose clock is ours and who may take minutes.
     """
@@ -95,7 +108,7 @@ class Attack:
     name: str
     what: str
     make: Callable[[Stage], Tamper]
-    expected: frozenset[str] = frozenset({UNTRUSTED})
+    expected: str = UNTRUSTED
     digest: Callable[[Stage], str] = lambda stage: stage.digest
     signer: str = "alice"
     seen: bool = False
@@ -126,7 +139,7 @@ def _strip(document: dict[str, Any]) -> None:
 
 
 def _sign_by_another_key(stage: Stage, role: str) -> Tamper:
-    keys = stage.registry.workstation.read_keys()
+    keys = stage.keys
 
     def change(document: dict[str, Any]) -> None:
         [signature] = keys.sign(document["signed"], dict([keys.make()]))
@@ -140,10 +153,10 @@ def _set_digest(signed: Signed) -> None:
     signed["targets"][TAG] = {"hashes": hashes, "length": 500}
 
 
-def _forge_targets(stage: Stage, sign: Callable[[Counterfeit, str], None]) -> Tamper:
-    """Put another digest into every role that lists the tag, and `sign` each in some wrong way."""
-    forged = stage.forge()
-    for role in (RELEASES, ALICE, BOB, TARGETS):
+def _forge_targets(stage: Stage, sign: Callable[[Counterfeit, str], None], *roles: str) -> Tamper:
+    """Put another digest into roles, and `sign` each in some wrong way."""
+    forged = stage.forge() if RELEASES in roles else _release(stage.forge())
+    for role in roles:
         _set_digest(forged.documents[role]["signed"])
         sign(forged, role)
     forged.seal()
@@ -260,7 +273,7 @@ def _take_over_root_for_another(stage: Stage) -> Tamper:
     return forged
 
 
-def _seal(forged: Counterfeit, role: str) -> Counterfeit:
+def _vouch(forged: Counterfeit, role: str) -> Counterfeit:
     """Let what is above a role vouch for it as it is."""
     if role not in (SNAPSHOT, TIMESTAMP):
         forged.write_snapshot()
@@ -269,12 +282,33 @@ def _seal(forged: Counterfeit, role: str) -> Counterfeit:
     return forged
 
 
+def _exchange_server_keys(stage: Stage, role: str) -> Tamper:
+    """Sign the timestamp by the snapshot's key, or the other way round."""
+    forged = stage.forge()
+    other = {SNAPSHOT: TIMESTAMP, TIMESTAMP: SNAPSHOT}[role]
+    document = forged.documents[role]
+    document["signatures"] = forged.keys.sign(document["signed"], forged.keys_of(other))
+    return forged if role == TIMESTAMP else _vouch(forged, role)
+
+
+def _use_retired_root_key(stage: Stage) -> Tamper:
+    """Serve a next root by the key that was the root's before it was replaced."""
+    forged = stage.forge()
+    root = forged.documents[ROOT]["signed"]
+    retired = keys_of(parse(stage.old), ROOT)
+    root["keys"] |= retired
+    root["roles"][ROOT] = {"keyids": list(retired), "threshold": 1}
+    forged.sign(ROOT)
+    forged.seal()
+    return forged
+
+
 def _expire(stage: Stage, role: str) -> Tamper:
     forged = stage.forge()
     yesterday = datetime.now(UTC) - timedelta(days=1)
     forged.documents[role]["signed"]["expires"] = yesterday.isoformat().replace("+00:00", "Z")
     forged.sign(role)
-    return _seal(forged, role)
+    return _vouch(forged, role)
 
 
 def _say(stage: Stage, role: str, change: Callable[[Signed], object]) -> Tamper:
@@ -282,7 +316,7 @@ def _say(stage: Stage, role: str, change: Callable[[Signed], object]) -> Tamper:
     forged = stage.forge()
     change(forged.documents[role]["signed"])
     forged.sign(role)
-    return _seal(forged, role)
+    return _vouch(forged, role)
 
 
 def _say_twice(stage: Stage) -> Tamper:
@@ -299,10 +333,10 @@ def _say_twice(stage: Stage) -> Tamper:
     return forged
 
 
-def _repeat_signatures(stage: Stage, role: str) -> Tamper:
+def _repeat_signatures(stage: Stage, role: str, *, count: int) -> Tamper:
     forged = stage.forge()
-    forged.documents[role]["signatures"] *= 50_000
-    return _seal(forged, role)
+    forged.documents[role]["signatures"] *= count
+    return _vouch(forged, role)
 
 
 def _fill_targets(signed: Signed) -> None:
@@ -310,32 +344,48 @@ def _fill_targets(signed: Signed) -> None:
     signed["targets"] |= {f"{TAG}.{number}": target for number in range(300_000)}
 
 
-def _fill_delegations(signed: Signed) -> None:
+def _fill_delegations(signed: Signed, *, count: int) -> None:
     roles = signed["delegations"]["roles"]
-    roles += [roles[0] | {"name": f"targets/{number}"} for number in range(100_000)]
+    roles += [roles[0] | {"name": f"targets/{number}"} for number in range(count)]
 
 
-def _fill_snapshot(signed: Signed) -> None:
+def _fill_snapshot(signed: Signed, *, count: int) -> None:
     meta = signed["meta"]
-    meta |= {f"targets/{number}": meta[TARGETS] for number in range(100_000)}
+    meta |= {f"targets/{number}": meta[TARGETS] for number in range(count)}
 
 
 def _nest(stage: Stage, role: str) -> Tamper:
     forged = stage.forge()
     forged.raw[role] = b'{"signed":' + b"[" * 100_000
-    return _seal(forged, role)
+    return _vouch(forged, role)
 
 
-def _absent(role: str) -> Callable[[Stage], Tamper]:
+def _remove(stage: Stage, role: str) -> Tamper:
     body = b'{"errors":[{"code":"METADATA_NOT_FOUND","message":"You have requested metadata that does not exist."}]}'
-    return lambda stage: _serve(stage, {role: Response(404, body)})
+    return _serve(stage, {role: Response(404, body)})
+
+
+def _break_off(stage: Stage, role: str) -> Tamper:
+    content = stage.new[role]
+    return _serve(stage, {role: Response(200, content, delivery=Delivery(cut_after=len(content) // 2))})
+
+
+def _cut(stage: Stage, role: str) -> Tamper:
+    return _serve(stage, {role: stage.new[role][: len(stage.new[role]) // 2]})
+
+
+def _say_version(stage: Stage, role: str, version: object) -> Tamper:
+    return _say(stage, role, lambda signed: signed.update(version=version))
+
+
+def _say_type(stage: Stage, role: str) -> Tamper:
+    return _say(stage, role, lambda signed: signed.update(_type="Root" if role != ROOT else "Targets"))
 
 
 # The list
 
-_EITHER = frozenset({UNTRUSTED, UNKNOWN})
-_UNREAD = frozenset({UNKNOWN})
 _ROLES = (*TOP_LEVEL, RELEASES, ALICE)
+_INDEXED = (SNAPSHOT, TARGETS, RELEASES, ALICE)  # whose lengths and hashes others name
 
 
 def _old(stage: Stage) -> str:
@@ -355,12 +405,13 @@ def _per_role(
     what: str,
     make: Callable[[Stage, str], Tamper],
     *,
-    expected: frozenset[str] = _EITHER,
+    roles: tuple[str, ...] = _ROLES,
+    expected: str = UNTRUSTED,
     vendor_refuses: bool | None = True,
 ) -> list[Attack]:
     return [
-        Attack(f"{name} {role}", what, partial(_make, make, role), expected, vendor_refuses=vendor_refuses)
-        for role in _ROLES
+        Attack(f"{name}: {role}", what, partial(_make, make, role), expected, vendor_refuses=vendor_refuses)
+        for role in roles
     ]
 
 
@@ -368,21 +419,31 @@ def _make(make: Callable[[Stage, str], Tamper], role: str, stage: Stage) -> Tamp
     return make(stage, role)
 
 
+def _pair(name: str, what: str, spoil: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Attack:
+    return Attack(name, what, lambda stage: sign_pair(stage, spoil), digest=_evil, signer="pair")
+
+
+def _digest(name: str, what: str, sign: Callable[[Counterfeit, str], None]) -> list[Attack]:
+    """Attack the repository's own role, which everything hangs on, and then those below it alone."""
+    return [
+        Attack(f"{name}: {roles[0]}", what, partial(_forge, sign, roles), digest=_evil)
+        for roles in ((TARGETS, RELEASES, ALICE), (RELEASES, ALICE), (ALICE,))
+    ]
+
+
+def _forge(sign: Callable[[Counterfeit, str], None], roles: tuple[str, ...], stage: Stage) -> Tamper:
+    return _forge_targets(stage, sign, *roles)
+
+
 ATTACKS = [
-    # Without any key, on the wire
+    # On the wire, without any key
     *_per_role("swap", "the neighbour's file of the same role", lambda s, r: _serve(s, {r: s.other[r]})),
     Attack("swap all", "every file of the neighbour's", lambda s: _serve(s, s.other), digest=_others),
-    Attack("swap all later", "the same, once seen", lambda s: _serve(s, s.other), digest=_others, seen=True),
-    Attack("swap signers", "Bob's file for Alice's", lambda s: _serve(s, {ALICE: s.new[BOB]}), _EITHER),
+    Attack("swap all, seen", "the same, later", lambda s: _serve(s, s.other), digest=_others, seen=True),
+    Attack("swap signers", "Bob's file for Alice's", lambda s: _serve(s, {ALICE: s.new[BOB]})),
     *_per_role("strip", "no signatures", lambda s, r: _edit(s, r, _strip)),
     *_per_role("wrong key", "a signature by another key under the right id", _sign_by_another_key),
-    Attack(
-        "roll back",
-        "all files as they were, once newer have been seen",
-        lambda s: _serve(s, s.old),
-        digest=_old,
-        seen=True,
-    ),
+    Attack("roll back", "all files as they were", lambda s: _serve(s, s.old), digest=_old, seen=True),
     *_per_role("replay", "the old file of one role", lambda s, r: _serve(s, {r: s.old[r]})),
     Attack("freeze", "the current files for 15 days", lambda s: _serve(s, s.new), days=15, vendor_refuses=None),
     Attack(
@@ -395,111 +456,81 @@ ATTACKS = [
     ),
     Attack(
         "mix and match",
-        "old snapshot and timestamp with current roles",
-        lambda s: _serve(s, {SNAPSHOT: s.old[SNAPSHOT], TIMESTAMP: s.old[TIMESTAMP]}),
-        _EITHER,
+        "old snapshot and timestamp, current roles",
+        lambda s: _serve(s, {role: s.old[role] for role in (SNAPSHOT, TIMESTAMP)}),
     ),
     Attack(
         "match and mix",
-        "old roles with the current snapshot and timestamp",
-        lambda s: _serve(s, {role: s.old[role] for role in s.old if role not in (ROOT, SNAPSHOT, TIMESTAMP)}),
-        _EITHER,
+        "old roles, current snapshot and timestamp",
+        lambda s: _serve(s, {role: s.old[role] for role in (TARGETS, RELEASES, ALICE, BOB)}),
         digest=_old,
     ),
-    *_per_role("endless", "bytes without end", lambda s, r: _serve(s, {r: endless()}), expected=_UNREAD),
-    *_per_role("cut", "the first half", lambda s, r: _serve(s, {r: s.new[r][: len(s.new[r]) // 2]})),
+    *_per_role("remove", "there is no such file", _remove),
+    *_per_role("cut", "half a file", _cut, roles=(ROOT, TIMESTAMP), expected=UNKNOWN),
+    *_per_role("cut", "half a file", _cut, roles=_INDEXED),
+    *_per_role("break off", "the connection ends amidst", _break_off, expected=UNKNOWN),
     *_per_role(
-        "break off", "the connection ends amidst", lambda s, r: _serve(s, {r: _broken(s.new[r])}), expected=_UNREAD
+        "fail", "an error of the server", lambda s, r: _serve(s, {r: Response(500, b"<html>")}), expected=UNKNOWN
     ),
+    *_per_role("endless", "bytes without end", lambda s, r: _serve(s, {r: endless()}), expected=UNKNOWN),
+    # With the server's keys, so that every length and hash fits
+    *_digest("old signatures", "another digest, and the signatures as they were", _keep_signatures),
+    *_digest("own signature", "another digest, and one's own signature besides", _add_own_signature),
+    *_digest("stolen id", "another digest, and one's own signature under the right id", _sign_as_the_right_key),
+    Attack("another signer", "Alice's role signed by Bob's key", _sign_as_bob, digest=_evil),
+    Attack("another role", "Bob's file as Alice's", _serve_another_role, digest=_evil),
     *_per_role(
-        "fail", "an error of the server", lambda s, r: _serve(s, {r: Response(500, b"<html>")}), expected=_UNREAD
+        "another server key", "signed by the server's other key", _exchange_server_keys, roles=(TIMESTAMP, SNAPSHOT)
     ),
-    *[
-        Attack(f"absent {role}", "there is no such file", _absent(role), _EITHER)
-        for role in (TIMESTAMP, SNAPSHOT, TARGETS, RELEASES, ALICE)
-    ],
-    Attack("absent root", "there is no trust data", _absent(ROOT), frozenset({UNSIGNED, *_EITHER})),
-    # With the keys of the server, so that every length and hash fits
-    Attack(
-        "other digest", "another digest, old signatures", lambda s: _forge_targets(s, _keep_signatures), digest=_evil
-    ),
-    Attack(
-        "own signature",
-        "the same and one's own signature",
-        lambda s: _forge_targets(s, _add_own_signature),
-        digest=_evil,
-    ),
-    Attack(
-        "stolen id",
-        "the same under the right key's id",
-        lambda s: _forge_targets(s, _sign_as_the_right_key),
-        digest=_evil,
-    ),
-    Attack("another signer's key", "Alice's role signed by Bob", _sign_as_bob, digest=_evil),
-    Attack("another role's file", "Bob's file as Alice's, who did not sign it", _serve_another_role, digest=_evil),
-    Attack(
-        "below threshold",
-        "one signature of two",
-        lambda s: sign_pair(s, lambda both: both[:1]),
-        digest=_evil,
-        signer="pair",
-    ),
-    Attack(
-        "same signature twice",
-        "one signature twice for two",
-        lambda s: sign_pair(s, lambda both: both[:1] * 2),
-        digest=_evil,
-        signer="pair",
-    ),
-    Attack(
-        "one signature under two ids",
-        "one key's signature under both ids",
-        lambda s: sign_pair(s, lambda both: [both[0], both[0] | {"keyid": both[1]["keyid"]}]),
-        digest=_evil,
-        signer="pair",
-    ),
+    _pair("below threshold", "one signature of two", lambda both: both[:1]),
+    _pair("counted twice", "one signature, twice", lambda both: both[:1] * 2),
+    _pair("two ids", "one key's signature under both ids", lambda both: [both[0], both[1] | {"sig": both[0]["sig"]}]),
     Attack("beyond paths", "a tag that the role may not sign", _list_beyond_paths, digest=_evil, signer="ci"),
-    Attack("sideways", "one signer delegates another's role", _delegate_sideways, digest=_evil),
+    Attack("sideways", "one signer delegates another's role", _delegate_sideways, UNKNOWN, digest=_evil),
     Attack("hide", "a role that the snapshot does not list", _hide_from_snapshot),
-    Attack(
-        "new root", "a root of one's own, once the right one has been seen", take_over_root, digest=_evil, seen=True
-    ),
-    Attack(
-        "new first root",
-        "the same as version 1",
-        lambda s: take_over_root(s, version=1),
-        digest=_evil,
-        seen=True,
-    ),
-    Attack("root of another", "a root certified for the neighbour", _take_over_root_for_another, digest=_evil),
-    *_per_role("expired", "signed well, but yesterday's", _expire, expected=frozenset({UNTRUSTED})),
-    Attack("said twice", "two things said, one of them signed", _say_twice, _EITHER, digest=_evil),
-    *_per_role(
-        "another type",
-        "signed well, as another type",
-        lambda s, r: _say(s, r, lambda signed: signed.update(_type="Root" if r != ROOT else "Targets")),
-    ),
-    *_per_role("version below zero", "signed well", lambda s, r: _say(s, r, lambda signed: signed.update(version=-1))),
-    *_per_role(
-        "version beyond all", "signed well", lambda s, r: _say(s, r, lambda signed: signed.update(version=2**80))
-    ),
-    *_per_role("version of text", "signed well", lambda s, r: _say(s, r, lambda signed: signed.update(version="9"))),
-    *_per_role("no expiry", "signed well", lambda s, r: _say(s, r, lambda signed: signed.pop("expires"))),
-    *_per_role("deep", "a hundred thousand levels", _nest),
-    *_per_role("many signatures", "fifty thousand times the right one", _repeat_signatures, vendor_refuses=None),
-    Attack("many tags", "300,000, signed well", lambda s: _say(s, ALICE, _fill_targets), _EITHER, vendor_refuses=None),
-    Attack(
-        "many delegations",
-        "100,000, signed well",
-        lambda s: _say(s, TARGETS, _fill_delegations),
-        _EITHER,
-        vendor_refuses=None,
-    ),
-    Attack(
-        "many files", "100,000, signed well", lambda s: _say(s, SNAPSHOT, _fill_snapshot), _EITHER, vendor_refuses=None
-    ),
+    Attack("new root", "a root of one's own as the next", take_over_root, digest=_evil, seen=True),
+    Attack("new first root", "a root of one's own", lambda s: take_over_root(s, version=1), digest=_evil, seen=True),
+    Attack("another's root", "a root certified for the neighbour", _take_over_root_for_another, digest=_evil),
+    Attack("retired root", "a next root by the key before", _use_retired_root_key, seen=True),
+    # With every key, but to no good
+    *_per_role("expired", "yesterday's", _expire),
+    Attack("said twice", "two things said, one of them signed", _say_twice, UNKNOWN, digest=_evil),
+    *_per_role("another type", "a document of another type", _say_type, expected=UNKNOWN),
+    *_per_role("version below zero", "-1", partial(_say_version, version=-1), expected=UNKNOWN),
+    *_per_role("version beyond all", "2 to the 80th", partial(_say_version, version=2**80), expected=UNKNOWN),
+    *_per_role("version of text", "a string", partial(_say_version, version="9"), expected=UNKNOWN),
+    *_per_role("no expiry", "none", lambda s, r: _say(s, r, lambda signed: signed.pop("expires")), expected=UNKNOWN),
+    *_per_role("deep", "a hundred thousand levels", _nest, expected=UNKNOWN),
+    *[
+        attack
+        for count in (1_000, 50_000)
+        for attack in _per_role(
+            f"many signatures: {count}",
+            "all of them the right one",
+            partial(_repeat_signatures, count=count),
+            expected=UNKNOWN,
+            vendor_refuses=None,
+        )
+    ],
+    Attack("many tags", "300,000", lambda s: _say(s, ALICE, _fill_targets), UNKNOWN, vendor_refuses=None),
+    *[
+        Attack(
+            f"many delegations: {count}",
+            "in the repository's own role",
+            lambda s, count=count: _say(s, TARGETS, partial(_fill_delegations, count=count)),  # type: ignore[misc]
+            UNKNOWN,
+            vendor_refuses=None,
+        )
+        for count in (1_000, 100_000)
+    ],
+    *[
+        Attack(
+            f"many files: {count}",
+            "in the snapshot",
+            lambda s, count=count: _say(s, SNAPSHOT, partial(_fill_snapshot, count=count)),  # type: ignore[misc]
+            UNKNOWN,
+            vendor_refuses=None,
+        )
+        for count in (5_000, 100_000)
+    ],
 ]
-
-
-def _broken(content: bytes) -> Response:
-    return Response(200, content, delivery=Delivery(cut_after=len(content) // 2))
