@@ -153,7 +153,7 @@ class _Verification:
         if body is None:
             return None
         newest = trusted.root if body == trusted.root.body else parse_root(body)
-        if newest.version < trusted.root.version:
+        if newest.version < trusted.root.version and self._succeeds(trusted.root, newest):
             raise self._rolled_back(ROOT, newest.version, trusted.root.version)
         if newest is not trusted.root:
             self._follow(trusted.root, newest)
@@ -165,7 +165,7 @@ class _Verification:
 
         As with Notary's client (updateRoot), a root that the trusted one's keys have signed themselves needs no others between.
         """
-        if newest.version == trusted.version:
+        if newest.version <= trusted.version:
             raise self._root_changed(trusted, newest)
         if not self._succeeds(trusted, newest):
             if newest.version - trusted.version > ROOT_STEPS:
