@@ -20,6 +20,7 @@ from local.real.counterfeit import (
     PrivateKeys,
     Signed,
     keys_of,
+    moment,
     parse,
     write,
 )
@@ -39,8 +40,8 @@ UNTRUSTED, UNKNOWN = "UNTRUSTED", "UNKNOWN"
 class Stage:
     """A repository `gun`, as it was and as it is; its neighbour `other`; and the wire to an auditor.
 
-    Alice and Bob have signed `TAG`: in the past, what has `old_digest`, and now, under another root key, what has
-    `digest`. Both together have listed it in `targets/pair`, which wants two signatures; nobody in `targets/ci`, whose
+    Alice and Bob have signed `TAG`: in the past, what has `old_digest`, and now what has `digest`. At the `first` the
+    root had another key. Both together have listed it in `targets/pair`, which wants two signatures; nobody in `targets/ci`, whose
     tags begin with `ci-`. Alice has signed the neighbour too.
     """
 
@@ -48,6 +49,7 @@ class Stage:
     proxy: TamperingProxy
     gun: str
     other_gun: str
+    first: Mapping[str, bytes]
     old: Mapping[str, bytes]
     new: Mapping[str, bytes]
     other: Mapping[str, bytes]
@@ -69,8 +71,9 @@ def set_stage(registry: RealRegistry, proxy: TamperingProxy, namespace: str) -> 
         registry.sign(namespace, "app", TAG, signer=signer)
         registry.sign(namespace, "other", TAG, signer=signer)
     gun, other_gun = registry.gun(namespace, "app"), registry.gun(namespace, "other")
-    old = registry.desk.read(gun)
+    first = registry.desk.read(gun)
     registry.rotate_key(namespace, "app", ROOT)
+    old = registry.desk.read(gun)
     digest = registry.push_image(namespace, "app", TAG)
     registry.push_image(namespace, "app", "ci-1")
     for signer in ("alice", "bob"):
@@ -85,6 +88,7 @@ def set_stage(registry: RealRegistry, proxy: TamperingProxy, namespace: str) -> 
         proxy=proxy,
         gun=gun,
         other_gun=other_gun,
+        first=first,
         old=old,
         new=registry.desk.read(gun),
         other=registry.desk.read(other_gun),
@@ -295,7 +299,7 @@ def _use_retired_root_key(stage: Stage) -> Tamper:
     """Serve a next root by the key that was the root's before it was replaced."""
     forged = stage.forge()
     root = forged.documents[ROOT]["signed"]
-    retired = keys_of(parse(stage.old), ROOT)
+    retired = keys_of(parse(stage.first), ROOT)
     root["keys"] |= retired
     root["roles"][ROOT] = {"keyids": list(retired), "threshold": 1}
     forged.sign(ROOT)
@@ -305,8 +309,7 @@ def _use_retired_root_key(stage: Stage) -> Tamper:
 
 def _expire(stage: Stage, role: str) -> Tamper:
     forged = stage.forge()
-    yesterday = datetime.now(UTC) - timedelta(days=1)
-    forged.documents[role]["signed"]["expires"] = yesterday.isoformat().replace("+00:00", "Z")
+    forged.documents[role]["signed"]["expires"] = moment(datetime.now(UTC) - timedelta(days=1))
     forged.sign(role)
     return _vouch(forged, role)
 
@@ -407,10 +410,11 @@ def _per_role(
     *,
     roles: tuple[str, ...] = _ROLES,
     expected: str = UNTRUSTED,
+    seen: bool = False,
     vendor_refuses: bool | None = True,
 ) -> list[Attack]:
     return [
-        Attack(f"{name}: {role}", what, partial(_make, make, role), expected, vendor_refuses=vendor_refuses)
+        Attack(f"{name}: {role}", what, partial(_make, make, role), expected, seen=seen, vendor_refuses=vendor_refuses)
         for role in roles
     ]
 
@@ -444,7 +448,9 @@ ATTACKS = [
     *_per_role("strip", "no signatures", lambda s, r: _edit(s, r, _strip)),
     *_per_role("wrong key", "a signature by another key under the right id", _sign_by_another_key),
     Attack("roll back", "all files as they were", lambda s: _serve(s, s.old), digest=_old, seen=True),
-    *_per_role("replay", "the old file of one role", lambda s, r: _serve(s, {r: s.old[r]})),
+    Attack("roll back all", "and the root, too", lambda s: _serve(s, s.first), digest=_old, seen=True),
+    Attack("replay: root", "the first file of the role", lambda s: _serve(s, {ROOT: s.first[ROOT]})),
+    *_per_role("replay", "the old file of one role", lambda s, r: _serve(s, {r: s.old[r]}), roles=_ROLES[1:]),
     Attack("freeze", "the current files for 15 days", lambda s: _serve(s, s.new), days=15, vendor_refuses=None),
     Attack(
         "freeze the past",
@@ -494,6 +500,15 @@ ATTACKS = [
     Attack("retired root", "a next root by the key before", _use_retired_root_key, seen=True),
     # With every key, but to no good
     *_per_role("expired", "yesterday's", _expire),
+    *_per_role("begun anew", "version 1 again", partial(_say_version, version=1), roles=TOP_LEVEL[:3], seen=True),
+    *_per_role(
+        "begun anew",
+        "version 1 again, which Notary's own client compares with nothing",
+        partial(_say_version, version=1),
+        roles=(TARGETS, RELEASES, ALICE),
+        seen=True,
+        vendor_refuses=False,
+    ),
     Attack("said twice", "two things said, one of them signed", _say_twice, UNKNOWN, digest=_evil),
     *_per_role("another type", "a document of another type", _say_type, expected=UNKNOWN),
     *_per_role("version below zero", "-1", partial(_say_version, version=-1), expected=UNKNOWN),

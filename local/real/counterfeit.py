@@ -208,12 +208,20 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
+def moment(when: datetime) -> str:
+    """Write a moment as Go does, without trailing zeros.
+
+    notary-server keeps what it was sent and lists the hash of what it would have written: it finds no other form again.
+    """
+    text = when.astimezone(UTC).isoformat().removesuffix("+00:00")
+    return (text.rstrip("0") if "." in text else text) + "Z"
+
+
 def expire_in(seconds: float) -> Callable[[Signed], None]:
     """Give a change that lets a file expire after so many seconds."""
 
     def change(signed: Signed) -> None:
-        moment = datetime.now(UTC) + timedelta(seconds=seconds)
-        signed["expires"] = moment.isoformat().replace("+00:00", "Z")
+        signed["expires"] = moment(datetime.now(UTC) + timedelta(seconds=seconds))
 
     return change
 

@@ -118,6 +118,12 @@ def remove_a_delegation(registry: RealRegistry, namespace: str, name: str) -> No
     registry.remove_delegation(namespace, name, "targets/bob")
 
 
+def bring_a_signer_back(registry: RealRegistry, namespace: str, name: str) -> None:
+    """Take a signer out and let him in again with the same key: what he signed before counts again."""
+    remove_a_delegation(registry, namespace, name)
+    registry.delegate(namespace, name, "targets/bob", "bob")
+
+
 def replace_a_signers_key(registry: RealRegistry, namespace: str, name: str) -> None:
     """Replace the key by which a signer has signed: what he signed counts no more."""
     registry.push_image(namespace, name, TAG)
@@ -192,6 +198,7 @@ HONEST: Mapping[str, Scenario] = {
         rotate_the_servers_keys,
         rotate_the_root_key,
         remove_a_delegation,
+        bring_a_signer_back,
         replace_a_signers_key,
         reinitialise,
         let_a_delegation_expire,

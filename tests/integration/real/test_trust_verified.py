@@ -94,15 +94,16 @@ def victim(stage: Stage) -> Iterator[Auditor]:
 def memory(session_stage: Stage) -> TrustMemory:
     """What an auditor remembers who has seen the stage before."""
     auditor = Auditor(session_stage.registry, session_stage.registry.url)
-    memory = auditor.read(session_stage.gun).memory
+    reading = auditor.read(session_stage.gun)
     auditor.client.close()
-    return _kept(memory)
+    return _kept(reading)
 
 
-def _kept(memory: TrustMemory | None) -> TrustMemory:
-    """Give a memory as it comes back from where it is kept."""
-    assert memory is not None
-    return parse_memory(memory.as_dict())
+def _kept(reading: TrustReading) -> TrustMemory:
+    """Give what a reading remembers, as it comes back from where it is kept."""
+    assert reading.outcome is Outcome.VERIFIED, reading.reason
+    assert reading.memory is not None
+    return parse_memory(reading.memory.as_dict())
 
 
 # Honest repositories
@@ -181,7 +182,7 @@ def test_an_unchanged_repository_costs_one_request_and_reads_the_same(
     gun = real_registry.gun(namespace, "api")
     first = auditor.read(gun)
 
-    second = auditor.read(gun, _kept(first.memory))
+    second = auditor.read(gun, _kept(first))
 
     assert auditor.asked == ["timestamp"]
     assert second.anchor is Anchor.REMEMBERED
@@ -193,7 +194,7 @@ def test_one_new_signature_costs_the_files_that_it_changed(
 ) -> None:
     HONEST["sign-by-several"](real_registry, namespace, "api")
     gun = real_registry.gun(namespace, "api")
-    memory = _kept(auditor.read(gun).memory)
+    memory = _kept(auditor.read(gun))
     digest = real_registry.push_image(namespace, "api", "4.0")
     real_registry.sign(namespace, "api", "4.0", signer="bob")
 
@@ -214,7 +215,7 @@ def test_a_replaced_key_is_followed_by_who_has_seen_the_old_one(
     for _ in range(2):
         real_registry.rotate_key(namespace, "api", role, by_server=role in {"snapshot", "timestamp"})
 
-    after = auditor.read(gun, _kept(before.memory))
+    after = auditor.read(gun, _kept(before))
 
     assert (after.outcome, after.anchor, after.reason) == (Outcome.VERIFIED, Anchor.REMEMBERED, "")
     assert _rows(after) == _rows(before)
@@ -226,7 +227,7 @@ def test_a_repository_under_another_root_does_not_hold_for_who_has_seen_the_firs
 ) -> None:
     HONEST["sign-by-several"](real_registry, namespace, "api")
     gun = real_registry.gun(namespace, "api")
-    memory = _kept(auditor.read(gun).memory)
+    memory = _kept(auditor.read(gun))
     digest = real_registry.push_image(namespace, "api", "2.0")
     real_registry.reinitialise(namespace, "api")
     real_registry.sign(namespace, "api", "2.0", signer="carol")
@@ -244,7 +245,7 @@ def test_trust_data_that_is_deleted_is_no_signature_for_who_has_seen_it(
     HONEST["sign-by-one-key"](real_registry, namespace, "api")
     gun = real_registry.gun(namespace, "api")
     [digest] = [row[1] for row in _rows(auditor.read(gun))]
-    memory = _kept(auditor.read(gun).memory)
+    memory = _kept(auditor.read(gun))
     real_registry.workstation.notary("delete", "--remote", gun)
 
     reading = auditor.read(gun, memory)
@@ -263,11 +264,25 @@ def test_a_removed_signer_counts_no_more_for_who_has_seen_him(
     assert _judge(before, digest, "bob", tag="2.0").verdict is Verdict.SIGNED
     real_registry.remove_delegation(namespace, "api", "targets/bob")
 
-    after = auditor.read(gun, _kept(before.memory))
+    after = auditor.read(gun, _kept(before))
 
     judged = _judge(after, digest, "bob", tag="2.0")
     assert judged.verdict is Verdict.UNTRUSTED
     assert "no required signer" in judged.reason
+
+
+def test_a_signer_who_comes_back_is_no_rollback(real_registry: RealRegistry, auditor: Auditor, namespace: str) -> None:
+    HONEST["sign-by-several"](real_registry, namespace, "api")
+    gun = real_registry.gun(namespace, "api")
+    before = auditor.read(gun)
+    real_registry.remove_delegation(namespace, "api", "targets/bob")
+    without = auditor.read(gun, _kept(before))
+    real_registry.delegate(namespace, "api", "targets/bob", "bob")
+
+    for known in (before, without):
+        after = auditor.read(gun, _kept(known))
+        assert (after.outcome, after.reason) == (Outcome.VERIFIED, "")
+        assert _rows(after) == _rows(before) != _rows(without)
 
 
 def test_a_signature_that_expires_between_two_runs_counts_no_more(
@@ -281,7 +296,7 @@ def test_a_signature_that_expires_between_two_runs_counts_no_more(
     [digest] = [row[1] for row in _rows(before) if row[0] == "2.0"]
     assert _judge(before, digest, "bob", tag="2.0").verdict is Verdict.SIGNED
 
-    after = auditor.read(gun, _kept(before.memory), days=1)
+    after = auditor.read(gun, _kept(before), days=1)
 
     assert auditor.asked == ["timestamp"]
     judged = _judge(after, digest, "bob", tag="2.0")
