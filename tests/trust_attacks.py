@@ -106,7 +106,8 @@ class Attack:
     It succeeds if a reader takes it that `TAG` is released as what `digest` gives and that `signer` has signed so.
     `expected` is the verdict, on that tag with that digest, of an audit that requires that signer and is not taken in.
     `seen`: the reader has seen the current state before. `days`: he reads so many days later. `vendor_refuses`: what
-    Notary's own client does; None where it cannot be asked, whose clock is ours and who may take minutes.
+    Notary's own client does; None where it cannot be asked, whose clock is ours and who may take minutes, or says
+    now one thing and now another.
     """
 
     name: str
@@ -500,7 +501,15 @@ ATTACKS = [
     Attack("retired root", "a next root by the key before", _use_retired_root_key, seen=True),
     # With every key, but to no good
     *_per_role("expired", "yesterday's", _expire),
-    *_per_role("begun anew", "version 1 again", partial(_say_version, version=1), roles=TOP_LEVEL[:3], seen=True),
+    *_per_role("begun anew", "version 1 again", partial(_say_version, version=1), roles=(ROOT, TIMESTAMP), seen=True),
+    *_per_role(
+        "begun anew",
+        "version 1 again, which Notary's own client notices or not, by what it has in its cache",
+        partial(_say_version, version=1),
+        roles=(SNAPSHOT,),
+        seen=True,
+        vendor_refuses=None,
+    ),
     *_per_role(
         "begun anew",
         "version 1 again, which Notary's own client compares with nothing",

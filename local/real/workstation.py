@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shlex
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -161,10 +160,6 @@ class Workstation:
     def read_keys(self) -> PrivateKeys:
         """Read the trust's private keys, as the tools have made or imported them so far."""
         return PrivateKeys.of_trust_directory(self._trust_directory, self._passphrase)
-
-    def copy_memory(self, other: Workstation) -> None:
-        """Remember of every repository's trust data what another workstation remembers."""
-        shutil.copytree(other._trust_directory / "tuf", self._trust_directory / "tuf")
 
     def make_bundle(self, user: str) -> tuple[Path, Path]:
         """Give the paths of the user's certificate and private key, as a UCP client bundle holds them."""
