@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError
+from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
 from dtr_audit.notary.memory import TrustMemory
 from dtr_audit.notary.policy import Pin, TrustPolicy
 from dtr_audit.notary.reading import Anchor, Flaw, Outcome, TrustReading
@@ -283,7 +284,16 @@ def test_a_weak_or_unknown_key_does_not_count(publisher: Publisher, key: Callabl
     assert_flawed(read(Notary(publisher.publish())), Flaw.SIGNATURE, "timestamp")
 
 
-@pytest.mark.parametrize("change", [lambda v: v[:-1], lambda v: v + b"\0", lambda v: b"", lambda v: bytes(64)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v[:-1],
+        lambda v: v + b"\0",
+        lambda v: v[:32] + b"\0" + v[32:],
+        lambda v: b"",
+        lambda v: bytes(64),
+    ],
+)
 def test_a_signature_of_another_length_or_of_nothing_does_not_count(
     publisher: Publisher, change: Callable[[bytes], bytes]
 ) -> None:
@@ -511,6 +521,14 @@ def test_the_root_ends_with_its_certificates() -> None:
     assert verified(publisher, reading.memory).expiries[0] == reading.expiries[0]
 
 
+@pytest.mark.parametrize(("threshold", "days"), [(1, 9), (2, 3)])
+def test_the_root_ends_when_its_certificates_are_fewer_than_the_threshold(threshold: int, days: int) -> None:
+    publisher = Publisher()
+    keys = [certified(ends=NOW + timedelta(days=days)) for days in (3, 9)]
+    publisher.roles["root"] = RoleKeys(keys, threshold)
+    assert verified(publisher).expiries[0].when == NOW + timedelta(days=days)
+
+
 # Delegations
 
 
@@ -659,6 +677,50 @@ def test_a_chain_without_end_is_not_followed(publisher: Publisher) -> None:
     assert len(notary.asked) < ROOT_STEPS
 
 
+def test_a_chain_that_is_too_long_is_not_followed_though_every_link_is_genuine(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    for _ in range(ROOT_STEPS + 1):
+        publisher.rotate_root()
+        served = publisher.publish()
+    notary = Notary(served)
+    assert_flawed(read(notary, memory), Flaw.ROOT_CHANGED)
+    assert len(notary.asked) < ROOT_STEPS
+
+
+def test_a_link_of_another_version_than_its_name_does_not_hold(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    publisher.publish()
+    for _ in range(2):
+        publisher.rotate_root()
+        served = publisher.publish()
+    assert read(Notary(served), memory).outcome is Outcome.VERIFIED
+    assert_flawed(read(Notary(served | {"2.root": served["3.root"]}), memory), Flaw.ROOT_CHANGED)
+
+
+def test_a_link_that_its_own_keys_have_not_signed_does_not_hold(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    publisher.rotate_root()
+    publisher.roles["root"].signed_by = []
+    publisher.publish()
+    publisher.rotate_root()
+    publisher.roles["root"].signed_by = None
+    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.SIGNATURE, "root")
+
+
+def test_a_first_root_that_does_not_hold_is_not_built_upon(publisher: Publisher) -> None:
+    publisher.roles["root"].signed_by = []
+    notary = Notary(publisher.publish())
+    assert_flawed(read(notary), Flaw.SIGNATURE, "root")
+    assert notary.asked == ["root"]
+
+
+def test_two_roots_of_one_version_do_not_hold_though_one_key_signed_both(publisher: Publisher) -> None:
+    memory = memory_of(publisher)
+    publisher.versions["root"] = 0
+    publisher.roles["timestamp"] = RoleKeys([elliptic()])
+    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROOT_CHANGED)
+
+
 def test_a_rotation_needs_the_old_roots_threshold(publisher: Publisher) -> None:
     old = [certified(), certified(), certified()]
     publisher.roles["root"] = RoleKeys(old, threshold=2)
@@ -669,6 +731,15 @@ def test_a_rotation_needs_the_old_roots_threshold(publisher: Publisher) -> None:
     publisher.versions["root"] = 1
     publisher.signed_root_by = old[1:]
     assert verified(publisher, memory).outcome is Outcome.VERIFIED
+
+
+def test_a_rotation_signed_by_a_key_without_a_certificate_does_not_count(publisher: Publisher) -> None:
+    good, bare = certified(), elliptic()
+    publisher.roles["root"] = RoleKeys([good, bare], signed_by=[good])
+    memory = memory_of(publisher)
+    publisher.roles["root"] = RoleKeys([certified()])
+    publisher.signed_root_by = [bare]
+    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROOT_CHANGED)
 
 
 def test_a_rotation_needs_the_new_roots_threshold(publisher: Publisher) -> None:
@@ -737,11 +808,32 @@ def test_a_rotated_timestamp_key_is_learnt_from_the_new_root(publisher: Publishe
             certified(), public=certified().public + b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"
         ),
         lambda: _doubled(certified()),
+        lambda: _signed_with_sha1(certified(private=rsa_private())),
     ],
-    ids=["bare", "other", "prefix", "wildcard", "expired", "not yet", "no DER", "no PEM", "other PEM", "two leaves"],
+    ids=[
+        "bare",
+        "other",
+        "prefix",
+        "wildcard",
+        "expired",
+        "not-yet",
+        "no-DER",
+        "no-PEM",
+        "other-PEM",
+        "two-leaves",
+        "sha1",
+    ],
 )
 def test_a_root_without_a_good_certificate_for_the_gun_does_not_hold(key: Callable[[], SigningKey]) -> None:
     assert_flawed(read(Notary(Publisher(root_key=key()).publish())), Flaw.SIGNATURE, "no key whose certificate", GUN)
+
+
+def _signed_with_sha1(key: SigningKey) -> SigningKey:
+    """Say in the certificate that it is: its own signature is nobody's concern."""
+    der = ssl.PEM_cert_to_DER_cert(key.public.decode())
+    sha256, sha1 = (bytes.fromhex("2a864886f70d0101") + bytes([last]) for last in (11, 5))
+    assert der.count(sha256) == 2
+    return replace(key, public=ssl.DER_cert_to_PEM_cert(der.replace(sha256, sha1)).encode())
 
 
 def _doubled(key: SigningKey) -> SigningKey:
@@ -856,6 +948,11 @@ def test_an_authority_that_has_expired_certifies_nothing() -> None:
     expired = Authority(ends=NOW - timedelta(days=1))
     publisher = Publisher(root_key=certified(authority=expired))
     assert_flawed(read(Notary(publisher.publish()), policy=pinned(authorities=expired.pem)), Flaw.NOT_PINNED)
+
+
+def test_an_authority_that_is_none_is_a_mistake_of_the_settings(publisher: Publisher) -> None:
+    with pytest.raises(SettingsError, match="not a certificate"):
+        read(Notary(publisher.publish()), policy=pinned(authorities="no PEM"))
 
 
 def test_a_pin_put_on_a_new_root_lets_go_of_the_old_one(publisher: Publisher) -> None:

@@ -148,7 +148,10 @@ class _Verification:
         return _TrustedRoot(root, Anchor.FIRST_USE if self._pin is None else Anchor.PINNED)
 
     def _renew(self, trusted: _TrustedRoot) -> _TrustedRoot | None:
-        """Follow the root from the one that is trusted to the newest; None if there is no trust data any more."""
+        """Follow the root from the one that is trusted to the newest, which is still to be verified by itself.
+
+        None if there is no trust data any more.
+        """
         body = self._fetch_root(ROOT)
         if body is None:
             return None
@@ -157,7 +160,6 @@ class _Verification:
             raise self._rolled_back(ROOT, newest.version, trusted.root.version)
         if newest is not trusted.root:
             self._follow(trusted.root, newest)
-        verify_root(newest, self._gun, self._pin, self._now)
         return replace(trusted, root=newest)
 
     def _follow(self, trusted: Root, newest: Root) -> None:
@@ -199,7 +201,6 @@ class _Verification:
         # When it was stored it held. Its certificate may have expired since, or its authority.
         root_ends = verify_root(root, self._gun, self._pin, self._now)
         self._check_expiry(root)
-        self._check_version(root)
         body = self._source.fetch(self._gun, TIMESTAMP)
         if body is None:
             raise FlawError(
@@ -215,9 +216,8 @@ class _Verification:
         if not snapshot.files[ROOT].matches(root.body):
             raise FlawError(Flaw.MIXED, ROOT, "mixed up: root is not the one that the snapshot names")
         tree = _Tree(root_ends, timestamp, snapshot)
-        targets = self._targets(tree, root.roles[TARGETS])
-        self._check_version(targets)
-        self._add(tree, self._verified(targets, root.roles[TARGETS]), root.roles[TARGETS])
+        role = root.roles[TARGETS]
+        self._add(tree, self._verified(self._targets(tree, role), role), role)
         return tree
 
     def _add(self, tree: _Tree, targets: Targets, role: Role) -> None:
@@ -236,13 +236,12 @@ class _Verification:
 
     def _add_delegation(self, tree: _Tree, role: Role) -> None:
         found = self._targets(tree, role)
+        # An older version than was seen is no lapse; a signature that is missing, or too old, is one.
         self._check_version(found)
         try:
             self._verified(found, role)
         except FlawError as error:
-            if error.flaw not in {Flaw.SIGNATURE, Flaw.THRESHOLD, Flaw.EXPIRED}:
-                raise
-            tree.lapsed[role.name] = Lapse(role.name, error.flaw, str(error)), replace(found, delegations=())
+            tree.lapsed[role.name] = Lapse(role.name, error.flaw, str(error)), found
             tree.paths[role.name] = role.paths
             return
         self._add(tree, found, role)
