@@ -137,14 +137,18 @@ class Tokens:
     def issue(self, account: str, *, service: str, access: tuple[str, ...], life: float) -> Token:
         """Give out a token that the registry accepts for `life` seconds."""
         now = self._clock()
-        claims = {"sub": account, "aud": service, "exp": int(now + life), "access": access}
-        text = f"{_encoded({'typ': 'JWT', 'alg': 'ES256'})}.{_encoded(claims)}.{secrets.token_urlsafe(32)}"
+        text = self.write(account, service=service, access=access, issued_at=now, expires_at=now + life)
         token = Token(text, account, service, access, issued_at=now, expires_at=now + life)
         with self._lock:
             if len(self._tokens) >= _REMEMBERED_TOKENS:
                 self._tokens = {t.text: t for t in self._tokens.values() if t.expires_at > now}
             self._tokens[text] = token
         return token
+
+    def write(self, account: str, *, service: str, access: tuple[str, ...], issued_at: float, expires_at: float) -> str:
+        """Write a token that has not been given out before."""
+        claims = {"sub": account, "aud": service, "exp": int(expires_at), "access": access}
+        return f"{_encoded({'typ': 'JWT', 'alg': 'ES256'})}.{_encoded(claims)}.{secrets.token_urlsafe(32)}"
 
     def find(self, text: str) -> Token | None:
         """Find a token that is neither expired nor revoked."""

@@ -146,12 +146,13 @@ class DtrApi:
         profile: Profile | None = None,
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
+        tokens: Tokens | None = None,
         journal: Journal | None = None,
         notary: Notary | None = None,
     ) -> None:
         self.host = host
         self.accounts = accounts
-        self.tokens = Tokens(clock)
+        self.tokens = tokens or Tokens(clock)
         self.journal = journal or Journal()
         self._backend = backend
         self._ca_pem = ca_pem

@@ -52,7 +52,7 @@ from types import TracebackType
 from typing import Self
 
 from ..notary.notary import Notary
-from .accounts import Account, Accounts
+from .accounts import Account, Accounts, Tokens
 from .api import DtrApi, Profile
 from .authority import CertificateAuthority, Flaw
 from .backend import Backend
@@ -178,8 +178,8 @@ class DtrServer(Server):
     """Serve a simulated DTR over a `Backend`, by default an empty `InMemoryRegistry`.
 
     Without `accounts` there is one, an admin with a random password. A `flaw` spoils the server's
-    certificate. `clock` gives the seconds by which tokens expire. Without a `notary` it is the registry's own, or an
-    empty one.
+    certificate. `clock` gives the seconds by which tokens expire; other `tokens` are accepted in place of its own. Without a
+    `notary` it is the registry's own, or an empty one.
     """
 
     def __init__(
@@ -190,6 +190,7 @@ class DtrServer(Server):
         profile: Profile | None = None,
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
+        tokens: Tokens | None = None,
         hostname: str = "localhost",
         port: int = 0,
         tls: bool = True,
@@ -219,6 +220,7 @@ class DtrServer(Server):
             profile=profile,
             faults=faults,
             clock=clock,
+            tokens=tokens,
             journal=journal,
             notary=self.notary,
         )

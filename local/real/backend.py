@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,19 +40,22 @@ class _Image:
 
 
 class RealBackend:
-    """A `local.dtr.backend.Backend` over docker-registry and notary-server, both reached without logging in.
+    """A `local.dtr.backend.Backend` over docker-registry, reached without logging in, and notary-server.
 
+    `authorize` gives the token with which the Notary may be asked for a GUN.
     `storage` is the registry's `rootdirectory`: only its files know when a tag was pushed. Nothing there knows who
     pushed it, so `author` is the id of the one account that can.
     """
 
-    def __init__(self, registry_url: str, notary_url: str, *, storage: Path, author: str) -> None:
+    def __init__(
+        self, registry_url: str, notary_url: str, *, authorize: Callable[[str], str], storage: Path, author: str
+    ) -> None:
         self._registry_url = registry_url
         self._repositories_directory = storage / "docker" / "registry" / "v2" / "repositories"
         self._author = author
         self._session = requests.Session()
         self._session.trust_env = False
-        self._trust = TrustReader(notary_url, self._session)
+        self._trust = TrustReader(notary_url, self._session, authorize)
         self._images: dict[str, _Image] = {}
         self._lock = threading.Lock()
 
@@ -73,8 +76,6 @@ class RealBackend:
         Signed is what the Notary has under `<domain>/<namespace>/<name>`.
         """
         path = f"{namespace}/{name}"
-        with _translated("the Notary"):
-            signed = self._trust.signed_tags(f"{domain}/{path}") if domain else {}
         with _translated("the registry"):
             try:
                 tags = sorted(self._pages(f"/v2/{quote(path)}/tags/list", "tags"))
@@ -83,6 +84,9 @@ class RealBackend:
                 if error.response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
                     raise NoSuchRepository(namespace, name) from None
                 raise
+        with _translated("the Notary"):
+            signed = self._trust.signed_tags(f"{domain}/{path}") if domain else {}
+        with _translated("the registry"):
             entries = (self._read_tag(path, tag, signed.get(tag)) for tag in tags)
             return tuple(entry for entry in entries if entry is not None)
 

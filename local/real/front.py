@@ -1,4 +1,4 @@
-"""nginx in front of it all: one host and one certificate for the registry, its Notary and its API, as in a DTR."""
+"""nginx in front of it all: one host and one certificate for the registry, its Notary, its tokens and its API, as in a DTR."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ http {{
   upstream api {{ server {api}; }}
   upstream registry {{ server {registry}; }}
   upstream notary {{ server {notary}; }}
+  upstream tokens {{ server {tokens}; }}
 
   server {{
     listen 127.0.0.1:{port} ssl reuseport;
@@ -59,11 +60,9 @@ http {{
       proxy_pass http://api/v2/;
     }}
     location = /v2/ {{ proxy_pass http://api; }}
-    location ~ ^/v2/(.+/)?_trust/ {{
-      auth_request /logged-in;
-      error_page 401 = /challenge;
-      proxy_pass http://notary;
-    }}
+    location = /auth/token {{ proxy_pass http://tokens; }}
+    # The Notary asks for a token itself.
+    location ~ ^/v2/(.+/)?_trust/ {{ proxy_pass http://notary; }}
     location /v2/ {{
       auth_request /logged-in;
       error_page 401 = /challenge;
@@ -89,7 +88,7 @@ def reserve_port() -> Iterator[int]:
 
 
 def start_front(
-    directory: Path, port: int, certificate: Certificate, *, api: int, registry: int, notary: int
+    directory: Path, port: int, certificate: Certificate, *, api: int, registry: int, notary: int, tokens: int
 ) -> Service:
     """Start nginx on a reserved port; the others are ports on 127.0.0.1 too."""
     directory.mkdir()
@@ -99,6 +98,7 @@ def start_front(
             api=f"127.0.0.1:{api}",
             registry=f"127.0.0.1:{registry}",
             notary=f"127.0.0.1:{notary}",
+            tokens=f"127.0.0.1:{tokens}",
         ),
         encoding="ascii",
     )

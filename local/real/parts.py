@@ -50,6 +50,7 @@ class Part:
 
 DOCKER_REGISTRY = Part("docker-registry", "docker-registry")
 NOTARY_SERVER = Part("notary-server", "notary")
+NOTARY_SIGNER = Part("notary-signer", "notary")
 NOTARY = Part("notary", "notary")
 SKOPEO = Part("skopeo", "skopeo")
 NGINX = Part("nginx", "nginx")
@@ -63,7 +64,7 @@ DOCKER = Part(
     expected="docker trust sign",
 )
 
-REGISTRY_PARTS = (DOCKER_REGISTRY, NOTARY_SERVER, NOTARY, SKOPEO, NGINX, SETPRIV)
+REGISTRY_PARTS = (DOCKER_REGISTRY, NOTARY_SERVER, NOTARY_SIGNER, NOTARY, SKOPEO, NGINX, SETPRIV)
 ALL_PARTS = (*REGISTRY_PARTS, DOCKER)
 
 

@@ -1,4 +1,4 @@
-"""A DTR of real parts: docker-registry, notary-server and nginx, with DTR's API in front, and verbs to use it.
+"""A DTR of real parts: docker-registry, the Notary and nginx, with DTR's API in front, and verbs to use it.
 
     with RealRegistry() as registry:
         registry.push_image("payments", "api", "1.0")  # by skopeo; inNotary false
@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -29,29 +28,23 @@ from typing import Any, Self
 
 import requests
 
-from local.dtr.accounts import Account, Accounts, account_id
+from local.dtr.accounts import EXPIRES_IN, Account, Accounts, account_id
 from local.dtr.api import Profile
 from local.dtr.authority import CertificateAuthority
 from local.dtr.server import DtrServer
 
 from .backend import RealBackend
+from .counterfeit import TrustDesk
 from .front import reserve_port, start_front
 from .images import write_image, write_manifest_list
-from .parts import DOCKER_REGISTRY, NOTARY_SERVER, executable_path
+from .notary import start_server, start_signer
+from .parts import DOCKER_REGISTRY, executable_path
 from .services import POLL_SECONDS, START_SECONDS, Service, ServiceFailedError
+from .tokens import REALM_PATH, SignedTokens, TokenServer
 from .trust import RELEASES, TOP_LEVEL
-from .workstation import Workstation
+from .workstation import Delegation, SignedTarget, Workstation
 
 ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True)
-class SignedTarget:
-    """A line of `notary list`."""
-
-    tag: str
-    digest: str
-    role: str
 
 
 class RealRegistry:
@@ -62,10 +55,12 @@ class RealRegistry:
     """
 
     api: DtrServer
+    authority: CertificateAuthority
     host: str
     ca_bundle: str
     ca_file: Path
     workstation: Workstation
+    desk: TrustDesk
 
     def __init__(self) -> None:
         self.username = ADMIN
@@ -112,7 +107,7 @@ class RealRegistry:
 
     def delete_tag(self, namespace: str, name: str, tag: str) -> None:
         """Delete a tag, and with it every tag of the repository that holds the same image; trust data stays."""
-        self.workstation.skopeo("delete", f"docker://{self._gun(namespace, name)}:{tag}")
+        self.workstation.skopeo("delete", f"docker://{self.gun(namespace, name)}:{tag}")
 
     # Signatures, by Notary's own client
 
@@ -126,35 +121,53 @@ class RealRegistry:
         such a tag must be signed by a signer again after an overwrite. Under another `domain` than the registry's
         host the signature lies in the same Notary, but belongs to another name.
         """
-        gun = self._gun(namespace, name, domain)
+        gun = self.gun(namespace, name, domain)
         self._prepare(gun)
         roles = [TOP_LEVEL]
         if signer is not None:
             self._delegate(gun, signer)
             roles = [RELEASES, f"{TOP_LEVEL}/{signer}"]
-        manifest = self._read_manifest(namespace, name, tag)
-        self.workstation.notary(
-            "addhash",
-            "--publish",
-            *(f"--roles={role}" for role in roles),
-            f"--sha256={hashlib.sha256(manifest).hexdigest()}",
-            gun,
-            tag,
-            str(len(manifest)),
-        )
+        self._list(gun, roles, tag, self._read_manifest(namespace, name, tag))
 
     def revoke(self, namespace: str, name: str, tag: str) -> None:
         """Take the tag's signature out of the top-level role."""
-        self.workstation.notary("remove", "--publish", self._gun(namespace, name), tag)
+        self.workstation.notary("remove", "--publish", self.gun(namespace, name), tag)
 
     def list_signed(self, namespace: str, name: str) -> list[SignedTarget]:
         """Give what `notary list` prints; raises ToolFailedError without any trust data."""
-        printed = self.workstation.notary("list", self._gun(namespace, name))
-        rows = (line.split() for line in printed.splitlines())
-        # A row is: name, digest, size, role; the head and its underline are none.
-        return [
-            SignedTarget(row[0], f"sha256:{row[1]}", row[3]) for row in rows if len(row) == 4 and row[2].isdecimal()
-        ]
+        return self.workstation.list_signed(self.gun(namespace, name))
+
+    def list_in(self, namespace: str, name: str, tag: str, *roles: str) -> None:
+        """List what the tag holds now in just these roles, by the keys of theirs that are here."""
+        self._list(self.gun(namespace, name), roles, tag, self._read_manifest(namespace, name, tag))
+
+    def delegate(self, namespace: str, name: str, role: str, user: str, *, paths: Sequence[str] = ()) -> None:
+        """Let a user's key sign in a role, for the tags that begin with one of `paths`, or all."""
+        self._add_key(self.gun(namespace, name), role, user, paths)
+
+    def list_delegations(self, namespace: str, name: str) -> list[Delegation]:
+        """Give what `notary delegation list` prints."""
+        return self.workstation.list_delegations(self.gun(namespace, name))
+
+    def remove_delegation(self, namespace: str, name: str, role: str, *keys: str) -> None:
+        """Take keys out of a delegation, or the whole delegation away."""
+        gun = self.gun(namespace, name)
+        self.workstation.notary("delegation", "remove", "--publish", "--yes", gun, role, *keys)
+        if not keys:
+            self._signers.discard((gun, role.removeprefix(f"{TOP_LEVEL}/")))
+
+    def rotate_key(self, namespace: str, name: str, role: str, *, by_server: bool = False) -> None:
+        """Replace the key of a top-level role by a new one, which the server makes and holds, or the workstation."""
+        managed = ["--server-managed"] if by_server else []
+        gun = self.gun(namespace, name)
+        self.workstation.notary("key", "rotate", *managed, gun, role, typed="yes\n")
+
+    def reinitialise(self, namespace: str, name: str) -> None:
+        """Delete a repository's trust data; what is signed in it next is signed under another root."""
+        gun = self.gun(namespace, name)
+        self.workstation.notary("delete", "--remote", gun)
+        self._signed_guns.discard(gun)
+        self._signers = {(signed, signer) for signed, signer in self._signers if signed != gun}
 
     # Signatures, by Docker's client
 
@@ -163,7 +176,7 @@ class RealRegistry:
 
         A `generated` key is made by `docker trust key generate` instead. Signing is another matter, see `sign`.
         """
-        gun = self._gun(namespace, name)
+        gun = self.gun(namespace, name)
         if generated:
             public_key = self.workstation.generate_key(signer)
             self.workstation.docker("trust", "signer", "add", f"--key={public_key}", signer, gun)
@@ -180,13 +193,31 @@ class RealRegistry:
 
         Docker's client asks an engine for an image that nobody has signed yet: there is none, so `sign` comes first.
         """
-        self.workstation.docker("trust", "sign", f"{self._gun(namespace, name)}:{tag}")
+        self.workstation.docker("trust", "sign", f"{self.gun(namespace, name)}:{tag}")
 
     def inspect_trust(self, namespace: str, name: str) -> dict[str, Any]:
         """Give what `docker trust inspect` prints; raises ToolFailedError without any trust data."""
-        printed = self.workstation.docker("trust", "inspect", self._gun(namespace, name))
+        printed = self.workstation.docker("trust", "inspect", self.gun(namespace, name))
         [repository] = json.loads(printed)
         return dict(repository)
+
+    # Trust data, past the vendor's tools
+
+    def authorize(self, gun: str, actions: str = "pull") -> str:
+        """Give a token with which a GUN's trust data may be read, or with other `actions` written."""
+        scope = f"repository:{gun}:{actions}"
+        return self._tokens.issue(self.username, service=self.host, access=(scope,), life=EXPIRES_IN).text
+
+    def visit(self, directory: Path, *, notary: str = "") -> Workstation:
+        """Give another workstation with the same login, which knows no key and has seen nothing yet."""
+        return Workstation(
+            directory,
+            host=self.host,
+            ca_bundle=self.ca_bundle,
+            username=self.username,
+            password=self.password,
+            notary=notary,
+        )
 
     # Misfortunes
 
@@ -194,7 +225,8 @@ class RealRegistry:
         """End the Notary for good: what it knew is lost."""
         self._notary.stop()
 
-    def _gun(self, namespace: str, name: str, domain: str | None = None) -> str:
+    def gun(self, namespace: str, name: str, domain: str | None = None) -> str:
+        """Give the name under which a repository's trust data lies."""
         return f"{domain or self.host}/{namespace}/{name}"
 
     def _next_image(self) -> Path:
@@ -209,13 +241,13 @@ class RealRegistry:
             "--preserve-digests",
             f"--digestfile={digest_file}",
             f"dir:{image}",
-            f"docker://{self._gun(namespace, name)}:{tag}",
+            f"docker://{self.gun(namespace, name)}:{tag}",
             certificates="--dest-cert-dir",
         )
         return digest_file.read_text(encoding="ascii")
 
     def _read_manifest(self, namespace: str, name: str, tag: str) -> bytes:
-        return self.workstation.skopeo("inspect", "--raw", f"docker://{self._gun(namespace, name)}:{tag}")
+        return self.workstation.skopeo("inspect", "--raw", f"docker://{self.gun(namespace, name)}:{tag}")
 
     def _prepare(self, gun: str) -> None:
         """Make the repository's trust data if there is none."""
@@ -225,35 +257,65 @@ class RealRegistry:
             self.workstation.notary("key", "rotate", gun, "snapshot", "--server-managed")
             self._signed_guns.add(gun)
 
+    def _list(self, gun: str, roles: Sequence[str], tag: str, manifest: bytes) -> None:
+        self.workstation.notary(
+            "addhash",
+            "--publish",
+            *(f"--roles={role}" for role in roles),
+            f"--sha256={hashlib.sha256(manifest).hexdigest()}",
+            gun,
+            tag,
+            str(len(manifest)),
+        )
+
+    def _add_key(self, gun: str, role: str, user: str, paths: Sequence[str] = ()) -> None:
+        certificate, key = self.workstation.make_bundle(user)
+        self.workstation.notary("key", "import", f"--role={user}", str(key))
+        reach = [f"--paths={path}" for path in paths] or ["--all-paths"]
+        self.workstation.notary("delegation", "add", "--publish", *reach, gun, role, str(certificate))
+
     def _delegate(self, gun: str, signer: str) -> None:
         """Make the signer's delegations if there are none."""
-        if (gun, signer) in self._signers:
-            return
-        certificate, key = self.workstation.make_bundle(signer)
-        self.workstation.notary("key", "import", f"--role={signer}", str(key))
-        for role in (RELEASES, f"{TOP_LEVEL}/{signer}"):
-            self.workstation.notary("delegation", "add", "--publish", "--all-paths", gun, role, str(certificate))
-        self._signers.add((gun, signer))
+        if (gun, signer) not in self._signers:
+            for role in (RELEASES, f"{TOP_LEVEL}/{signer}"):
+                self._add_key(gun, role, signer)
+            self._signers.add((gun, signer))
 
     def _start(self, started: ExitStack) -> None:
         self._directory = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="real-dtr-")))
-        authority = CertificateAuthority()
-        self.ca_bundle = authority.certificate_pem
+        self.authority = CertificateAuthority()
+        self.ca_bundle = self.authority.certificate_pem
         self.ca_file = self._directory / "ca.pem"
         self.ca_file.write_text(self.ca_bundle, encoding="ascii")
         port = started.enter_context(reserve_port())
         self.host = f"localhost:{port}"
 
+        accounts = Accounts([Account(self.username, self.password, is_admin=True)])
+        self._tokens = SignedTokens(self.host)
+        token_server = TokenServer(accounts, self._tokens)
+        started.callback(token_server.stop)
+        token_server.start()
+
         storage = self._directory / "storage"
         registry = _start_docker_registry(self._directory, storage)
         started.callback(registry.stop)
-        self._notary = _start_notary(self._directory)
+        notary_directory = self._directory / "notary"
+        signer = start_signer(notary_directory, self.authority)
+        started.callback(signer.stop)
+        self._notary = start_server(
+            notary_directory,
+            signer=signer.wait_for_port(),
+            realm=f"{self.url}{REALM_PATH}",
+            service=self.host,
+            tokens_certificate=self._tokens.certificate_pem,
+        )
         started.callback(self._notary.stop)
         registry_port, notary_port = registry.wait_for_port(), self._notary.wait_for_port()
 
         backend = RealBackend(
             f"http://127.0.0.1:{registry_port}",
             f"http://127.0.0.1:{notary_port}",
+            authorize=self.authorize,
             storage=storage,
             author=account_id(ADMIN),
         )
@@ -261,30 +323,27 @@ class RealRegistry:
         self.api = started.enter_context(
             DtrServer(
                 backend,
-                accounts=Accounts([Account(self.username, self.password, is_admin=True)]),
+                accounts=accounts,
+                tokens=self._tokens,
                 profile=Profile(create_repository_on_push=True),
                 tls=False,
                 public_host=self.host,
-                authority=authority,
+                authority=self.authority,
             )
         )
         front = start_front(
             self._directory / "nginx",
             port,
-            authority.issue("localhost", "127.0.0.1"),
+            self.authority.issue("localhost", "127.0.0.1"),
             api=self.api.port,
             registry=registry_port,
             notary=notary_port,
+            tokens=token_server.port,
         )
         started.callback(front.stop)
         self._wait_until_answering(front)
-        self.workstation = Workstation(
-            self._directory / "workstation",
-            host=self.host,
-            ca_bundle=self.ca_bundle,
-            username=self.username,
-            password=self.password,
-        )
+        self.workstation = self.visit(self._directory / "workstation")
+        self.desk = TrustDesk(self.url, self.ca_file, self.authorize)
 
     def _wait_until_answering(self, front: Service) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -311,21 +370,6 @@ def _start_docker_registry(directory: Path, storage: Path) -> Service:
         "http": {"addr": "127.0.0.1:0", "secret": secrets.token_hex(16)},
     }
     # Its configuration is YAML, of which JSON is a part.
-    path = _write_configuration(directory / "docker-registry.yml", configuration)
-    return Service("docker-registry", [executable_path(DOCKER_REGISTRY), "serve", path], directory)
-
-
-def _start_notary(directory: Path) -> Service:
-    configuration = {
-        "server": {"http_addr": "127.0.0.1:0"},
-        "trust_service": {"type": "local"},
-        "storage": {"backend": "memory"},
-        "logging": {"level": "info"},
-    }
-    path = _write_configuration(directory / "notary-server.json", configuration)
-    return Service("notary-server", [executable_path(NOTARY_SERVER), "-config", path], directory)
-
-
-def _write_configuration(path: Path, configuration: object) -> str:
+    path = directory / "docker-registry.yml"
     path.write_text(json.dumps(configuration, indent=2), encoding="ascii")
-    return str(path)
+    return Service("docker-registry", [executable_path(DOCKER_REGISTRY), "serve", str(path)], directory)

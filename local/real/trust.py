@@ -28,10 +28,11 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class TrustReader:
-    """Reads the trust data of a notary-server that is reached without logging in."""
+    """Reads the trust data of a notary-server, which accepts the token that `authorize` gives for a GUN."""
 
     notary_url: str
     session: requests.Session
+    authorize: Callable[[str], str]
     clock: Callable[[], datetime] = _now
 
     def signed_tags(self, gun: str) -> Mapping[str, str]:
@@ -57,7 +58,12 @@ class TrustReader:
 
     def _fetch(self, gun: str, role: str) -> Any:
         path = quote(f"/v2/{gun}/_trust/tuf/{role}.json")
-        answer = self.session.get(f"{self.notary_url}{path}", timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        answer = self.session.get(
+            f"{self.notary_url}{path}",
+            headers={"Authorization": f"Bearer {self.authorize(gun)}"},
+            timeout=TIMEOUT_SECONDS,
+            allow_redirects=False,
+        )
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
         answer.raise_for_status()

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 from local.real.parts import DOCKER, REGISTRY_PARTS, missing_parts
+from local.real.proxy import TamperingProxy
 from local.real.registry import RealRegistry
 from tests.requirement import require
+from tests.trust_attacks import Stage, set_stage
 
 _NAMESPACES = itertools.count(1)
 
@@ -40,3 +42,17 @@ def real_registry(real_parts: None) -> Iterator[RealRegistry]:
 @pytest.fixture
 def namespace() -> str:
     return f"team-{next(_NAMESPACES)}"
+
+
+@pytest.fixture(scope="session")
+def session_stage(real_registry: RealRegistry) -> Iterator[Stage]:
+    """One stage for all attacks, which takes seconds to set."""
+    with TamperingProxy(real_registry) as proxy:
+        yield set_stage(real_registry, proxy, "stage")
+
+
+@pytest.fixture
+def stage(session_stage: Stage) -> Iterator[Stage]:
+    """The stage, with nobody in the way yet and nobody left there."""
+    yield session_stage
+    session_stage.proxy.behave()

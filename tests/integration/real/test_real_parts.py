@@ -20,10 +20,10 @@ import requests
 from local.dtr.accounts import Account, account_id
 from local.real.images import write_image
 from local.real.parts import DOCKER_REGISTRY, Part, executable_path, missing_parts
-from local.real.registry import RealRegistry, SignedTarget
+from local.real.registry import RealRegistry
 from local.real.services import Service, ServiceFailedError
 from local.real.trust import TrustReader
-from local.real.workstation import ToolFailedError, Workstation
+from local.real.workstation import SignedTarget, ToolFailedError, Workstation
 
 pytestmark = pytest.mark.real
 
@@ -259,8 +259,15 @@ def test_trust_data_past_its_expiry_signs_nothing(real_registry: RealRegistry, r
     real_registry.sign(namespace, "api", "1.0")
     gun = f"{real_registry.host}/{namespace}/api"
 
+    reader.session.auth = None
+
     def after(years: int) -> TrustReader:
-        return TrustReader(real_registry.url, reader.session, lambda: datetime.now(UTC) + timedelta(days=365 * years))
+        return TrustReader(
+            real_registry.url,
+            reader.session,
+            real_registry.authorize,
+            lambda: datetime.now(UTC) + timedelta(days=365 * years),
+        )
 
     assert list(after(0).signed_tags(gun)) == ["1.0"]
     assert after(4).signed_tags(gun) == {}
@@ -422,7 +429,7 @@ def test_the_registry_asks_whoever_is_not_logged_in_for_a_token(
     anonymous = reader.get("/auth/token").json()["token"]
     challenge = f'Bearer realm="{real_registry.url}/auth/token",service="{real_registry.host}"'
 
-    for path in ("/v2/", f"/v2/{namespace}/api/tags/list", f"/v2/{namespace}/api/_trust/tuf/root.json"):
+    for path in ("/v2/", f"/v2/{namespace}/api/tags/list"):
         answer = reader.get(path)
         assert (answer.status_code, answer.headers["Www-Authenticate"]) == (HTTPStatus.UNAUTHORIZED, challenge)
 
@@ -490,7 +497,7 @@ def test_a_notary_that_is_down_is_an_error_and_not_an_unsigned_tag(real_parts: N
 def test_nothing_is_left_after_the_registry_is_closed(real_parts: None) -> None:
     with RealRegistry() as registry:
         directory = registry.ca_file.parent
-        assert len(_processes_in(directory)) == 3
+        assert len(_processes_in(directory)) == 4
 
     assert _processes_in(directory) == []
     assert not directory.exists()
@@ -506,7 +513,7 @@ def test_no_server_outlives_a_killed_parent(real_parts: None) -> None:
     ) as parent:
         assert parent.stdout is not None
         directory = Path(parent.stdout.readline().strip())
-        assert len(_processes_in(directory)) == 3
+        assert len(_processes_in(directory)) == 4
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     try:
