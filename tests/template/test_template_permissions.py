@@ -59,6 +59,14 @@ GRANTED = {
             {'{"Fn::If": ["TopicIsOurs", {"Ref": "AlertTopic"}, {"Ref": "AlertTopicArn"}]}'},
         ),
         "UseAlertTopicKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {'{"Ref": "AlertTopicKeyArn"}'}),
+        "FindWhatSecurityHubLacks": ({"dynamodb:Scan"}, {'{"Fn::GetAtt": ["FindingsTable", "Arn"]}'}),
+        "TellSecurityHub": (
+            {"securityhub:BatchImportFindings"},
+            {
+                '{"Fn::Sub": "arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:'
+                'product/${AWS::AccountId}/default"}'
+            },
+        ),
         "UseKey": USE_KEY,
         "WriteLogs": (
             {"logs:CreateLogStream", "logs:PutLogEvents"},
@@ -86,6 +94,8 @@ GRANTED = {
 ONLY_IF = {
     "DecryptCredentials": "SecretHasKey",
     "UseAlertTopicKey": "TopicHasKey",
+    "FindWhatSecurityHubLacks": "SecurityHubIsTold",
+    "TellSecurityHub": "SecurityHubIsTold",
     "ManageNetworkInterfaces": "InVpc",
     "SeeNetworkInterfaces": "InVpc",
     "NoNetworkInterfacesForTheCode": "InVpc",
@@ -124,6 +134,7 @@ LET_IN: dict[tuple[str, str], tuple[Any, set[str], Any]] = {
     ("DynamoDbEndpoint", "ThisAccountOnly"): ("*", {"dynamodb:*"}, THIS_ACCOUNT_ONLY),
     ("SecretsManagerEndpoint", "ThisAccountOnly"): ("*", {"secretsmanager:*"}, THIS_ACCOUNT_ONLY),
     ("SnsEndpoint", "ThisAccountOnly"): ("*", {"sns:*"}, THIS_ACCOUNT_ONLY),
+    ("SecurityHubEndpoint", "ThisAccountOnly"): ("*", {"securityhub:*"}, THIS_ACCOUNT_ONLY),
 }
 
 

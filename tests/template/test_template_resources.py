@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "RUNS_TABLE",
     "BUCKET",
     "TOPIC_ARN",
+    "SECURITY_HUB_PRODUCT",
     "CONCURRENCY",
     "PAGE_SIZE",
     "ALERT_GROUPING",
@@ -60,6 +61,7 @@ SWITCHES = [
     {"CredentialsSecretArn": SECRET},
     {"AlertEmail": "isso@example.mil"},
     {"AccessLogBucket": "logs"},
+    {"SecurityHub": "true"},
     {"EvidenceLock": "compliance"},
     ENDPOINTS,
 ]

@@ -76,6 +76,7 @@ CHANGED = {
     "ScheduleExpression": "rate(12 hours)",
     "ScheduleState": "DISABLED",
     "ScheduleTimeZone": "America/New_York",
+    "SecurityHub": "true",
     "ShrinkPercent": "5",
     "SilenceHours": "14",
     "StigRelease": "V2R1",
@@ -93,7 +94,14 @@ REMOVED = {
 REPLACED = {
     "AlertEmail": {"AlertEmailSubscription"},
     "AlertTopicArn": {"AlertEmailSubscription"},
-    "VpcId": {"S3Endpoint", "DynamoDbEndpoint", "SecretsManagerEndpoint", "SnsEndpoint", "EndpointSecurityGroup"},
+    "VpcId": {
+        "S3Endpoint",
+        "DynamoDbEndpoint",
+        "SecretsManagerEndpoint",
+        "SnsEndpoint",
+        "SecurityHubEndpoint",
+        "EndpointSecurityGroup",
+    },
 }
 OTHER = {"AlertEmail": "soc@example.mil", "AlertTopicArn": f"{_TOPIC}:others", "VpcId": "vpc-0123abce"}
 STEPS = [{name: value} for name, value in CHANGED.items()]

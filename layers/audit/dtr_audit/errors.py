@@ -37,5 +37,9 @@ class EvidenceError(AuditError):
     """A file of evidence cannot be made of this run, or is not what it should be."""
 
 
+class SecurityHubError(AuditError):
+    """Security Hub does not take what it is sent."""
+
+
 class LeaseHeldError(AuditError):
     """Another run of the same registry is under way."""

@@ -264,6 +264,19 @@ class PreviousRun:
 
 
 @dataclass(frozen=True, slots=True)
+class SecurityHubUpdate:
+    """What Security Hub took of what it was sent in a run."""
+
+    accepted: int
+    refused: int  # one by one, by their content
+    up_to_date: bool  # nothing is owed to it any more
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {"accepted": self.accepted, "refused": self.refused, "up_to_date": self.up_to_date}
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One audit of one registry: the run record."""
 
@@ -284,6 +297,7 @@ class Run:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     oldest_open: str = ""  # ISO 8601: since when the oldest open finding is; '' where none is open
     previous: PreviousRun | None = None
+    security_hub: SecurityHubUpdate | None = None  # None: it was not told
 
     @property
     def complete(self) -> bool:
@@ -346,6 +360,7 @@ class Run:
             "previous": self.previous.as_dict() if self.previous else None,
             "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
             "evidence": dict(self.evidence),
+            "security_hub": self.security_hub.as_dict() if self.security_hub else None,
         }
 
 
