@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--months", type=int, default=12, metavar="N", help="months since the deployment (12)")
     cost.add_argument("--mails", type=int, default=3, metavar="N", help="addresses that get each message (3)")
     cost.add_argument("--zones", type=int, default=0, metavar="N", help="zones with interface endpoints (0: none)")
+    cost.add_argument("--security-hub", action="store_true", help="findings go to Security Hub as well")
     cost.add_argument("--latency-ms", type=int, default=100, metavar="N", help="time of the registry's answers (100)")
     cost.add_argument("--concurrency", type=int, default=16, metavar="N", help="the template's Concurrency (16)")
     cost.add_argument("--page-size", type=int, default=100, metavar="N", help="the template's PageSize (100)")
@@ -233,6 +234,7 @@ def _cost(options: argparse.Namespace) -> int:
             months=options.months,
             mails=options.mails,
             zones=options.zones,
+            security_hub=options.security_hub,
             latency=Decimal(options.latency_ms) / 1000,
             concurrency=options.concurrency,
             page_size=options.page_size,

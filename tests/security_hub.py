@@ -82,7 +82,8 @@ def _of_shape(value: Any, shape: Shape, place: str) -> Iterator[str]:
                 yield from _of_shape(part, shape.members[name], f"{place}.{name}")
     elif shape.type_name == "list":
         most = shape.metadata.get("max") or _number(r"Maximum number of (\d+) item", shape)
-        if not shape.metadata.get("min", 0) <= len(value) <= (most or len(value)):
+        least = shape.metadata.get("min") or _number(r"Minimum number of (\d+) item", shape) or 0
+        if not least <= len(value) <= (most or len(value)):
             yield f"{place} has {len(value)} items"
         for number, part in enumerate(value):
             yield from _of_shape(part, shape.member, f"{place}[{number}]")

@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import botocore.client
@@ -19,6 +19,7 @@ from local.cost import Calls, Workload, count_calls
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
+from tests.security_hub import StrictSecurityHub
 
 TEMPLATE = templates.load(PROJECT / "template.yaml")
 # Some of a run's own calls depend on whether there is a message, or an earlier run.
@@ -89,6 +90,8 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         objects=counted.pop("s3:PutObject"),
         lists=counted.pop("s3:ListObjectsV2"),
         secret_reads=counted.pop("secretsmanager:GetSecretValue"),
+        table_scans=counted.pop("dynamodb:Scan", 0),
+        imports=counted.pop("securityhub:BatchImportFindings", 0),
     )
     counted.pop("sns:Publish", 0)
     assert not counted, "a call that local/cost.py does not know"
@@ -134,6 +137,31 @@ def test_a_run_calls_what_the_model_counts(
             modelled, counted = getattr(expected, field.name), getattr(made, field.name)
             spare = SPARE_CALLS if field.name in {"record_reads", "record_writes"} else 0
             assert counted <= modelled <= counted + spare, field.name
+
+
+def test_a_run_that_tells_security_hub_calls_what_the_model_counts(
+    audited: Audited,
+    registry: InMemoryRegistry,
+    dtr: DtrServer,
+    aws_calls: AwsCalls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with StrictSecurityHub(monkeypatch) as hub:
+        hub.switch_on("us-east-1")
+        workload = replace(fill(registry, 130, 1, findings=120), security_hub=True)
+        for moves in (120, 0):
+            dtr.forget_requests()
+            aws_calls.clear()
+            run = audited.audit(
+                SECURITY_HUB_PRODUCT="arn:aws:securityhub:us-east-1:123456789012:product/123456789012/default"
+            )
+            made = count(aws_calls, audited, len(dtr.requests))
+            assert run["security_hub"] == {"accepted": moves, "refused": 0, "up_to_date": True}
+            expected = count_calls(workload, moves)
+            for field in fields(Calls):
+                modelled, counted = getattr(expected, field.name), getattr(made, field.name)
+                spare = SPARE_CALLS if field.name in {"record_reads", "record_writes"} else 0
+                assert counted <= modelled <= counted + spare, field.name
 
 
 def test_a_run_leaves_as_many_bytes_as_the_model_counts(
@@ -202,12 +230,12 @@ def test_the_model_counts_the_alarms_and_endpoints_of_the_template() -> None:
     assert len(watched) == cost.ALARM_METRICS
     types = Counter(resource["Type"] for resource in resources.values())
     assert types["AWS::CloudWatch::Dashboard"] == types["AWS::KMS::Key"] == types["AWS::SecretsManager::Secret"] == 1
-    interfaces = [
-        name
-        for name, resource in resources.items()
+    interfaces = Counter(
+        resource["Condition"]
+        for resource in resources.values()
         if resource["Type"] == "AWS::EC2::VPCEndpoint" and resource["Properties"]["VpcEndpointType"] == "Interface"
-    ]
-    assert len(interfaces) == cost.INTERFACE_ENDPOINTS
+    )
+    assert interfaces == {"EndpointsAreOurs": cost.INTERFACE_ENDPOINTS, "SecurityHubEndpointIsOurs": 1}
 
 
 def test_the_model_takes_the_templates_defaults() -> None:

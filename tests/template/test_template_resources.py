@@ -472,10 +472,13 @@ def test_endpoints_are_made_only_if_they_are_asked_for() -> None:
         "SnsEndpoint",
         "EndpointSecurityGroup",
     }
+    told = {**ENDPOINTS, "SecurityHub": "true"}
+    assert made(told) == made(ENDPOINTS) | {"SecurityHubEndpoint"}
+    assert made({**told, "VpcEndpoints": "false"}) == made({"SecurityHub": "true"}) == set()
 
 
 def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
-    deployed = resolve(ENDPOINTS)["Resources"]
+    deployed = resolve({**ENDPOINTS, "SecurityHub": "true"})["Resources"]
     network = deployed["AuditFunction"]["Properties"]["VpcConfig"]
     (door,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupIngress"]
     assert door["SourceSecurityGroupId"] in network["SecurityGroupIds"]
@@ -483,7 +486,7 @@ def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
     assert "CidrIp" not in door
     (way_out,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupEgress"]
     assert way_out["CidrIp"] == "127.0.0.1/32"
-    for name in ("SecretsManagerEndpoint", "SnsEndpoint"):
+    for name in ("SecretsManagerEndpoint", "SnsEndpoint", "SecurityHubEndpoint"):
         assert deployed[name]["Properties"]["SecurityGroupIds"] == [{"Ref": "EndpointSecurityGroup"}]
         assert deployed[name]["Properties"]["SubnetIds"] == network["SubnetIds"]
         assert deployed[name]["Properties"]["PrivateDnsEnabled"] is True

@@ -137,8 +137,9 @@ class AsffWriter:
 
     def _resource(self, finding: Finding) -> "ResourceTypeDef":
         container: ContainerDetailsTypeDef = {"ImageName": self._name(finding)}
-        if finding.digest:
-            container["ImageId"] = finding.digest
+        digest = clean(finding.digest, FIELD_LENGTH).strip()
+        if digest:
+            container["ImageId"] = digest
         return {
             "Type": "Container",
             "Id": _stable_name(finding),
