@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cache
 from types import TracebackType
@@ -134,6 +134,7 @@ class StrictSecurityHub:
         self.takes_calls = -1  # so many more; then it throttles
         self.silent = threading.Event()  # set: it never answers
         self.miscounts = False  # tells of a failure and not of which
+        self.meanwhile: Callable[[], object] = lambda: None  # happens while it takes a call
         self.released = threading.Event()
         self._error = SecurityHubClientError
         self._import = SecurityHubBackend.batch_import_findings
@@ -220,6 +221,7 @@ class StrictSecurityHub:
                 }
         taken = [document for document in findings if document["Id"] not in failed]
         self._import(backend, taken)
+        self.meanwhile()
         if self.miscounts:
             return len(failed) + 1, len(taken) - 1, list(failed.values())
         return len(failed), len(taken), list(failed.values())

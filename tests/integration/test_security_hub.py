@@ -507,6 +507,43 @@ def test_a_run_cut_off_anywhere_loses_no_update(
 
 
 @IN_ONE
+def test_a_finding_that_moves_while_it_is_sent_stays_owed(told: Told) -> None:
+    def move() -> None:
+        with closing(boto3.resource("dynamodb").meta.client) as client:
+            (item,) = [one for image, one in told.audited.findings().items() if image == "web/shop:1"]
+            item |= {"last_changed": "2027-01-01T00:00:00.000Z", "reason": "moved meanwhile"}
+            client.put_item(TableName=told.audited.stack.outputs["FindingsTableName"], Item=item)
+
+    told.push("web/shop:1", "web/shop:2")
+    told.hub.meanwhile = move
+    told.night()
+    assert told.owed() == {"web/shop:1"}
+    told.hub.meanwhile = lambda: None
+    told.hub.sent()
+    told.night()
+    assert told.hub.sent() == [{"web/shop:1"}]
+
+
+@IN_ONE
+def test_what_is_owed_is_read_as_it_is_and_not_as_it_was(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded table has no replica that lags behind, so what is asked of AWS is looked at."""
+    call = vars(BaseClient)["_make_api_call"]
+    asked: list[dict[str, Any]] = []
+
+    def noting(self: Any, operation: str, arguments: Any) -> Any:
+        if operation == "Scan":
+            asked.append(arguments)
+        return call(self, operation, arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseClient, "_make_api_call", noting)
+        told.night()
+    (scan,) = asked
+    assert scan["ConsistentRead"] is True
+    assert "IndexName" not in scan
+
+
+@IN_ONE
 def test_a_table_that_refuses_the_mark_fails_the_run_as_any_trouble_of_aws_does(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
