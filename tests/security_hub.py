@@ -26,7 +26,6 @@ import botocore.session
 
 if TYPE_CHECKING:
     import pytest
-    from botocore.model import Shape
 
 CALL_FINDINGS = 100
 CALL_BYTES = 6 * 1000 * 1000
@@ -45,9 +44,10 @@ Document = dict[str, Any]
 
 
 @cache
-def _shape() -> Shape:
+def _shape() -> Any:
     model = botocore.session.get_session().get_service_model("securityhub")
-    return model.operation_model("BatchImportFindings").input_shape.members["Findings"].member
+    called: Any = model.operation_model("BatchImportFindings").input_shape
+    return called.members["Findings"].member
 
 
 def complaints(document: Document) -> list[str]:
@@ -72,7 +72,7 @@ def complaints(document: Document) -> list[str]:
     return found
 
 
-def _of_shape(value: Any, shape: Shape, place: str) -> Iterator[str]:
+def _of_shape(value: Any, shape: Any, place: str) -> Iterator[str]:
     if shape.type_name == "structure":
         yield from (f"{place}.{name} is missing" for name in shape.required_members if name not in value)
         for name, part in value.items():
@@ -97,7 +97,7 @@ def _of_shape(value: Any, shape: Shape, place: str) -> Iterator[str]:
         raise NotImplementedError(f"{place}: a {shape.type_name}")
 
 
-def _of_text(value: Any, shape: Shape, place: str) -> Iterator[str]:
+def _of_text(value: Any, shape: Any, place: str) -> Iterator[str]:
     if not isinstance(value, str):
         yield f"{place} is no text"
     elif shape.enum and value not in shape.enum:
@@ -108,7 +108,7 @@ def _of_text(value: Any, shape: Shape, place: str) -> Iterator[str]:
         yield f"{place} has {len(value)} characters"
 
 
-def _number(pattern: str, shape: Shape) -> int | None:
+def _number(pattern: str, shape: Any) -> int | None:
     found = re.search(pattern, re.sub(r"<[^>]+>", "", shape.documentation))
     return int(found[1]) if found else None
 
@@ -170,7 +170,7 @@ class StrictSecurityHub:
         """Read what is there of a registry, by image, as any client does."""
         client = boto3.client("securityhub", region_name=region)
         pages = client.get_paginator("get_findings").paginate()
-        found = [document for page in pages for document in page["Findings"]]
+        found: list[Document] = [{**document} for page in pages for document in page["Findings"]]
         client.close()
         return {
             name_of(document): document

@@ -58,6 +58,12 @@ def hub(aws: EmbeddedAws, monkeypatch: pytest.MonkeyPatch, region: str) -> Itera
         yield hub
 
 
+def parts(image: str) -> tuple[str, str, str]:
+    repository, _, tag = image.partition(":")
+    namespace, _, name = repository.partition("/")
+    return namespace, name, tag
+
+
 class Told:
     """A registry, its audit, and what Security Hub has of it."""
 
@@ -69,12 +75,10 @@ class Told:
 
     def push(self, *images: str) -> None:
         for image in images:
-            repository, tag = image.split(":")
-            self.registry.push(*repository.split("/"), tag)
+            self.registry.push(*parts(image))
 
     def sign(self, image: str) -> None:
-        repository, tag = image.split(":")
-        self.registry.sign(*repository.split("/"), tag)
+        self.registry.sign(*parts(image))
 
     def night(self, event: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         time.sleep(0.002)  # times have milliseconds

@@ -160,7 +160,7 @@ def test_no_two_tags_share_an_id(one: tuple[str, str, str, str], other: tuple[st
     state=st.sampled_from([OPEN, resolved(SIGNED_SINCE), resolved(TAG_REMOVED)]),
 )
 def test_aws_takes_whatever_a_registry_says(
-    names: tuple[str, str, str, str], said: dict[str, str], state: Finding
+    names: tuple[str, str, str, str], said: dict[str, Any], state: Finding
 ) -> None:
     registry, namespace, repository, tag = names
     written(replace(state, registry=registry, repository=Repository(namespace, repository), tag=tag, **said))
