@@ -56,11 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="demo | audit | exceptions | cost | query | verify"
     )
+    for add in (_add_demo, _add_audit, _add_exceptions, _add_cost, _add_query, _add_verify):
+        add(commands)
+    return parser
 
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser("demo", help="two audits of an embedded registry, in an embedded AWS: nothing is needed")
     demo.add_argument("--output", type=Path, default=Path("out/demo"), help="folder for the results (out/demo)")
     demo.set_defaults(command=_demo)
 
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     audit = commands.add_parser(
         "audit",
         help="audit a registry of yours from this machine; it is only read from",
@@ -119,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     audit.set_defaults(command=_audit, parser=audit)
 
+
+def _add_exceptions(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     exceptions = commands.add_parser(
         "exceptions",
         help="see whether a document of exceptions is right, before it is put into the bucket",
@@ -129,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     exceptions.add_argument("file", type=Path, metavar="FILE")
     exceptions.set_defaults(command=_exceptions, parser=exceptions)
 
+
+def _add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     cost = commands.add_parser(
         "cost",
         help="what a month costs, reckoned from a price list",
@@ -145,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--mails", type=int, default=3, metavar="N", help="addresses that get each message (3)")
     cost.add_argument("--zones", type=int, default=0, metavar="N", help="zones with interface endpoints (0: none)")
     cost.add_argument("--signed", action="store_true", help="manifests are signed, with a key of yours")
+    cost.add_argument("--security-hub", action="store_true", help="findings go to Security Hub as well")
     cost.add_argument("--latency-ms", type=int, default=100, metavar="N", help="time of the registry's answers (100)")
     cost.add_argument("--concurrency", type=int, default=16, metavar="N", help="the template's Concurrency (16)")
     cost.add_argument("--page-size", type=int, default=100, metavar="N", help="the template's PageSize (100)")
@@ -155,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
     cost.set_defaults(command=_cost, parser=cost)
 
+
+def _add_query(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     query = commands.add_parser(
         "query",
         help="ask what audits have found: the queries of queries/, of a folder of results",
@@ -170,6 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--csv", action="store_true", help="all rows as CSV")
     query.set_defaults(command=_query, parser=query)
 
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = commands.add_parser(
         "verify",
         help="see whether the files of past runs still are what the runs wrote",
@@ -189,7 +205,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the key that must have signed every manifest (PEM or DER), from whoever owns it and not from beside the files",
     )
     verify.set_defaults(command=_verify)
-    return parser
 
 
 # The commands are imported when they run: the parts they are made of take a second, which a mistyped option need not wait.
@@ -349,6 +364,7 @@ def _cost(options: argparse.Namespace) -> int:
             mails=options.mails,
             zones=options.zones,
             signed=options.signed,
+            security_hub=options.security_hub,
             latency=Decimal(options.latency_ms) / 1000,
             concurrency=options.concurrency,
             page_size=options.page_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from dtr_audit.audit import REPORT_SECONDS
@@ -59,6 +59,7 @@ LINES = (
     Line("kms_requests", "KMS: requests"),
     Line("kms_signatures", "KMS: signatures"),
     Line("secret_reads", "Secrets Manager: requests"),
+    Line("security_hub_findings", "Security Hub: findings taken in"),
     Line("log_ingestion", "CloudWatch Logs: taken in"),
     Line("log_storage", "CloudWatch Logs: storage"),
     Line("endpoint_hours", "Interface endpoints"),
@@ -101,8 +102,16 @@ def bill_table(workloads: Sequence[Workload], prices: PriceList) -> str:
         f"Interface endpoints in {zones} zones, if wanted",
         *[_money(prices.prices["endpoint_hours"].of(hours))] * len(months),
     ]
+    told = [replace(one, security_hub=True) for one in workloads]
+    hub = [
+        "Security Hub, if wanted",
+        *(
+            _money(price(use_of_month(one), prices) - price(month, prices))
+            for one, month in zip(told, months, strict=True)
+        ),
+    ]
     head = [f"{prices.currency} a month", *(f"{one.tags:,} tags" for one in workloads)]
-    return _table(head, [*rows, total, first, endpoints])
+    return _table(head, [*rows, total, first, endpoints, hub])
 
 
 def detail_table(workload: Workload, prices: PriceList) -> str:

@@ -19,18 +19,20 @@ from dtr_audit.archive import PART_ROWS
 from dtr_audit.audit import REPORT_SECONDS
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
 from dtr_audit.findings import BATCH_ITEMS, SHARDS
+from dtr_audit.security_hub import BATCH_FINDINGS, REFRESH_DAYS
 
 from . import PROJECT
 
 PRICES = PROJECT / "local" / "prices.json"
 
 HOURS_OF_A_MONTH = Decimal(730)
+DAYS_OF_A_MONTH = Decimal(30)
 GB = Decimal(2**30)
 KB = 1024
 
 # --- What a run leaves, and what it calls: held against real runs by the tests -------------------------------------------
 ROW_BYTES = 65  # of a tag in findings/, compressed; 605 before
-RECORD_BYTES = 1_700  # of a run in the runs table, and about the same under runs/
+RECORD_BYTES = 1_800  # of a run in the runs table, and about the same under runs/
 ITEM_BYTES = 600  # of a finding in its table; it stands once more in the index of open ones
 ITEM_OVERHEAD_BYTES = 100  # DynamoDB counts so many to each item, for its own index
 LOG_BYTES = 2_500  # of a run, Lambda's own lines among them
@@ -41,12 +43,14 @@ WRITES_OF_A_RUN = 7  # lease taken and given back, record, its end, and the time
 RECORD_READS = (
     14  # was it finished, the run before, what was told of the exceptions, and whose the lease is, time and again
 )
-METRICS = 11
+METRICS = 11  # and one more if Security Hub is told
 ALARM_METRICS = 7
 INTERFACE_ENDPOINTS = 2
 SIGNING_ENDPOINTS = 1  # besides, where manifests are signed
 SIGNATURE_FILES = 2  # likewise: the signature, and what it was made with
 SIGNATURE_REQUESTS = 2  # likewise: the public key, and the signature
+SECURITY_HUB_ENDPOINTS = 1  # besides, where Security Hub is told
+WRITES_OF_A_SENDING = 3  # a finding that it has taken is marked: table and two indexes
 EVIDENCE_FILES = 4  # the report, two checklists, the manifest
 EVIDENCE_BYTES = 51_000  # of a run with no finding
 EVIDENCE_BYTES_OF_A_FINDING = 500  # of each that is told; the checklists name the first 200 only
@@ -61,6 +65,7 @@ PROCESSOR_OF_A_TAG = Decimal("0.000055")
 PROCESSOR_OF_A_REPOSITORY = Decimal("0.0025")
 PROCESSOR_OF_A_WRITE = Decimal("0.0025")
 AWS_LATENCY = Decimal("0.01")
+SECURITY_HUB_LATENCY = Decimal("0.5")  # of a hundred findings, or of a megabyte of the table read through: generous
 MEGABYTES_OF_A_PROCESSOR = Decimal(1769)  # Lambda gives one whole virtual processor at this memory
 TIMEOUT_SECONDS = 900  # the longest that Lambda gives
 
@@ -87,6 +92,7 @@ class Workload:
     page_size: int = 100
     memory: int = 512  # megabytes
     baseline: int = 0  # bytes of a checklist of yours that is answered (BaselineKey); 0: none
+    security_hub: bool = False  # is told
 
     def __post_init__(self) -> None:
         """Raise ValueError for a registry that cannot be."""
@@ -189,6 +195,8 @@ class Calls:
     object_reads: int = 1  # GetObject: the exceptions, and a baseline
     secret_reads: int = 1
     signatures: int = 0  # GetPublicKey and Sign
+    table_scans: int = 0  # by the page
+    imports: int = 0  # BatchImportFindings
 
     @property
     def of_aws(self) -> int:
@@ -205,6 +213,8 @@ class Calls:
             + self.object_reads
             + self.secret_reads
             + self.signatures
+            + self.table_scans
+            + self.imports
         )
 
 
@@ -212,20 +222,23 @@ def count_calls(workload: Workload, moves: int) -> Calls:
     """Count the calls of a run in which so many findings move, spread evenly over the repositories."""
     tags_each = _ceil(workload.tags, workload.repositories)
     moved_in = min(moves, workload.repositories)
+    told = workload.security_hub
     return Calls(
         registry_requests=LOGIN_REQUESTS
         + _ceil(workload.repositories, workload.page_size)
         + workload.repositories * max(1, _ceil(tags_each, workload.page_size)),
         # Of a baseline: whether it was told that it is broken, and whose the lease is before its copy is written.
-        record_reads=RECORD_READS + _parts(workload) + 2 * bool(workload.baseline),
+        record_reads=RECORD_READS + _parts(workload) + 2 * bool(workload.baseline) + told,
         repository_queries=workload.repositories,
         index_queries=_index_pages(workload.findings) + _index_pages(moves),
         batches=moved_in * _ceil(_ceil(moves, moved_in), BATCH_ITEMS) if moves else 0,
-        marks=moves,
+        marks=moves * (1 + told),
         record_writes=5,
         objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline) + SIGNATURE_FILES * workload.signed,
         object_reads=1 + bool(workload.baseline),
         signatures=SIGNATURE_REQUESTS * workload.signed,
+        table_scans=max(1, _ceil(workload.findings * ITEM_BYTES, 2**20)) * told,
+        imports=_ceil(moves, BATCH_FINDINGS) * told,
     )
 
 
@@ -247,6 +260,7 @@ def estimate_duration(workload: Workload, moves: int) -> Decimal:
         workload.latency * calls.registry_requests / workload.concurrency
         + AWS_LATENCY * (calls.repository_queries + calls.marks) / workload.concurrency
         + AWS_LATENCY * calls.batches
+        + SECURITY_HUB_LATENCY * (calls.imports + calls.table_scans)
     )
     # A whole processor is the most that one Python process uses.
     share = min(Decimal(1), workload.memory / MEGABYTES_OF_A_PROCESSOR)
@@ -267,12 +281,14 @@ def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
         "lambda_gb_seconds": duration * workload.memory / KB,
         "lambda_requests": 1,
         "scheduler_invocations": 1,
-        "dynamodb_writes": WRITES_OF_A_RUN + WRITES_OF_A_MOVE * moves,
+        "dynamodb_writes": WRITES_OF_A_RUN + (WRITES_OF_A_MOVE + WRITES_OF_A_SENDING * workload.security_hub) * moves,
         # Consistent reads of the repositories' findings, of 4 KB each at least; of the indexes, at half the price.
         "dynamodb_reads": calls.record_reads
         + calls.repository_queries
         + Decimal(ITEM_BYTES * workload.findings) / (4 * KB)
-        + (calls.index_queries + index_blocks) / 2,
+        + (calls.index_queries + index_blocks) / 2
+        + Decimal(ITEM_BYTES * workload.findings * workload.security_hub) / (4 * KB)
+        + calls.table_scans,
         "s3_writes": calls.objects + calls.lists,
         "s3_reads": calls.object_reads,
         "sns_publishes": PUBLISHES_OF_A_MESSAGE if moves else 0,
@@ -280,6 +296,7 @@ def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
         "kms_requests": KMS_REQUESTS,
         "kms_signatures": calls.signatures,
         "secret_reads": calls.secret_reads,
+        "security_hub_findings": moves * workload.security_hub,
         "log_ingestion": (LOG_BYTES + LOG_BYTES_A_SECOND * duration) / GB,
     }
     return {name: Decimal(quantity) for name, quantity in used.items()}
@@ -289,6 +306,11 @@ def use_of_month(workload: Workload) -> dict[str, Decimal]:
     """Give what a month uses, by the name of its price: the last of the workload's months."""
     run = use_of_run(workload, workload.changes)
     used = {name: quantity * workload.runs for name, quantity in run.items()}
+    if workload.security_hub and workload.runs:
+        # What stands open is sent again, so that Security Hub does not forget it.
+        refreshed = workload.findings * DAYS_OF_A_MONTH / REFRESH_DAYS
+        used["security_hub_findings"] += refreshed
+        used["dynamodb_writes"] += WRITES_OF_A_SENDING * refreshed
     gathered = workload.runs * workload.months
     findings = Decimal((ITEM_BYTES + ITEM_OVERHEAD_BYTES) * workload.findings) / GB
     records = Decimal(RECORD_BYTES * gathered) / GB
@@ -301,10 +323,12 @@ def use_of_month(workload: Workload) -> dict[str, Decimal]:
         # A key that signs is never rotated.
         "kms_keys": Decimal(1 + min(2, (workload.months - 1) // 12) + workload.signed),
         "secrets": Decimal(1),
-        "metrics": METRICS * min(Decimal(1), workload.runs / HOURS_OF_A_MONTH),
+        "metrics": (METRICS + workload.security_hub) * min(Decimal(1), workload.runs / HOURS_OF_A_MONTH),
         "alarms": Decimal(ALARM_METRICS),
         "dashboards": Decimal(1),
-        "endpoint_hours": (INTERFACE_ENDPOINTS + SIGNING_ENDPOINTS * workload.signed)
+        "endpoint_hours": (
+            INTERFACE_ENDPOINTS + SIGNING_ENDPOINTS * workload.signed + SECURITY_HUB_ENDPOINTS * workload.security_hub
+        )
         * workload.zones
         * HOURS_OF_A_MONTH,
     }

@@ -51,6 +51,7 @@ KEY_USES = {
     "dynamodb:GetItem": ("kms:Decrypt",),
     "dynamodb:PutItem": ("kms:Decrypt",),
     "dynamodb:Query": ("kms:Decrypt",),
+    "dynamodb:Scan": ("kms:Decrypt",),
     "dynamodb:UpdateItem": ("kms:Decrypt",),
     "s3:DeleteObject": (),
     "s3:GetObject": ("kms:Decrypt",),
@@ -284,6 +285,9 @@ def _wanted(request: Request, role_arn: str, *, region: str, service: str) -> It
     if service == "s3":
         yield _wanted_of_s3(request, partition)
         return
+    if service == "securityhub":
+        yield from _wanted_of_security_hub(request)
+        return
     _, _, operation = request.headers.get("X-Amz-Target", "").rpartition(".")
     asked = json.loads(request.get_data()) if operation else request.form
     action = f"{service}:{operation or asked.get('Action')}"
@@ -314,8 +318,18 @@ def _wanted_of_s3(request: Request, partition: str) -> tuple[str, str, dict[str,
     return actions[kind], f"arn:{partition}:s3:::{bucket}" + (f"/{key}" if key else ""), context
 
 
+def _wanted_of_security_hub(request: Request) -> Iterator[tuple[str, str, dict[str, str]]]:
+    if (request.method, request.path) != ("POST", "/findings/import"):
+        raise UnknownToTheGateError(f"securityhub {request.method} {request.path}")
+    for product in {finding["ProductArn"] for finding in json.loads(request.get_data())["Findings"]}:
+        yield "securityhub:BatchImportFindings", product, {}
+
+
 def _refusal(request: Request, reason: str) -> Response:
     """Say AccessDenied in the way that the caller's client understands."""
+    if request.path == "/findings/import":
+        headers = {"x-amzn-errortype": "AccessDeniedException"}
+        return Response(json.dumps({"message": reason}), status=403, headers=headers, mimetype="application/json")
     if "X-Amz-Target" in request.headers:
         body = json.dumps({"__type": "AccessDeniedException", "message": reason})
         return Response(body, status=400, mimetype="application/x-amz-json-1.1")

@@ -152,7 +152,7 @@ import audited, boto3, requests
 def handler(event, context):
     from dtr_audit.clients import AwsClients
     clients = AwsClients(connections=1)
-    made = [clients.dynamodb, clients.kms, clients.s3, clients.secrets, clients.sns]
+    made = [clients.dynamodb, clients.kms, clients.s3, clients.secrets, clients.security_hub, clients.sns]
     return {
         "path": sys.path,
         "compiled": [name for name in compiled if isinstance(name, str)],
@@ -178,7 +178,7 @@ def test_nothing_of_the_layer_is_compiled_at_a_cold_start(probe: LambdaProcess, 
 
 
 def test_every_client_can_be_made_with_the_models_that_are_shipped(probe: LambdaProcess) -> None:
-    assert probe.invoke({})["clients"] == ["dynamodb", "kms", "s3", "secretsmanager", "sns"]
+    assert probe.invoke({})["clients"] == ["dynamodb", "kms", "s3", "secretsmanager", "securityhub", "sns"]
 
 
 def log_records(output: str) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from local.dtr.faults import Faults, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
+from tests.security_hub import StrictSecurityHub, complaints
 
 TEXT = (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8")
 EXAMPLES: dict[str, Any] = {
@@ -79,13 +80,37 @@ def test_the_documented_limits_of_the_exceptions_are_the_real_ones() -> None:
 def test_the_documented_outputs_have_the_keys_of_the_real_ones(told: Audited) -> None:
     _, message = told.messages()
     run = told.audit()
-    assert shape(run) == shape(EXAMPLES["run"])
+    assert shape(run) == {**shape(EXAMPLES["run"]), "security_hub": None}
     assert shape(message.body) == shape(EXAMPLES["message"])
     assert set(message.attributes) == set(EXAMPLES["attributes"])
     about = signature.Signature("arn", "ECDSA_SHA_256", b"", b"").describe()
     assert shape(json.loads(about)) == shape(EXAMPLES["signature"])
     assert {frozenset(row) for row in told.rows(run["run_id"])} == {frozenset(EXAMPLES["row"])}
     assert set(told.findings()["platform/base:latest"]) == set(EXAMPLES["finding"])
+
+
+def test_the_documented_finding_of_security_hub_has_the_keys_and_words_of_a_real_one(
+    told: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documented = EXAMPLES["asff"]
+    assert complaints(documented) == []
+    with StrictSecurityHub(monkeypatch) as hub:
+        hub.switch_on("us-east-1")
+        run = told.audit(SECURITY_HUB_PRODUCT=documented["ProductArn"])
+        assert shape(run) == shape(EXAMPLES["run"])
+        findings = hub.findings("us-east-1", told.name)
+    real = findings["platform/base:latest"]
+    assert shape(real) == shape(documented)
+    for same in ("Types", "Severity"):
+        assert real["FindingProviderFields"][same] == documented["FindingProviderFields"][same]
+    assert real["Compliance"] == documented["Compliance"]
+    assert real["Remediation"] == documented["Remediation"]
+    for same in ("GeneratorId", "ProductName", "ProductArn", "AwsAccountId", "RecordState", "Title"):
+        assert real[same] == documented[same]
+    # The registry has a name and a host of its own in the test.
+    for name, there in (("Id", documented), ("Id", documented["Resources"][0])):
+        here = real if there is documented else real["Resources"][0]
+        assert here[name] == there[name].replace("prod-dtr", told.name)
 
 
 def test_every_documented_key_of_a_row_a_run_and_a_message_is_a_real_one() -> None:

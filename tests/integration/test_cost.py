@@ -23,6 +23,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
 from tests.evidence.html_report import report
+from tests.security_hub import StrictSecurityHub
 
 TEMPLATE = templates.load(PROJECT / "template.yaml")
 # Some of a run's own calls depend on whether there is a message, or an earlier run.
@@ -95,6 +96,8 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         object_reads=counted.pop("s3:GetObject"),
         secret_reads=counted.pop("secretsmanager:GetSecretValue"),
         signatures=counted.pop("kms:GetPublicKey", 0) + counted.pop("kms:Sign", 0),
+        table_scans=counted.pop("dynamodb:Scan", 0),
+        imports=counted.pop("securityhub:BatchImportFindings", 0),
     )
     counted.pop("sns:Publish", 0)
     assert not counted, "a call that local/cost.py does not know"
@@ -189,6 +192,28 @@ def test_a_signed_run_calls_what_the_model_counts_besides(
     assert expected.of_aws - count_calls(replace(workload, signed=False), 1).of_aws == 4
 
 
+@pytest.mark.usefixtures("_exceptions")
+def test_a_run_that_tells_security_hub_calls_what_the_model_counts(
+    audited: Audited,
+    registry: InMemoryRegistry,
+    dtr: DtrServer,
+    aws_calls: AwsCalls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with StrictSecurityHub(monkeypatch) as hub:
+        hub.switch_on("us-east-1")
+        workload = replace(fill(registry, 130, 1, findings=120), security_hub=True)
+        for moves in (120, 0):
+            dtr.forget_requests()
+            aws_calls.clear()
+            run = audited.audit(
+                SECURITY_HUB_PRODUCT="arn:aws:securityhub:us-east-1:123456789012:product/123456789012/default"
+            )
+            made = count(aws_calls, audited, len(dtr.requests))
+            assert run["security_hub"] == {"accepted": moves, "refused": 0, "up_to_date": True}
+            assert_modelled(made, count_calls(workload, moves))
+
+
 def test_a_run_leaves_as_many_bytes_as_the_model_counts(
     audited: Audited,
     registry: InMemoryRegistry,
@@ -263,6 +288,7 @@ def test_the_model_counts_the_alarms_and_endpoints_of_the_template() -> None:
     assert interfaces == {
         "EndpointsAreOurs": cost.INTERFACE_ENDPOINTS,
         "SigningNeedsItsEndpoint": cost.SIGNING_ENDPOINTS,
+        "SecurityHubEndpointIsOurs": cost.SECURITY_HUB_ENDPOINTS,
     }
 
 

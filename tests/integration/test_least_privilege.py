@@ -115,6 +115,10 @@ def signing_key(region: str) -> dict[str, str]:
     return {"ManifestSigningKeyArn": arn}
 
 
+def security_hub(_region: str) -> dict[str, str]:
+    return {"SecurityHub": "true"}
+
+
 VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
     "default": (COMMERCIAL, ()),
     "default-in-govcloud": (GOVCLOUD, ()),
@@ -124,7 +128,8 @@ VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
     "existing-baseline": (COMMERCIAL, (own_baseline,)),
     "in-a-vpc": (GOVCLOUD, (in_vpc,)),
     "signing": (COMMERCIAL, (signing_key,)),
-    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, own_baseline, in_vpc, signing_key)),
+    "security-hub": (COMMERCIAL, (security_hub,)),
+    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, own_baseline, in_vpc, signing_key, security_hub)),
 }
 # Between them these two have every statement.
 BOTH_ENDS = ["default", "all-options"]
@@ -318,6 +323,8 @@ class Rehearsal:
             raise NotCompletedError(run["warnings"])
         if run["exceptions"]["version_id"] is None:
             raise NotCompletedError(run["exceptions"]["problem"])
+        if run["security_hub"] and not run["security_hub"]["up_to_date"]:
+            raise NotCompletedError(run["warnings"])
         self.news.append(
             {
                 (kind, f"{item['repository']}:{item['tag']}")
@@ -485,6 +492,7 @@ def test_a_call_that_the_gate_does_not_know_is_refused_by_name(deployed: Deploye
         closing(session.client("s3", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as s3,
         closing(session.client("dynamodb", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as dynamodb,
         closing(session.client("sns", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as sns,
+        closing(session.client("securityhub", endpoint_url=admitted["AWS_ENDPOINT_URL"])) as hub,
     ):
         s3.put_object(Bucket=bucket, Key="runs/known")
         calls: list[Callable[[], object]] = [
@@ -492,7 +500,8 @@ def test_a_call_that_the_gate_does_not_know_is_refused_by_name(deployed: Deploye
             lambda: s3.put_object(Bucket=bucket, Key="runs/known", ACL="private"),
             lambda: s3.delete_object(Bucket=bucket, Key="runs/known", VersionId="1"),
             lambda: s3.get_bucket_acl(Bucket=bucket),
-            lambda: dynamodb.scan(TableName=table),
+            lambda: dynamodb.describe_table(TableName=table),
+            lambda: hub.batch_update_findings(FindingIdentifiers=[{"Id": "1", "ProductArn": "x" * 12}]),
             lambda: sns.publish(PhoneNumber="+15550100", Message="one"),
         ]
         for number, call in enumerate(calls, start=1):

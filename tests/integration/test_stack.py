@@ -79,6 +79,7 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "RUNS_TABLE": stack.physical_id("RunsTable"),
         "BUCKET": stack.physical_id("AuditBucket"),
         "TOPIC_ARN": stack.physical_id("AlertTopic"),
+        "SECURITY_HUB_PRODUCT": "",
         "CONCURRENCY": "16",
         "PAGE_SIZE": "100",
         "ALERT_GROUPING": "run",

@@ -44,6 +44,7 @@ STACKS = {
         "VpcEndpoints": "true",
         "VpcId": "vpc-0123456789abcdef0",
         "VpcRouteTableIds": "rtb-0123456789abcdef0",
+        "SecurityHub": "true",
         "KmsKeyArn": f"arn:aws-us-gov:kms:{REGION}:{ACCOUNT}:key/ours",
         "EvidenceLock": "compliance",
         "EvidenceDays": "1096",

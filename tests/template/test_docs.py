@@ -48,6 +48,8 @@ GLOBAL_OPTIONS = {"output", "query", "region", "no-paginate", "cli-binary-format
 OTHER_NAMES = {
     *("RepositoriesAudited", "TagsAudited", "TagsUnsigned", "TagsUnknown", "FindingsOpen", "OldestFindingDays"),
     *("RunCompleted", "SizeAgainstLastRun", "DtrSignatureAudit"),
+    *("SecurityHubUpToDate", "FindingProviderFields", "ProductFields", "RecordState", "RelatedRequirements"),
+    *("CreatedAt", "UpdatedAt", "FirstObservedAt", "LastObservedAt"),
     *("BatchWriteItem", "RetriesExhausted", "EventAgeExceeded", "SecureTransport", "MessageStructure"),
     *("AccessDenied", "SlowDown", "GetSecretValue", "UpdateFunctionCode"),
 }

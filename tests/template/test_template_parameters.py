@@ -27,7 +27,7 @@ GROUPS = {
         "UcpUrl",
     ],
     "When it runs": ["ScheduleExpression", "ScheduleTimeZone", "ScheduleState"],
-    "Who is told": ["AlertEmail", "AlertGrouping", "ReminderDays", "AlertTopicArn", "AlertTopicKeyArn"],
+    "Who is told": ["AlertEmail", "AlertGrouping", "ReminderDays", "AlertTopicArn", "AlertTopicKeyArn", "SecurityHub"],
     "When the audit itself is sick": ["OperationsTopicArn", "SilenceHours", "ShrinkPercent"],
     "What the assessor gets": [
         "EvidenceFormats",
@@ -140,6 +140,7 @@ SECURE = {
     "OperationsTopicArn": "",
     "RowsDays": "0",
     "ScheduleState": "ENABLED",
+    "SecurityHub": "false",
     "UcpUrl": "",
     "VpcEndpoints": "false",
     "VpcId": "",

@@ -63,6 +63,14 @@ GRANTED = {
             {'{"Fn::If": ["TopicIsOurs", {"Ref": "AlertTopic"}, {"Ref": "AlertTopicArn"}]}'},
         ),
         "UseAlertTopicKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {'{"Ref": "AlertTopicKeyArn"}'}),
+        "FindWhatSecurityHubLacks": ({"dynamodb:Scan"}, {'{"Fn::GetAtt": ["FindingsTable", "Arn"]}'}),
+        "TellSecurityHub": (
+            {"securityhub:BatchImportFindings"},
+            {
+                '{"Fn::Sub": "arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:'
+                'product/${AWS::AccountId}/default"}'
+            },
+        ),
         "UseKey": USE_KEY,
         "SignManifest": ({"kms:GetPublicKey", "kms:Sign"}, {'{"Ref": "ManifestSigningKeyArn"}'}),
         "WriteLogs": (
@@ -93,6 +101,8 @@ ONLY_IF = {
     "UseAlertTopicKey": "TopicHasKey",
     "SignManifest": "ManifestIsSigned",
     "ReadBaseline": "BaselineIsGiven",
+    "FindWhatSecurityHubLacks": "SecurityHubIsTold",
+    "TellSecurityHub": "SecurityHubIsTold",
     "ManageNetworkInterfaces": "InVpc",
     "SeeNetworkInterfaces": "InVpc",
     "NoNetworkInterfacesForTheCode": "InVpc",
@@ -132,6 +142,7 @@ LET_IN: dict[tuple[str, str], tuple[Any, set[str], Any]] = {
     ("SecretsManagerEndpoint", "ThisAccountOnly"): ("*", {"secretsmanager:*"}, THIS_ACCOUNT_ONLY),
     ("SnsEndpoint", "ThisAccountOnly"): ("*", {"sns:*"}, THIS_ACCOUNT_ONLY),
     ("KmsEndpoint", "ThisAccountOnly"): ("*", {"kms:*"}, THIS_ACCOUNT_ONLY),
+    ("SecurityHubEndpoint", "ThisAccountOnly"): ("*", {"securityhub:*"}, THIS_ACCOUNT_ONLY),
 }
 
 

@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "RUNS_TABLE",
     "BUCKET",
     "TOPIC_ARN",
+    "SECURITY_HUB_PRODUCT",
     "CONCURRENCY",
     "PAGE_SIZE",
     "ALERT_GROUPING",
@@ -64,6 +65,7 @@ SWITCHES = [
     {"AlertEmail": "isso@example.mil"},
     {"AccessLogBucket": "logs"},
     {"BaselineKey": "baseline/dtr.ckl"},
+    {"SecurityHub": "true"},
     {"EvidenceLock": "compliance"},
     {"ManifestSigningKeyArn": KEY},
     ENDPOINTS,
@@ -486,10 +488,13 @@ def test_endpoints_are_made_only_if_they_are_asked_for() -> None:
     signing = {"ManifestSigningKeyArn": KEY}
     assert made({**ENDPOINTS, **signing}) - made(ENDPOINTS) == {"KmsEndpoint"}
     assert made({**NETWORK, **signing}) == made(signing) == set()
+    told = {**ENDPOINTS, "SecurityHub": "true"}
+    assert made(told) - made(ENDPOINTS) == {"SecurityHubEndpoint"}
+    assert made({**told, "VpcEndpoints": "false"}) == made({"SecurityHub": "true"}) == set()
 
 
 def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
-    deployed = resolve({**ENDPOINTS, "ManifestSigningKeyArn": KEY})["Resources"]
+    deployed = resolve({**ENDPOINTS, "ManifestSigningKeyArn": KEY, "SecurityHub": "true"})["Resources"]
     network = deployed["AuditFunction"]["Properties"]["VpcConfig"]
     (door,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupIngress"]
     assert door["SourceSecurityGroupId"] in network["SecurityGroupIds"]
@@ -497,7 +502,7 @@ def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
     assert "CidrIp" not in door
     (way_out,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupEgress"]
     assert way_out["CidrIp"] == "127.0.0.1/32"
-    for name in ("SecretsManagerEndpoint", "SnsEndpoint", "KmsEndpoint"):
+    for name in ("SecretsManagerEndpoint", "SnsEndpoint", "KmsEndpoint", "SecurityHubEndpoint"):
         assert deployed[name]["Properties"]["SecurityGroupIds"] == [{"Ref": "EndpointSecurityGroup"}]
         assert deployed[name]["Properties"]["SubnetIds"] == network["SubnetIds"]
         assert deployed[name]["Properties"]["PrivateDnsEnabled"] is True

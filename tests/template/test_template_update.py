@@ -81,6 +81,7 @@ CHANGED = {
     "ScheduleExpression": "rate(12 hours)",
     "ScheduleState": "DISABLED",
     "ScheduleTimeZone": "America/New_York",
+    "SecurityHub": "true",
     "ShrinkPercent": "5",
     "SilenceHours": "14",
     "StigRelease": "V2R1",
@@ -104,6 +105,7 @@ REPLACED = {
         "SecretsManagerEndpoint",
         "SnsEndpoint",
         "KmsEndpoint",
+        "SecurityHubEndpoint",
         "EndpointSecurityGroup",
     },
 }

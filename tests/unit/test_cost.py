@@ -109,6 +109,15 @@ def test_signing_costs_a_key_its_signatures_and_in_subnets_an_endpoint(prices: P
     assert zoned - use_of_month(replace(SMALL, zones=2))["endpoint_hours"] == 2 * 730
 
 
+def test_security_hub_is_paid_for_what_moves_and_for_what_it_must_not_forget() -> None:
+    told = replace(SMALL, security_hub=True, zones=1)
+    month, without = use_of_month(told), use_of_month(replace(SMALL, zones=1))
+    assert month["security_hub_findings"] == 2 * 30 + 10
+    assert without["security_hub_findings"] == 0
+    assert month["dynamodb_writes"] - without["dynamodb_writes"] == cost.WRITES_OF_A_SENDING * (2 * 30 + 10)
+    assert month["endpoint_hours"] - without["endpoint_hours"] == cost.HOURS_OF_A_MONTH
+
+
 def test_a_key_becomes_dearer_by_its_first_two_rotations_and_no_more() -> None:
     keys = [use_of_month(replace(SMALL, months=months))["kms_keys"] for months in (12, 13, 24, 25, 37)]
     assert keys == [1, 2, 2, 3, 3]

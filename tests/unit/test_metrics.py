@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 from dtr_audit import metrics
-from dtr_audit.model import FindingCounts, PreviousRun, RepositoryCounts, Run, Scope, Status, TagCounts
+from dtr_audit.model import (
+    FindingCounts,
+    PreviousRun,
+    RepositoryCounts,
+    Run,
+    Scope,
+    SecurityHubUpdate,
+    Status,
+    TagCounts,
+)
+
+from local import cost
 
 FINISHED = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
 COMPLETE = Run(
@@ -51,6 +62,15 @@ def numbers(record: dict[str, Any]) -> dict[str, float]:
     for metric in directive(record)["Metrics"]:
         (found[metric["Name"]],) = record[metric["Name"]]
     return found
+
+
+@pytest.mark.parametrize("up_to_date", [True, False])
+def test_a_run_that_tells_security_hub_says_whether_all_of_it_arrived(capsys: Capture, up_to_date: bool) -> None:
+    told = replace(COMPLETE, security_hub=SecurityHubUpdate(accepted=2, refused=0, up_to_date=up_to_date))
+    record = emitted(told, capsys)
+    assert numbers(record)["SecurityHubUpToDate"] == up_to_date
+    assert len(numbers(record)) == cost.METRICS + 1
+    assert "SecurityHubUpToDate" not in numbers(emitted(COMPLETE, capsys))
 
 
 def test_a_run_is_one_line_with_every_number(capsys: Capture) -> None:

@@ -13,6 +13,7 @@ GOOD = {
     "RUNS_TABLE": "runs",
     "BUCKET": "bucket",
     "TOPIC_ARN": "topic",
+    "SECURITY_HUB_PRODUCT": "",
     "CONCURRENCY": "16",
     "PAGE_SIZE": "100",
     "ALERT_GROUPING": "run",
@@ -77,6 +78,9 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("BASELINE_KEY", "evidence/dtr.ckl"),
         ("BASELINE_KEY", "baseline/*.ckl"),
         ("BASELINE_KEY", "baseline/dtr.xml"),
+        ("SECURITY_HUB_PRODUCT", "true"),
+        ("SECURITY_HUB_PRODUCT", "arn:aws:securityhub:us-east-1:123456789012:product/210987654321/default"),
+        ("SECURITY_HUB_PRODUCT", "arn:aws:securityhub:us-east-1::product/aws/inspector"),
     ],
 )
 def test_a_malformed_variable_is_named_and_no_password_quoted(name: str, value: str) -> None:

@@ -39,6 +39,7 @@ from .model import (
     RepositoryReading,
     Run,
     Scope,
+    SecurityHubUpdate,
     State,
     SupportingFact,
     Tag,
@@ -61,6 +62,7 @@ LAST_SECONDS = 5.0  # of those, to put down that all is said
 SIGNING_SECONDS = 10.0  # of those, or half of what is left of them, to have the manifest signed
 LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended from outside
 PROGRESS_SECONDS = 10.0
+SECURITY_HUB_SHARE = 0.5  # of the time that is left when it is told
 UNREADABLE_KEPT = 100
 UNREADABLE_NAMED = 5
 ENDED_NAMED = 10
@@ -342,7 +344,7 @@ class _OneRun:
         self._started_at = now()
         self._moment = Moment(request.run_id, self._started_at)
         self._findings = FindingsTable(
-            clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.resolved_days
+            clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.days_resolved_are_kept
         )
         self._archive = Archive(
             clients.s3,
@@ -577,6 +579,7 @@ class _OneRun:
         previous = self._runs.last_complete(before=self._request.run_id) if is_full else None
         if complete and previous is not None:
             self._compare(previous)
+        security_hub = self._tell_security_hub()
         # Before the run is closed: what is wrong with it stands in the record and in the evidence.
         baseline_read, baseline = self._read_baseline() if is_full else (None, None)
         run = Run(
@@ -599,6 +602,7 @@ class _OneRun:
             facts=tally.facts,
             baseline=baseline_read,
             exceptions=self._exceptions_in_force(is_whole=complete and is_full),
+            security_hub=security_hub,
         )
         if is_full:
             run = self._write_evidence(run, baseline, proven=proven)
@@ -744,6 +748,37 @@ class _OneRun:
             logger.warning("the baseline was not answered", key=key, reason=problem)
             self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist, was not answered: {problem}")
             return replace(was_read, problem=problem), None
+
+    def _tell_security_hub(self) -> SecurityHubUpdate | None:
+        """Bring Security Hub up to date, if that is asked for. That it refuses is a warning: the next run makes it good.
+
+        It gets half of the time that is left, so that evidence and alerts go out whatever it does.
+        """
+        settings, tally = self._settings, self._tally
+        if not (settings.security_hub_product and self._request.alerts):
+            return None
+        from .security_hub import AsffWriter, SecurityHub  # noqa: PLC0415 - and with it the largest of the clients
+
+        self._runs.confirm_lease(self._attempt)
+        until = time.monotonic() + (self._ends_at - time.monotonic()) * SECURITY_HUB_SHARE
+        client = self._clients.security_hub
+        hub = SecurityHub(
+            lambda findings: answer_in_time(lambda: client.batch_import_findings(Findings=findings), stop_at=until),
+            self._findings,
+            AsffWriter(
+                settings.security_hub_product,
+                settings.stig_release,
+                domain=tally.domains[0] if tally.domains else settings.dtr_url.removeprefix("https://"),
+                run_id=self._request.run_id,
+            ),
+            threads=settings.concurrency,
+        )
+        update = hub.update(now=self._now(), until=until)
+        if hub.warning:
+            tally.warnings.append(hub.warning)
+            logger.warning("Security Hub is not up to date", extra={"why": hub.warning})
+        logger.info("Security Hub told", **update.as_dict())
+        return update
 
     def _write_evidence(self, run: Run, baseline: "Baseline | None", *, proven: bool) -> Run:
         """Write what people and their tools read; gives the run with the places of it."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_securityhub import SecurityHubClient
     from mypy_boto3_sns import SNSClient
 
     from .evidence.signature import SigningClient
@@ -54,6 +55,12 @@ class AwsClients:
     def sns(self) -> "SNSClient":
         """Where alerts go."""
         return self._session.client("sns", config=self._config)
+
+    @cached_property
+    def security_hub(self) -> "SecurityHubClient":
+        """Where findings go as well, if that is asked for; what it does not take soon, the next run brings."""
+        config = self._config.merge(Config(retries={"mode": "standard", "total_max_attempts": 3}))
+        return self._session.client("securityhub", config=config)
 
 
 def is_condition_failure(error: ClientError) -> bool:

@@ -45,5 +45,9 @@ class ExceptionsError(AuditError):
     """The document of exceptions cannot be read or is broken; nothing is excepted by it."""
 
 
+class SecurityHubError(AuditError):
+    """Security Hub does not take what it is sent."""
+
+
 class LeaseHeldError(AuditError):
     """Another run of the same registry is under way."""

@@ -318,17 +318,51 @@ class FindingsTable:
             expires = datetime.fromisoformat(finding.last_changed) + timedelta(days=self._resolved_days)
             update = f"SET expires_at = :expires {update}"
             values[":expires"] = int(expires.timestamp())
+        self._update(finding, update, condition="last_changed = :seen AND unannounced = :news", values=values)
+
+    def _update(self, finding: Finding, update: str, *, condition: str, values: dict[str, Any]) -> None:
+        """Change an item, if the condition holds."""
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key={"pk": self._partition(finding.repository), "sk": finding.tag},
                 UpdateExpression=update,
-                ConditionExpression="last_changed = :seen AND unannounced = :news",
+                ConditionExpression=condition,
                 ExpressionAttributeValues=values,
             )
         except ClientError as error:
             if not is_condition_failure(error):
                 raise
+
+    def owed_to_security_hub(self, *, sent_before: str) -> Iterator[tuple[Finding, bool]]:
+        """Yield the findings that Security Hub does not have as they are, and the open ones sent before a time, with True.
+
+        What moves a finding writes it whole, and so drops the mark that Security Hub has it. Read consistently: no index is.
+        """
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            FilterExpression="#registry = :registry AND (attribute_not_exists(security_hub_at)"
+            " OR (#state = :open AND security_hub_at < :before))",
+            ExpressionAttributeNames={"#registry": "registry", "#state": "state"},
+            ExpressionAttributeValues={":registry": self._registry, ":open": str(State.OPEN), ":before": sent_before},
+        )
+        return ((_from_fields(item), "security_hub_at" in item) for page in pages for item in page["Items"])
+
+    def mark_in_security_hub(self, findings: Iterable[Finding], at: str, *, threads: int) -> None:
+        """Note that Security Hub has had some findings, as they are, since a time; one that has moved since stays owed to it."""
+
+        def mark(finding: Finding) -> None:
+            self._update(
+                finding,
+                "SET security_hub_at = :at",
+                condition="last_changed = :seen",
+                values={":seen": finding.last_changed, ":at": at},
+            )
+
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            for _ in pool.map(mark, findings):
+                pass
 
     def _partition(self, repository: Repository) -> str:
         return f"{self._registry}#{repository}"

@@ -29,6 +29,8 @@ def emit(run: Run) -> None:
     if run.complete:
         # What was left unread is told by RunCompleted; it says nothing about the registry's size.
         numbers.append(("SizeAgainstLastRun", MetricUnit.Percent, run.size_percent))
+    if run.security_hub is not None:
+        numbers.append(("SecurityHubUpToDate", MetricUnit.Count, int(run.security_hub.up_to_date)))
     for name, unit, value in numbers:
         metrics.add_metric(name=name, unit=unit, value=value)
     metrics.flush_metrics()

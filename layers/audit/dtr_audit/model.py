@@ -342,6 +342,19 @@ class BaselineRead:
 
 
 @dataclass(frozen=True, slots=True)
+class SecurityHubUpdate:
+    """What Security Hub took of what it was sent in a run."""
+
+    accepted: int
+    refused: int  # one by one, by their content
+    up_to_date: bool  # nothing is owed to it any more
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {"accepted": self.accepted, "refused": self.refused, "up_to_date": self.up_to_date}
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One audit of one registry: the run record."""
 
@@ -365,6 +378,7 @@ class Run:
     facts: tuple[SupportingFact, ...] = ()  # beside the rule; they decide nothing
     baseline: BaselineRead | None = None  # None where none is asked for, and in a partial run
     exceptions: ExceptionsInForce = field(default_factory=ExceptionsInForce)
+    security_hub: SecurityHubUpdate | None = None  # None: it was not told
 
     @property
     def complete(self) -> bool:
@@ -430,6 +444,7 @@ class Run:
             "exceptions": self.exceptions.as_dict(),
             "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
             "evidence": dict(self.evidence),
+            "security_hub": self.security_hub.as_dict() if self.security_hub else None,
         }
 
 

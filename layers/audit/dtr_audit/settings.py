@@ -13,12 +13,14 @@ _HOST = (
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\])"
 )
 _DOMAIN = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
+_PRODUCT = re.compile(r"arn:aws[a-z-]*:securityhub:[a-z0-9-]+:([0-9]{12}):product/\1/default")
 DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, with room for brackets
 
 
 EVIDENCE_FORMATS = ("report", "ckl", "cklb", "xccdf", "hdf")
 STIG_RELEASES = ("V2R2", "V2R1")
 _BASELINE_KEY = re.compile(r"baseline/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.cklb?")  # nothing that IAM takes for a pattern
+SECURITY_HUB_DAYS = 90  # after which Security Hub deletes a finding that nobody has updated
 
 
 class AlertGrouping(StrEnum):
@@ -41,6 +43,7 @@ class Settings:
     runs_table: str
     bucket: str
     topic_arn: str
+    security_hub_product: str  # ARN of the product that findings are imported under; '': Security Hub is not told
     concurrency: int  # requests to the registry in flight
     page_size: int
     alert_grouping: AlertGrouping
@@ -56,6 +59,11 @@ class Settings:
     asset_marking: str  # '' for none
     stig_release: str
     signing_key: str  # ARN of the KMS key that signs manifests; '': they are not signed
+
+    @property
+    def days_resolved_are_kept(self) -> int:
+        """Keep what is resolved at least as long as Security Hub keeps what it last heard of it: nothing is lost on the way."""
+        return max(self.resolved_days, SECURITY_HUB_DAYS) if self.security_hub_product else self.resolved_days
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -79,6 +87,9 @@ class Settings:
             )
         dtr_url = parse_dtr_url(_text(environment, "DTR_URL"), "DTR_URL")
         ucp_url = _text(environment, "UCP_URL", may_be_empty=True)
+        product = _text(environment, "SECURITY_HUB_PRODUCT", may_be_empty=True)
+        if product and not _PRODUCT.fullmatch(product):
+            raise SettingsError("SECURITY_HUB_PRODUCT: the ARN of the account's own default product is needed")
         host = urlsplit(dtr_url).hostname or ""
         return cls(
             dtr_url=dtr_url,
@@ -90,6 +101,7 @@ class Settings:
             runs_table=_text(environment, "RUNS_TABLE"),
             bucket=_text(environment, "BUCKET"),
             topic_arn=_text(environment, "TOPIC_ARN"),
+            security_hub_product=product,
             concurrency=_number(environment, "CONCURRENCY", 1, 64),
             page_size=_number(environment, "PAGE_SIZE", 10, 1000),
             alert_grouping=AlertGrouping(grouping),
