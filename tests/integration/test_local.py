@@ -377,8 +377,8 @@ def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.Capt
     assert "certificates stay verified" in flat(text)
     options = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
     assert options == {
-        "--ca-file", "--concurrency", "--domain", "--exceptions", "--help", "--namespace", "--no-x509-strict", "--output", "--page-size",
-        "--registry-name", "--url", "--username",
+        "--ca-file", "--concurrency", "--domain", "--exceptions", "--help", "--namespace", "--no-x509-strict", "--output",
+        "--page-size", "--registry-name", "--url", "--username",
     }  # fmt: skip
 
 
