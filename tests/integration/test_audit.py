@@ -192,7 +192,7 @@ def test_what_is_gone_is_resolved_and_says_so(audited: Audited, registry: InMemo
     assert findings["web/shop:1"]["resolution"] == "tag removed"
     assert findings["web/old:1"]["resolution"] == findings["web/old:2"]["resolution"] == "repository removed"
     (message,) = audited.messages()
-    assert message.body["counts"] == {"opened": 0, "changed": 0, "resolved": 3}
+    assert message.body["counts"] == {"opened": 0, "changed": 0, "resolved": 3, "expiring": 0, "expired": 0}
 
 
 def test_a_partial_run_resolves_nothing_outside_its_scope_and_never_passes(

@@ -410,7 +410,8 @@ def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.Capt
     assert "certificates stay verified" in flat(text)
     options = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
     assert options == {
-        "--baseline", "--ca-file", "--concurrency", "--domain", "--help", "--namespace", "--no-x509-strict", "--output",
+        "--baseline", "--ca-file", "--concurrency", "--domain", "--exceptions", "--help", "--namespace", "--no-x509-strict",
+        "--output",
         "--page-size", "--registry-name", "--url", "--username",
     }  # fmt: skip
 
@@ -507,7 +508,7 @@ def test_an_interrupted_run_keeps_the_earlier_results(
     dtr.faults = Faults()
     assert laptop.audit().returncode == 0
     (alert,) = laptop.alerts()
-    assert alert["body"]["counts"] == {"opened": 0, "changed": 0, "resolved": 40}
+    assert alert["body"]["counts"] == {"opened": 0, "changed": 0, "resolved": 40, "expiring": 0, "expired": 0}
 
 
 def test_a_run_that_is_cut_while_its_results_are_moved_leaves_a_state_of_before_or_after(
