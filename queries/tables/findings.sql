@@ -11,6 +11,7 @@ CREATE EXTERNAL TABLE findings (
     hash_mismatch boolean,
     signed_domain string,
     signers array<string>,
+    trust_expires string COMMENT 'ISO 8601; null unless trust is verified',
     cosign_signed boolean,
     artifact boolean,
     exception_id string,

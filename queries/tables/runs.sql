@@ -20,6 +20,9 @@ CREATE EXTERNAL TABLE runs (
     findings struct<open:bigint, opened:bigint, resolved:bigint, excepted:bigint>,
     oldest_open string COMMENT 'ISO 8601',
     previous struct<run_id:string, repositories:bigint, tags:bigint>,
+    trust struct<
+        verified:bigint, without:bigint, failing:bigint, unreadable:bigint, first_use:bigint, expiring:bigint,
+        first_expiring:array<struct<repository:string, role:string, expires:string>>>,
     facts array<struct<subject:string, answer:string, rule_id:string, status:string>>,
     baseline struct<key:string, version_id:string, sha256:string, problem:string>,
     unreadable array<struct<repository:string, reason:string>>,

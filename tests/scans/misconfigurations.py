@@ -52,6 +52,8 @@ STACKS = {
         "AccessLogBucket": "access-logs",
         "ManifestSigningKeyArn": f"arn:aws-us-gov:kms:{REGION}:{ACCOUNT}:key/signing",
         "BaselineKey": "baseline/dtr.ckl",
+        "TrustVerification": "signatures",
+        "PinTrust": "true",
     },
 }
 

@@ -155,6 +155,9 @@ class Alerts:
         try:
             composer = _Composer(run, standing, places, is_by_namespace=self._grouping is AlertGrouping.NAMESPACE)
             warned = self._warn(composer, "baseline", run.baseline.problem, now) if run.baseline else 0
+            if run.trust is not None and run.complete:
+                expiring = run.trust.spoken_expiring if run.trust.expiring else ""
+                warned += self._warn(composer, "trust", expiring, now, event="trust_expiring")
             unexcepted = self._warn(composer, "exceptions", run.exceptions.problem, now)
             self._findings.mark_announced(pending.findings.at(pending.quiet_places), threads=self._threads)
             for message, namespaces in self._compose(run, standing, places, pending, now, may_remind=not unexcepted):
@@ -171,8 +174,8 @@ class Alerts:
             pending.close()
         return published + warned + unexcepted
 
-    def _warn(self, composer: "_Composer", of: str, problem: str, now: datetime) -> int:
-        """Say that a document of theirs cannot be used, once for each fault of it, and again when a reminder is due.
+    def _warn(self, composer: "_Composer", of: str, problem: str, now: datetime, *, event: str = "") -> int:
+        """Say what is wrong beside the findings, such as that a document of theirs cannot be used: once, and again as a reminder.
 
         Gives the number of messages. It is apart from the news, and puts off no reminder of the findings.
         """
@@ -182,7 +185,7 @@ class Alerts:
         if problem and told is not None and told[0] == problem and not self._is_due(told[1], now):
             return 0
         if problem:
-            self._publish(composer.message(f"{of}_unusable", {}))
+            self._publish(composer.message(event or f"{of}_unusable", {}))
         self._runs.note_problem(of, problem, now)
         return int(bool(problem))
 
@@ -395,6 +398,8 @@ class _Composer:
         head = f"{document['registry']}: {_spoken(self._run)}"
         if document["event"] == "audit_incomplete":
             return f"{head}; the audit could not be completed"
+        if document["event"] == "trust_expiring":
+            return f"{head}; trust data expires soon"
         if document["event"] == "baseline_unusable":
             return f"{head}; your own checklist was not answered"
         if document["event"] == "exceptions_unusable":

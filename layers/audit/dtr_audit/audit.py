@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +22,7 @@ from .archive import Archive
 from .clients import AwsClients
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, Listing, choose_domains
-from .errors import AuditError, EvidenceError, ExceptionsError, OutOfTimeError, RepositoryGoneError
+from .errors import AuditError, EvidenceError, ExceptionsError, OutOfTimeError, RepositoryGoneError, SettingsError
 from .exceptions import KEY as EXCEPTIONS_KEY
 from .exceptions import Exceptions, read_exceptions
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
@@ -44,16 +44,21 @@ from .model import (
     SupportingFact,
     Tag,
     TagCounts,
+    TrustCounts,
     TrustFlags,
+    Verdict,
 )
 from .request import AuditRequest
 from .rule import decide, judge_together
 from .runs import RunsTable
-from .settings import Settings
+from .settings import Settings, TrustVerification
 from .text import clean
 
 if TYPE_CHECKING:
     from .evidence.baseline import Baseline
+    from .notary.client import NotaryClient
+    from .notary.pins import Pin
+    from .trust import TrustVerifier
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
@@ -104,6 +109,8 @@ class Tally:
     oldest: str = ""
     holding_news: int = 0
     facts: tuple[SupportingFact, ...] = ()
+    trust: TrustCounts = field(default_factory=TrustCounts)
+    first_unknown: str = ""  # of the tags that could not be judged: which, and why
 
     def count_open(self, finding: Finding, excepted: Excepted | None) -> None:
         """Count a finding that is open after the run, with the exception that covers it."""
@@ -256,13 +263,23 @@ def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:
     return answer  # type: ignore[return-value] # None only beside an error
 
 
-def read_repository(registry: DtrClient, repository: Repository, domains: Sequence[str]) -> RepositoryReading:
+def read_repository(
+    registry: DtrClient,
+    repository: Repository,
+    domains: Sequence[str],
+    verifier: "TrustVerifier | None" = None,
+    memories: Mapping[str, str] | None = None,
+) -> RepositoryReading:
     """Read and judge every tag of a repository; whatever goes wrong becomes its problem, not the run's.
 
+    With a `verifier` the signatures themselves are looked at too; `memories` is what it left of the repository, by domain.
     Raises OutOfTimeError alone.
     """
     try:
-        tags, problem = _read_tags(registry, repository, domains)
+        tags, problem = _read_tags(registry, repository, domains, of_each=verifier is not None)
+        judged = judge_together(tags, is_complete=not problem)
+        reading = RepositoryReading(repository, judged, problem=clean(problem, REASON_LENGTH))
+        return verifier.verify(reading, memories or {}) if verifier is not None else reading
     except OutOfTimeError:
         raise
     except RepositoryGoneError as error:
@@ -273,22 +290,22 @@ def read_repository(registry: DtrClient, repository: Repository, domains: Sequen
         # The one place for it: a fault of ours, met in one repository, must not blind the audit of all others.
         logger.exception("a repository could not be examined", repository=str(repository))
         return RepositoryReading(repository, problem=f"an unforeseen {type(error).__name__}; the log has it in full")
-    judged = judge_together(tags, is_complete=not problem)
-    return RepositoryReading(repository, judged, problem=clean(problem, REASON_LENGTH))
 
 
-def _read_tags(registry: DtrClient, repository: Repository, domains: Sequence[str]) -> tuple[dict[str, Tag], str]:
+def _read_tags(
+    registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool
+) -> tuple[dict[str, Tag], str]:
     """Read the tags under every domain that matters; once more if they changed between one domain and the next."""
-    tags, problem, agree = _read_domains(registry, repository, domains)
+    tags, problem, agree = _read_domains(registry, repository, domains, of_each=of_each)
     if not problem and not agree:
-        tags, problem, _ = _read_domains(registry, repository, domains)
+        tags, problem, _ = _read_domains(registry, repository, domains, of_each=of_each)
     return tags, problem
 
 
 def _read_domains(
-    registry: DtrClient, repository: Repository, domains: Sequence[str]
+    registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool
 ) -> tuple[dict[str, Tag], str, bool]:
-    """Read the tags under each domain in turn, as long as one of them is not signed under those before.
+    """Read the tags under each domain in turn, as long as one of them is not signed under those before, or `of_each`.
 
     Tells also whether all readings showed the same tags with the same digests. What was not seen with its present digest
     under a domain has no flags there: signed or not, nobody knows.
@@ -297,7 +314,11 @@ def _read_domains(
     agree = True
     problem = ""
     for number, domain in enumerate(domains):
-        if number and all(any(t.in_notary and t.hash_mismatch is False for t in tag.trust) for tag in tags.values()):
+        if (
+            number
+            and not of_each
+            and all(any(t.in_notary and t.hash_mismatch is False for t in tag.trust) for tag in tags.values())
+        ):
             break
         reading = registry.tags(repository, domain)
         problem = problem or reading.problem
@@ -364,6 +385,8 @@ class _OneRun:
         self._gathering = Gathering(request.run_id)
         self._credentials = SecretsManagerCredentials(settings.secret_arn, clients.secrets)
         self._registry: DtrClient | None = None
+        self._notary: NotaryClient | None = None
+        self._verifier: TrustVerifier | None = None  # None: the registry's word is taken
         self._told_at = time.monotonic()
 
     def close(self) -> None:
@@ -371,6 +394,8 @@ class _OneRun:
         self._resolutions.close()
         if self._registry is not None:
             self._registry.close()
+        if self._notary is not None:
+            self._notary.close()
 
     def make(self) -> Run:
         """Make the run."""
@@ -425,7 +450,48 @@ class _OneRun:
         self._tally.domains, warning = choose_domains(settings.domains, dtr_host, settings.dtr_url)
         if warning:
             self._tally.warnings.append(warning)
+        if settings.trust is TrustVerification.SIGNATURES:
+            self._verifier = self._make_verifier()
         return registry
+
+    def _make_verifier(self) -> "TrustVerifier":
+        """Prepare to verify signatures; raises EvidenceError or SettingsError for pins that cannot be used."""
+        from .notary import pins  # noqa: PLC0415
+        from .notary.policy import SignersNeeded, TrustPolicy  # noqa: PLC0415
+        from .trust import TrustVerifier  # noqa: PLC0415 - and cryptography with it
+
+        settings = self._settings
+        pinned: tuple[Pin, ...] = ()
+        if settings.pin_trust:
+            try:
+                document = self._archive.read(pins.KEY, limit=pins.DOCUMENT_BYTES).content
+            except EvidenceError as error:
+                raise SettingsError(f"{pins.KEY}, by which roots are to be pinned: {error}") from error
+            pinned = pins.parse_pins(document)
+        policy = TrustPolicy(
+            required_signers=settings.required_signers,
+            signers_needed=SignersNeeded.ALL if settings.all_signers else SignersNeeded.ANY,
+            targets_key_suffices=settings.repository_key_suffices,
+            pins=pinned,
+            warning_days=settings.trust_warning_days,
+        )
+        return TrustVerifier(self._ask_notary(), policy, at=self._started_at)
+
+    def _ask_notary(self) -> "NotaryClient":
+        """Give the client of the registry's Notary, made when it is first needed; raises SettingsError."""
+        from .notary.client import NotaryClient  # noqa: PLC0415
+
+        settings = self._settings
+        if self._notary is None:
+            self._notary = NotaryClient(
+                settings.dtr_url,
+                self._credentials,
+                x509_strict=settings.x509_strict,
+                concurrency=settings.concurrency,
+                stop_at=self._stop_at,
+                token_hosts=settings.domains,
+            )
+        return self._notary
 
     def _examine_all(self, registry: DtrClient) -> None:
         tally = self._tally
@@ -457,15 +523,15 @@ class _OneRun:
 
     def _examine(self, registry: DtrClient, repositories: Iterator[Repository]) -> Iterator[Examined]:
         def examine_one(repository: Repository) -> Examined:
-            reading = read_repository(registry, repository, self._tally.domains)
+            known = self._findings.known_of(repository)
+            reading = read_repository(registry, repository, self._tally.domains, self._verifier, known.trust)
             if reading.gone:
                 return Examined(reading, Moves((), (), ()))
-            known = self._findings.of_repository(repository)
             moves = compare(
                 self._settings.registry,
                 repository,
                 reading.tags,
-                known,
+                known.findings,
                 is_complete=reading.is_complete,
                 moment=self._moment,
                 exceptions=self._exceptions,
@@ -483,6 +549,9 @@ class _OneRun:
         self._archive.add(repository, reading.tags, self._excepted_in(reading), audited_at=self._now())
         for judged in reading.tags:
             tally.tags.count(judged)
+            if judged.verdict is Verdict.UNKNOWN and not tally.first_unknown:
+                tally.first_unknown = f"{repository}:{judged.tag.name}: {judged.reason}"
+        self._take_trust(reading)
         if reading.is_complete:
             tally.repositories.audited += 1
         else:
@@ -497,6 +566,15 @@ class _OneRun:
         for finding in moves.resolutions:
             self._resolutions.add(finding)
         self._tell_progress(repository)
+
+    def _take_trust(self, reading: RepositoryReading) -> None:
+        """Keep what is to be remembered of a repository's trust data, and count what came of it."""
+        if not reading.trust:
+            return
+        memories = {seen.domain: seen.memory for seen in reading.trust if seen.memory}
+        self._findings.remember_trust(reading.repository, memories)
+        for seen in reading.trust:
+            self._tally.trust.count(reading.repository, seen)
 
     def _excepted_in(self, reading: RepositoryReading) -> dict[str, Excepted]:
         """Give the findings of a repository that are under an exception, by tag."""
@@ -603,6 +681,7 @@ class _OneRun:
             baseline=baseline_read,
             exceptions=self._exceptions_in_force(is_whole=complete and is_full),
             security_hub=security_hub,
+            trust=tally.trust if self._verifier is not None else None,
         )
         if is_full:
             run = self._write_evidence(run, baseline, proven=proven)
@@ -709,14 +788,31 @@ class _OneRun:
         if tally.tags.unknown:
             noun = "tag" if tally.tags.unknown == 1 else "tags"
             self._incomplete(
-                f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
+                f"of {tally.tags.unknown} {noun} it is not known whether they are signed, the first of them {tally.first_unknown}"
+                if self._verifier is not None
+                else f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
                 "is its version older than the rule's, or does something on the way change its answers?"
             )
         if tally.tags.audited and tally.tags.unsigned == tally.tags.audited:
             tally.warnings.append(
                 f"every single tag looks unsigned under {', '.join(tally.domains)}: see first whether that is the very host "
                 "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
+                + self._hint_at_domain()
             )
+        if tally.trust.expiring:
+            tally.warnings.append(tally.trust.spoken_expiring)
+
+    def _hint_at_domain(self) -> str:
+        """Say under which host the Notary does have trust data, if it tells."""
+        from .notary.changefeed import read_hosts, suggest_domain  # noqa: PLC0415
+
+        try:
+            hosts = self._in_time(lambda: read_hosts(self._ask_notary()))
+        except AuditError as error:
+            logger.info("the changefeed was not read", because=clean(str(error), REASON_LENGTH))
+            return ""
+        hint = suggest_domain(hosts, self._tally.domains)
+        return clean(f". The changefeed says: {hint}", REASON_LENGTH) if hint else ""
 
     def _compare(self, previous: PreviousRun) -> None:
         """Warn of a registry that has shrunk: then rather the account lost its view than the registry its images."""

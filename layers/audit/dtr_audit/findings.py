@@ -30,6 +30,8 @@ BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
 
+_TRUST = "/trust/"  # begins the sort key of what is remembered of trust data: no tag has a slash
+
 SIGNED_SINCE = "signed"
 NO_IMAGE = "a signature artifact, not an image"
 TAG_REMOVED = "tag removed"
@@ -42,6 +44,14 @@ class Moment:
 
     run_id: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier runs have left of a repository: findings by tag, and by domain what is remembered of its trust data."""
+
+    findings: dict[str, Finding]
+    trust: dict[str, str]  # JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,14 +258,35 @@ class FindingsTable:
 
     def of_repository(self, repository: Repository) -> dict[str, Finding]:
         """Read all findings of a repository by tag, with a consistent read."""
+        return self.known_of(repository).findings
+
+    def known_of(self, repository: Repository) -> "Known":
+        """Read all that is known of a repository, with a consistent read."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             ConsistentRead=True,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": self._partition(repository)},
         )
-        found = (_from_fields(item) for page in pages for item in page["Items"])
-        return {finding.tag: finding for finding in found}
+        known = Known({}, {})
+        items: Iterator[Mapping[str, Any]] = (item for page in pages for item in page["Items"])
+        for item in items:
+            if item["sk"].startswith(_TRUST):
+                known.trust[item["sk"].removeprefix(_TRUST)] = item["trust"]
+            else:
+                finding = _from_fields(item)
+                known.findings[finding.tag] = finding
+        return known
+
+    def remember_trust(self, repository: Repository, memories: Mapping[str, str]) -> None:
+        """Keep what is to be remembered of a repository's trust data, by domain."""
+        items = [
+            {"pk": self._partition(repository), "sk": f"{_TRUST}{domain}", "trust": memory}
+            for domain, memory in memories.items()
+        ]
+        # One by one: each may be large.
+        for item in items:
+            self._write_batch([{"PutRequest": {"Item": item}}])
 
     def open(self) -> Iterator[Finding]:
         """Yield the open findings of the registry; the index lags a moment behind."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 RULE_ID = "V-235846"
+EXPIRING_NAMED = 5  # repositories whose trust data expires soon
 
 
 class Verdict(StrEnum):
@@ -98,6 +99,8 @@ class JudgedTag:
     verdict: Verdict | None
     reason: str
     trust: TrustFlags | None  # the flags that decided
+    signers: tuple[str, ...] = ()  # as `docker trust inspect` names them; empty unless trust is verified
+    trust_expires: str = ""  # ISO 8601: when the first of what its signature hangs on expires; likewise
 
     @property
     def is_artifact(self) -> bool:
@@ -116,6 +119,18 @@ class JudgedTag:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustSeen:
+    """What came of the trust data of one repository under one domain."""
+
+    domain: str
+    outcome: str  # a `notary.reading.Outcome`
+    reason: str  # why it is not verified
+    is_first_use: bool  # its root is trusted because nothing is pinned and none was seen before
+    expiring: tuple[tuple[str, str], ...]  # (role, ISO 8601): what expires soon, the first to come first
+    memory: str  # to be kept for the next run; '' where that knows it already
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryReading:
     """What was read of one repository; `problem` is '' when it was read to the end."""
 
@@ -123,6 +138,7 @@ class RepositoryReading:
     tags: tuple[JudgedTag, ...] = ()
     problem: str = ""
     gone: bool = False  # the registry answered 404: deleted meanwhile, or not readable
+    trust: tuple[TrustSeen, ...] = ()  # by domain; empty unless trust is verified
 
     @property
     def is_complete(self) -> bool:
@@ -322,6 +338,58 @@ class SupportingFact:
         }
 
 
+@dataclass(slots=True)
+class TrustCounts:
+    """What came of the trust data of a run's repositories, under each domain; `expiring` are the first of them."""
+
+    verified: int = 0
+    without: int = 0
+    failing: int = 0
+    unreadable: int = 0
+    first_use: int = 0
+    expiring: int = 0
+    first_expiring: list[tuple[str, str, str]] = field(default_factory=list)  # (repository, role, ISO 8601)
+
+    def count(self, repository: Repository, seen: TrustSeen) -> None:
+        """Add one repository under one domain."""
+        counted = {"verified": "verified", "no trust data": "without", "does not hold": "failing"}
+        name = counted.get(seen.outcome, "unreadable")
+        setattr(self, name, getattr(self, name) + 1)
+        self.first_use += seen.is_first_use
+        if seen.expiring:
+            self.expiring += 1
+            role, when = seen.expiring[0]
+            self.first_expiring.append((str(repository), role, when))
+            # The first to come, of however many there are.
+            self.first_expiring = sorted(self.first_expiring, key=lambda one: (one[2], one))[:EXPIRING_NAMED]
+
+    @property
+    def spoken_expiring(self) -> str:
+        """Say in a sentence what expires soon."""
+        named = ", ".join(f"{repository} ({role}, {when[:10]})" for repository, role, when in self.first_expiring)
+        noun = "repository" if self.expiring == 1 else "repositories"
+        first = ", the first of them" if self.expiring > len(self.first_expiring) else ""
+        return (
+            f"the trust data of {self.expiring} {noun} expires soon, and their tags will count as untrusted{first}: {named}. "
+            "Whoever holds the key of the role signs anew: `docker trust sign`, or `notary publish`"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {
+            "verified": self.verified,
+            "without": self.without,
+            "failing": self.failing,
+            "unreadable": self.unreadable,
+            "first_use": self.first_use,
+            "expiring": self.expiring,
+            "first_expiring": [
+                {"repository": repository, "role": role, "expires": expires}
+                for repository, role, expires in self.first_expiring
+            ],
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class BaselineRead:
     """The customer's own checklist as one run found it."""
@@ -379,6 +447,7 @@ class Run:
     baseline: BaselineRead | None = None  # None where none is asked for, and in a partial run
     exceptions: ExceptionsInForce = field(default_factory=ExceptionsInForce)
     security_hub: SecurityHubUpdate | None = None  # None: it was not told
+    trust: TrustCounts | None = None  # None: the registry's word was taken
 
     @property
     def complete(self) -> bool:
@@ -445,6 +514,7 @@ class Run:
             "unreadable": [{"repository": name, "reason": reason} for name, reason in self.unreadable],
             "evidence": dict(self.evidence),
             "security_hub": self.security_hub.as_dict() if self.security_hub else None,
+            "trust": self.trust.as_dict() if self.trust else None,
         }
 
 

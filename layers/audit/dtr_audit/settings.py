@@ -14,6 +14,7 @@ _HOST = (
 )
 _DOMAIN = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
 _PRODUCT = re.compile(r"arn:aws[a-z-]*:securityhub:[a-z0-9-]+:([0-9]{12}):product/\1/default")
+_SIGNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,4}")
 DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, with room for brackets
 
 
@@ -21,6 +22,13 @@ EVIDENCE_FORMATS = ("report", "ckl", "cklb", "xccdf", "hdf")
 STIG_RELEASES = ("V2R2", "V2R1")
 _BASELINE_KEY = re.compile(r"baseline/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.cklb?")  # nothing that IAM takes for a pattern
 SECURITY_HUB_DAYS = 90  # after which Security Hub deletes a finding that nobody has updated
+
+
+class TrustVerification(StrEnum):
+    """Whether the registry's word is taken for a signature, or the signature itself is verified besides."""
+
+    REGISTRY = "registry"
+    SIGNATURES = "signatures"
 
 
 class AlertGrouping(StrEnum):
@@ -36,6 +44,12 @@ class Settings:
 
     dtr_url: str  # https://host[:port], no path
     domains: tuple[str, ...]  # empty: the registry's own dtrHost
+    trust: TrustVerification
+    required_signers: tuple[str, ...]  # delegations, with or without `targets/`; empty: any
+    all_signers: bool  # all of them must have signed, not any one
+    repository_key_suffices: bool  # a tag signed by the repository's own key, and by no delegation, counts
+    pin_trust: bool  # roots are held against policy/trust-pins.json
+    trust_warning_days: int  # before trust data expires
     ucp_url: str  # of the same form; '': UCP is not asked
     registry: str
     secret_arn: str
@@ -73,13 +87,10 @@ class Settings:
             raise SettingsError(
                 "REGISTRY_NAME: 1 to 63 of a-z, 0-9, '.' and '-', beginning with a letter or digit, are needed"
             )
-        grouping = _text(environment, "ALERT_GROUPING")
-        if grouping not in set(AlertGrouping):
-            raise SettingsError("ALERT_GROUPING: 'run' or 'namespace' is needed")
+        grouping = _choice(environment, "ALERT_GROUPING", tuple(AlertGrouping))
+        trust = _choice(environment, "TRUST_VERIFICATION", tuple(TrustVerification))
         formats = _list(environment, "EVIDENCE_FORMATS", EVIDENCE_FORMATS)
-        release = _text(environment, "STIG_RELEASE")
-        if release not in STIG_RELEASES:
-            raise SettingsError(f"STIG_RELEASE: one of {', '.join(STIG_RELEASES)} is needed")
+        release = _choice(environment, "STIG_RELEASE", STIG_RELEASES)
         baseline_key = _text(environment, "BASELINE_KEY", may_be_empty=True)
         if baseline_key and not _BASELINE_KEY.fullmatch(baseline_key):
             raise SettingsError(
@@ -94,6 +105,14 @@ class Settings:
         return cls(
             dtr_url=dtr_url,
             domains=parse_domains(_text(environment, "DTR_DOMAINS", may_be_empty=True), "DTR_DOMAINS"),
+            trust=TrustVerification(trust),
+            required_signers=parse_signers(
+                _text(environment, "REQUIRED_SIGNERS", may_be_empty=True), "REQUIRED_SIGNERS"
+            ),
+            all_signers=_choice(environment, "SIGNERS_NEEDED", ("any", "all")) == "all",
+            repository_key_suffices=_switch(environment, "REPOSITORY_KEY_SUFFICES"),
+            pin_trust=_switch(environment, "PIN_TRUST"),
+            trust_warning_days=_number(environment, "TRUST_WARNING_DAYS", 0, 365),
             ucp_url=parse_dtr_url(ucp_url, "UCP_URL") if ucp_url else "",
             registry=registry,
             secret_arn=_text(environment, "SECRET_ARN"),
@@ -149,6 +168,17 @@ def parse_domains(text: str, name: str) -> tuple[str, ...]:
     return domains
 
 
+def parse_signers(text: str, name: str) -> tuple[str, ...]:
+    """Split a comma separated list of signers; duplicates are dropped, the order is kept."""
+    signers = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for signer in signers:
+        if not _SIGNER.fullmatch(signer):
+            raise SettingsError(
+                f"{name}: '{signer[:64]}' is not the name of a signer, such as ci or targets/ci, as `docker trust inspect` shows it"
+            )
+    return signers
+
+
 def is_domain(text: str) -> bool:
     """Tell whether a text is `host` or `host:port`, as it stands in an image's name."""
     return len(text) <= DOMAIN_LENGTH and _DOMAIN.fullmatch(text) is not None
@@ -174,6 +204,13 @@ def _number(environment: Mapping[str, str], name: str, least: int, most: int) ->
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise SettingsError(f"{name}: a whole number from {least} to {most} is needed")
     return int(text)
+
+
+def _choice(environment: Mapping[str, str], name: str, known: Sequence[str]) -> str:
+    text = _text(environment, name)
+    if text not in known:
+        raise SettingsError(f"{name}: one of {', '.join(known)} is needed")
+    return text
 
 
 def _switch(environment: Mapping[str, str], name: str) -> bool:

@@ -1,0 +1,99 @@
+"""Trust verified, not believed: the tags of a repository judged by the Notary's own metadata, beside the registry's word.
+
+Loaded only where the settings ask for it, and with it `cryptography`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from .errors import TrustDataError
+from .model import JudgedTag, Repository, RepositoryReading, TrustSeen, Verdict, iso
+from .notary.client import NotaryClient
+from .notary.memory import parse_memory
+from .notary.policy import TrustPolicy, compare, expiring
+from .notary.reading import Anchor, Outcome, TrustReading
+from .notary.verification import verify
+from .text import clean
+
+REASON_LENGTH = 400
+EXPIRIES_TOLD = 5  # of one repository, the first to come
+
+# Signed under one domain is enough; what could not be read comes next, for it may be signed there.
+_BEST_FIRST = (Verdict.SIGNED, Verdict.UNKNOWN, Verdict.UNTRUSTED, Verdict.MISMATCHED, Verdict.UNSIGNED)
+
+
+class TrustVerifier:
+    """Verifies one repository after the other, as of one moment. Safe to share between threads."""
+
+    def __init__(self, notary: NotaryClient, policy: TrustPolicy, *, at: datetime) -> None:
+        self._notary = notary
+        self._policy = policy
+        self._at = at
+
+    def verify(self, reading: RepositoryReading, memories: Mapping[str, str]) -> RepositoryReading:
+        """Judge the tags of a repository anew; `memories` is what earlier runs have left, by domain.
+
+        Asks nothing for a repository without image tags. Raises OutOfTimeError; whatever else is wrong with the trust data is a
+        verdict.
+        """
+        domains = dict.fromkeys(
+            flags.domain for judged in reading.tags if not judged.is_artifact for flags in judged.tag.trust
+        )
+        readings = {domain: self._read(reading.repository, domain, memories.get(domain, "")) for domain in domains}
+        return replace(
+            reading,
+            tags=tuple(self._judge(judged, readings) for judged in reading.tags),
+            trust=tuple(self._sum_up(domain, one, memories.get(domain, "")) for domain, one in readings.items()),
+        )
+
+    def _read(self, repository: Repository, domain: str, remembered: str) -> TrustReading:
+        gun = f"{domain}/{repository}"
+        try:
+            memory = parse_memory(_from_json(remembered)) if remembered else None
+        except TrustDataError as error:
+            return TrustReading(gun, Outcome.UNREADABLE, str(error), None)
+        return verify(self._notary, gun, memory, self._policy, self._at)
+
+    def _judge(self, judged: JudgedTag, readings: Mapping[str, TrustReading]) -> JudgedTag:
+        # Of what the registry does not say nothing is proven by the Notary alone.
+        if judged.is_artifact or judged.verdict is Verdict.UNKNOWN:
+            return judged
+        tag = judged.tag
+        judgements = [
+            (compare(readings[flags.domain], tag.name, tag.digest, flags, self._policy), flags) for flags in tag.trust
+        ]
+        best, flags = min(judgements, key=lambda one: _BEST_FIRST.index(one[0].verdict))
+        return replace(
+            judged,
+            verdict=best.verdict,
+            reason=clean(best.reason, REASON_LENGTH),
+            trust=flags,
+            signers=tuple(clean(name, REASON_LENGTH) for name in best.signers),
+            trust_expires=iso(best.expires.when) if best.expires else "",
+        )
+
+    def _sum_up(self, domain: str, reading: TrustReading, remembered: str) -> TrustSeen:
+        memory = _to_json(reading) if reading.memory is not None else ""
+        soon = expiring(reading, self._policy, self._at)[:EXPIRIES_TOLD]
+        return TrustSeen(
+            domain=domain,
+            outcome=str(reading.outcome),
+            reason=clean(reading.reason, REASON_LENGTH),
+            is_first_use=reading.anchor is Anchor.FIRST_USE,
+            expiring=tuple((clean(expiry.role, REASON_LENGTH), iso(expiry.when)) for expiry in soon),
+            memory="" if memory == remembered else memory,
+        )
+
+
+def _from_json(text: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return None  # which is no memory
+    return value
+
+
+def _to_json(reading: TrustReading) -> str:
+    return json.dumps(reading.memory.as_dict(), separators=(",", ":"), sort_keys=True) if reading.memory else ""

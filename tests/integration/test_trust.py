@@ -1,0 +1,327 @@
+"""The audit that verifies signatures itself: the function, the tables, the bucket, and a Notary that really signs."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from dtr_audit.notary.pins import KEY as PINS_KEY
+
+from local.dtr.faults import TRUST, Faults, Forged, Realm, Status, trust_file
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.notary import RootAuthority, TrustRepository
+from local.notary.attacks import (
+    Altered,
+    Attack,
+    Crowded,
+    Cyclic,
+    Deep,
+    Expired,
+    KeysRepeated,
+    Lengthened,
+    SignedByStranger,
+    Stripped,
+    Swapped,
+    TakenOver,
+    Truncated,
+    Undersigned,
+    Unlisted,
+    Withheld,
+)
+from tests.audited import Audited
+
+SIGNATURES = {"TRUST_VERIFICATION": "signatures"}
+IMAGE = "pay/api:1.0"
+
+
+class Signed:
+    """A registry of one repository, with the trust data of its Notary beside it."""
+
+    def __init__(self, registry: InMemoryRegistry, dtr: DtrServer) -> None:
+        self.registry = registry
+        self.dtr = dtr
+        self.api = self.create("pay", "api")
+
+    def create(self, namespace: str, name: str) -> TrustRepository:
+        """Make trust data for a repository: a signer ci."""
+        trust = self.dtr.notary.create(f"{self.dtr.host}/{namespace}/{name}")
+        trust.add_signer("ci")
+        return trust
+
+    def sign(self, tag: str = "1.0", *, namespace: str = "pay", name: str = "api", **how: Any) -> str:
+        """Push a tag and sign it, in the registry's flags and in the trust data; gives its digest."""
+        self.registry.push(namespace, name, tag)
+        self.registry.sign(namespace, name, tag)
+        digest = self.digest(tag, namespace, name)
+        trust = self.dtr.notary.find(f"{self.dtr.host}/{namespace}/{name}")
+        assert trust is not None
+        trust.sign(tag, digest, **(how or {"signer": "ci"}))
+        return digest
+
+    def digest(self, tag: str, namespace: str = "pay", name: str = "api") -> str:
+        (entry,) = (one for one in self.registry.tags(namespace, name, self.dtr.host) if one.name == tag)
+        return entry.digest
+
+
+@pytest.fixture
+def signed(registry: InMemoryRegistry, dtr: DtrServer) -> Signed:
+    return Signed(registry, dtr)
+
+
+def row(audited: Audited, run: dict[str, Any], tag: str = "1.0") -> dict[str, Any]:
+    (found,) = (one for one in audited.rows(run["run_id"]) if one["tag"] == tag)
+    return found
+
+
+def verified(audited: Audited, **environment: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    run = audited.audit(**SIGNATURES, **environment)
+    return run, row(audited, run)
+
+
+def test_a_tag_that_a_signer_has_signed_is_signed_and_its_row_says_by_whom_and_until_when(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.sign()
+    run, found = verified(audited)
+    assert (run["status"], run["complete"]) == ("NOT_A_FINDING", True)
+    assert (found["verdict"], found["signers"], found["signed_domain"]) == ("SIGNED", ["ci"], signed.dtr.host)
+    assert datetime.fromisoformat(found["trust_expires"]) > datetime.now(UTC) + timedelta(days=365)
+    assert run["trust"] == {
+        "verified": 1, "without": 0, "failing": 0, "unreadable": 0, "first_use": 1, "expiring": 0, "first_expiring": [],
+    }  # fmt: skip
+
+
+def test_without_verification_the_registrys_word_is_taken_and_the_notary_is_not_asked(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.sign()
+    signed.dtr.faults = Faults(strikes=((TRUST, Status(500)),))
+    run = audited.audit()
+    assert (run["status"], run["trust"]) == ("NOT_A_FINDING", None)
+    assert row(audited, run)["signers"] == []
+
+
+def test_an_unchanged_repository_costs_one_request_of_trust_data(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    verified(audited)
+    signed.dtr.forget_requests()
+    run, found = verified(audited)
+    assert found["verdict"] == "SIGNED"
+    assert run["trust"]["first_use"] == 0
+    asked = [one.path for one in signed.dtr.requests if "/_trust/" in one.path and one.status == 200]
+    assert [path.rpartition("/")[2] for path in asked] == ["timestamp.json"]
+
+
+def test_a_tag_signed_by_the_repositorys_own_key_counts_only_where_that_suffices(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.sign(roles=["targets"])
+    run, found = verified(audited)
+    assert (run["status"], found["verdict"]) == ("OPEN", "UNTRUSTED")
+    assert "Repo Admin" in found["reason"]
+    assert verified(audited, REPOSITORY_KEY_SUFFICES="true")[1]["verdict"] == "SIGNED"
+
+
+def test_a_tag_that_no_required_signer_has_signed_is_untrusted_and_says_who_did(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.api.add_signer("release")
+    signed.sign()
+    run, found = verified(audited, REQUIRED_SIGNERS="release,targets/qa")
+    assert run["tags"]["untrusted"] == 1
+    assert found["verdict"] == "UNTRUSTED"
+    assert "signed by ci" in found["reason"]
+    assert "targets/release or targets/qa" in found["reason"]
+    assert verified(audited, REQUIRED_SIGNERS="release,ci")[1]["verdict"] == "SIGNED"
+    assert verified(audited, REQUIRED_SIGNERS="release,ci", SIGNERS_NEEDED="all")[1]["verdict"] == "UNTRUSTED"
+    signed.api.sign("1.0", signed.digest("1.0"), signer="release")
+    assert verified(audited, REQUIRED_SIGNERS="release,ci", SIGNERS_NEEDED="all")[1]["verdict"] == "SIGNED"
+
+
+def test_the_registry_and_the_trust_data_must_agree_both_ways(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    signed.registry.push("pay", "api", "claimed")
+    signed.registry.sign("pay", "api", "claimed")
+    signed.registry.push("pay", "api", "denied")
+    signed.api.sign("denied", signed.digest("denied"), signer="ci")
+    run, found = verified(audited)
+    assert found["verdict"] == "SIGNED"
+    claimed, denied = row(audited, run, "claimed"), row(audited, run, "denied")
+    assert (claimed["verdict"], denied["verdict"]) == ("UNTRUSTED", "UNTRUSTED")
+    assert "The registry says otherwise: that it is signed" in claimed["reason"]
+    assert "the registry contradicts the trust data" in denied["reason"]
+
+
+def test_a_digest_that_differs_from_the_signed_one_is_untrusted(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    signed.api.sign("1.0", "sha256:" + 64 * "0", signer="ci")
+    _, found = verified(audited)
+    assert found["verdict"] == "UNTRUSTED"
+    assert found["reason"].startswith("digest differs")
+
+
+# What somebody on the way, or the registry itself, may do to the trust data; and who would notice it.
+ATTACKS: dict[str, Attack] = {
+    "swapped": Swapped("targets"),
+    "withheld": Withheld("snapshot"),
+    "truncated": Truncated("targets/releases"),
+    "lengthened": Lengthened("snapshot"),
+    "stripped": Stripped("root"),
+    "undersigned": Undersigned("targets/releases", threshold=2, consistent=True),
+    "by a stranger": SignedByStranger("targets/releases", consistent=True),
+    "altered": Altered("targets/releases", consistent=True),
+    "keys repeated": KeysRepeated("targets", consistent=True),
+    "unlisted": Unlisted("targets/releases"),
+    "expired": Expired("targets"),
+    "crowded": Crowded("targets/releases", consistent=True),
+    "cyclic": Cyclic(),
+    "deep": Deep(),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("known", [False, True], ids=["at first sight", "known"])
+def test_no_attack_on_trust_data_ends_in_signed(audited: Audited, signed: Signed, name: str, known: bool) -> None:  # noqa: FBT001
+    signed.create("web", "shop")
+    signed.sign(namespace="web", name="shop")
+    signed.sign()
+    if known:
+        assert {one["verdict"] for one in audited.rows(audited.audit(**SIGNATURES)["run_id"])} == {"SIGNED"}
+    signed.dtr.faults = Faults(forged=(Forged(ATTACKS[name], gun=f"{signed.dtr.host}/pay/api"),))
+    run = audited.audit(**SIGNATURES)
+    (found,) = (one for one in audited.rows(run["run_id"]) if one["namespace"] == "pay")
+    assert found["verdict"] in {"UNTRUSTED", "UNKNOWN", "UNSIGNED"}
+    assert found["reason"]
+    assert run["status"] != "NOT_A_FINDING"
+    assert run["complete"] is (found["verdict"] != "UNKNOWN")
+    (other,) = (one for one in audited.rows(run["run_id"]) if one["namespace"] == "web")
+    assert other["verdict"] == "SIGNED", "one repository's trouble is its own"
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(strikes=((TRUST, Status(500)),)),
+        Faults(strikes=((trust_file("snapshot"), Status(404)),)),
+        Faults(realm=Realm("http://{host}/auth/token")),
+        Faults(realm=Realm("https://elsewhere.example/auth/token")),
+    ],
+    ids=["500", "404", "realm without TLS", "realm elsewhere"],
+)
+def test_trust_data_that_could_not_be_read_is_unknown_and_the_run_says_why(
+    audited: Audited, signed: Signed, faults: Faults
+) -> None:
+    signed.sign()
+    signed.dtr.faults = faults
+    run, found = verified(audited)
+    assert (run["status"], run["complete"], found["verdict"]) == ("NOT_REVIEWED", False, "UNKNOWN")
+    assert run["trust"]["unreadable"] == 1
+    assert f"the first of them {IMAGE}" in run["incomplete_because"][0]
+    assert audited.findings() == {}
+
+
+def test_a_root_that_changes_is_a_finding_until_it_is_pinned(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    verified(audited)
+    signed.api.reinitialise()
+    signed.api.add_signer("ci")
+    signed.api.sign("1.0", signed.digest("1.0"), signer="ci")
+    for _ in range(2):
+        run, found = verified(audited)
+        assert (run["status"], found["verdict"]) == ("OPEN", "UNTRUSTED")
+        assert "root changed" in found["reason"]
+    (key,) = (key.id for key in signed.api.keys("root"))
+    pin(audited, {"pattern": f"{signed.dtr.host}/pay/*", "root_keys": [key]})
+    run, found = verified(audited, PIN_TRUST="true")
+    assert (run["status"], found["verdict"]) == ("NOT_A_FINDING", "SIGNED")
+    assert run["findings"]["resolved"] == 1
+
+
+@pytest.fixture
+def _no_pins(audited: Audited) -> Iterator[None]:
+    yield
+    audited.stack.s3.delete_object(Bucket=audited.stack.outputs["BucketName"], Key=PINS_KEY)
+
+
+def pin(audited: Audited, *pins: dict[str, Any]) -> None:
+    bucket = audited.stack.outputs["BucketName"]
+    audited.stack.s3.put_object(Bucket=bucket, Key=PINS_KEY, Body=json.dumps({"pins": pins}).encode())
+
+
+@pytest.mark.usefixtures("_no_pins")
+def test_a_root_that_is_not_the_pinned_one_is_untrusted_at_first_sight(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    pin(audited, {"pattern": f"{signed.dtr.host}/*", "root_keys": [64 * "0"]})
+    _, found = verified(audited, PIN_TRUST="true")
+    assert found["verdict"] == "UNTRUSTED"
+    assert "root" in found["reason"]
+
+
+@pytest.mark.usefixtures("_no_pins")
+@pytest.mark.parametrize("document", [None, b'{"pins": [{}]}', b"no JSON"], ids=["missing", "broken", "no JSON"])
+def test_without_the_pins_that_are_asked_for_nothing_is_read_and_nothing_passes(
+    audited: Audited, signed: Signed, document: bytes | None
+) -> None:
+    signed.sign()
+    if document is not None:
+        audited.stack.s3.put_object(Bucket=audited.stack.outputs["BucketName"], Key=PINS_KEY, Body=document)
+    run = audited.audit(**SIGNATURES, PIN_TRUST="true")
+    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert PINS_KEY in run["incomplete_because"][0]
+    assert audited.rows(run["run_id"]) == []
+
+
+def test_trust_data_that_is_about_to_expire_is_warned_of_once(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    signed.api.set_expiry("targets/ci", datetime.now(UTC) + timedelta(days=9))
+    run, found = verified(audited)
+    assert found["verdict"] == "SIGNED"
+    assert run["trust"]["expiring"] == 1
+    assert run["trust"]["first_expiring"][0]["role"] == "targets/ci"
+    assert any("pay/api (targets/ci" in warning for warning in run["warnings"])
+    (message,) = audited.messages()
+    assert message.attributes["event"] == "trust_expiring"
+    assert verified(audited)[0]["trust"]["expiring"] == 1
+    assert audited.messages() == []
+    assert verified(audited, TRUST_WARNING_DAYS="5")[0]["trust"]["expiring"] == 0
+
+
+def test_signed_under_one_of_several_domains_is_signed(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    _, found = verified(audited, DTR_DOMAINS=f"other.example,{signed.dtr.host}")
+    assert (found["verdict"], found["signed_domain"]) == ("SIGNED", signed.dtr.host)
+
+
+def test_where_everything_looks_unsigned_the_changefeed_names_the_host_that_would_do(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.sign()
+    for environment in (SIGNATURES, {}):
+        run = audited.audit(**environment, DTR_DOMAINS="wrong.example")
+        assert run["tags"]["unsigned"] == 1
+        assert any(f"set DTR_DOMAINS to {signed.dtr.host}" in warning for warning in run["warnings"])
+
+
+def test_a_takeover_is_seen_by_whoever_has_seen_the_root_before(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    verified(audited)
+    signed.dtr.faults = Faults(forged=(Forged(TakenOver()),))
+    run, found = verified(audited)
+    assert found["verdict"] == "UNTRUSTED"
+    assert run["status"] == "OPEN"
+
+
+def test_an_authority_may_be_pinned_in_place_of_keys(audited: Audited, dtr: DtrServer, registry: InMemoryRegistry) -> None:
+    authority = RootAuthority()
+    trust = dtr.notary.create(f"{dtr.host}/pay/api", authority=authority)
+    trust.add_signer("ci")
+    registry.push("pay", "api", "1.0")
+    registry.sign("pay", "api", "1.0")
+    (entry,) = registry.tags("pay", "api", dtr.host)
+    trust.sign("1.0", entry.digest, signer="ci")
+    pin(audited, {"pattern": f"{dtr.host}/*", "authorities": authority.certificate_pem})
+    assert verified(audited, PIN_TRUST="true")[1]["verdict"] == "SIGNED"
+    pin(audited, {"pattern": f"{dtr.host}/*", "authorities": RootAuthority().certificate_pem})
+    assert verified(audited, PIN_TRUST="true")[1]["verdict"] == "UNTRUSTED"
