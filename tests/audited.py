@@ -87,7 +87,7 @@ class Audited:
         return {
             f"{item['namespace']}/{item['repository']}:{item['tag']}": item
             for item in self.items("FindingsTableName")
-            if item["registry"] == self.name
+            if item.get("registry") == self.name
         }
 
     def items(self, output: str) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The audit that verifies signatures itself: the function, the tables, the bucket, and a Notary that really signs."""
 
+import base64
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,14 +17,11 @@ from local.notary.attacks import (
     Altered,
     Attack,
     Crowded,
-    Cyclic,
-    Deep,
     Expired,
     KeysRepeated,
     Lengthened,
     SignedByStranger,
     Stripped,
-    Swapped,
     TakenOver,
     Truncated,
     Undersigned,
@@ -32,7 +30,6 @@ from local.notary.attacks import (
 )
 from tests.audited import Audited
 
-SIGNATURES = {"TRUST_VERIFICATION": "signatures"}
 IMAGE = "pay/api:1.0"
 
 
@@ -75,8 +72,12 @@ def row(audited: Audited, run: dict[str, Any], tag: str = "1.0") -> dict[str, An
     return found
 
 
-def verified(audited: Audited, **environment: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    run = audited.audit(**SIGNATURES, **environment)
+def verify(audited: Audited, **environment: Any) -> dict[str, Any]:
+    return audited.audit(TRUST_VERIFICATION="signatures", **environment)
+
+
+def verified(audited: Audited, **environment: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    run = verify(audited, **environment)
     return run, row(audited, run)
 
 
@@ -97,7 +98,7 @@ def test_without_verification_the_registrys_word_is_taken_and_the_notary_is_not_
     audited: Audited, signed: Signed
 ) -> None:
     signed.sign()
-    signed.dtr.faults = Faults(strikes=((TRUST, Status(500)),))
+    signed.dtr.faults = Faults(strikes=(Status(500, TRUST),))
     run = audited.audit()
     assert (run["status"], run["trust"]) == ("NOT_A_FINDING", None)
     assert row(audited, run)["signers"] == []
@@ -162,35 +163,36 @@ def test_a_digest_that_differs_from_the_signed_one_is_untrusted(audited: Audited
     assert found["reason"].startswith("digest differs")
 
 
+def _forge(content: dict[str, Any]) -> None:
+    content["targets"]["1.0"]["hashes"]["sha256"] = base64.b64encode(bytes(32)).decode()
+
+
 # What somebody on the way, or the registry itself, may do to the trust data; and who would notice it.
 ATTACKS: dict[str, Attack] = {
-    "swapped": Swapped("targets"),
     "withheld": Withheld("snapshot"),
     "truncated": Truncated("targets/releases"),
     "lengthened": Lengthened("snapshot"),
     "stripped": Stripped("root"),
-    "undersigned": Undersigned("targets/releases", threshold=2, consistent=True),
+    "undersigned": Undersigned("targets/releases"),
     "by a stranger": SignedByStranger("targets/releases", consistent=True),
-    "altered": Altered("targets/releases", consistent=True),
-    "keys repeated": KeysRepeated("targets", consistent=True),
+    "altered": Altered("targets/releases", _forge, consistent=True),
+    "keys repeated": KeysRepeated(),
     "unlisted": Unlisted("targets/releases"),
     "expired": Expired("targets"),
-    "crowded": Crowded("targets/releases", consistent=True),
-    "cyclic": Cyclic(),
-    "deep": Deep(),
+    "crowded": Crowded(targets=100_000),
 }
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("known", [False, True], ids=["at first sight", "known"])
-def test_no_attack_on_trust_data_ends_in_signed(audited: Audited, signed: Signed, name: str, known: bool) -> None:  # noqa: FBT001
+def test_no_attack_on_trust_data_ends_in_signed(audited: Audited, signed: Signed, name: str, known: bool) -> None:
     signed.create("web", "shop")
     signed.sign(namespace="web", name="shop")
     signed.sign()
     if known:
-        assert {one["verdict"] for one in audited.rows(audited.audit(**SIGNATURES)["run_id"])} == {"SIGNED"}
+        assert {one["verdict"] for one in audited.rows(verify(audited)["run_id"])} == {"SIGNED"}
     signed.dtr.faults = Faults(forged=(Forged(ATTACKS[name], gun=f"{signed.dtr.host}/pay/api"),))
-    run = audited.audit(**SIGNATURES)
+    run = verify(audited)
     (found,) = (one for one in audited.rows(run["run_id"]) if one["namespace"] == "pay")
     assert found["verdict"] in {"UNTRUSTED", "UNKNOWN", "UNSIGNED"}
     assert found["reason"]
@@ -203,8 +205,8 @@ def test_no_attack_on_trust_data_ends_in_signed(audited: Audited, signed: Signed
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(strikes=((TRUST, Status(500)),)),
-        Faults(strikes=((trust_file("snapshot"), Status(404)),)),
+        Faults(strikes=(Status(500, TRUST),)),
+        Faults(strikes=(Status(404, trust_file("snapshot")),)),
         Faults(realm=Realm("http://{host}/auth/token")),
         Faults(realm=Realm("https://elsewhere.example/auth/token")),
     ],
@@ -267,7 +269,7 @@ def test_without_the_pins_that_are_asked_for_nothing_is_read_and_nothing_passes(
     signed.sign()
     if document is not None:
         audited.stack.s3.put_object(Bucket=audited.stack.outputs["BucketName"], Key=PINS_KEY, Body=document)
-    run = audited.audit(**SIGNATURES, PIN_TRUST="true")
+    run = verify(audited, PIN_TRUST="true")
     assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
     assert PINS_KEY in run["incomplete_because"][0]
     assert audited.rows(run["run_id"]) == []
@@ -298,8 +300,8 @@ def test_where_everything_looks_unsigned_the_changefeed_names_the_host_that_woul
     audited: Audited, signed: Signed
 ) -> None:
     signed.sign()
-    for environment in (SIGNATURES, {}):
-        run = audited.audit(**environment, DTR_DOMAINS="wrong.example")
+    for mode in ("signatures", "registry"):
+        run = audited.audit(TRUST_VERIFICATION=mode, DTR_DOMAINS="wrong.example")
         assert run["tags"]["unsigned"] == 1
         assert any(f"set DTR_DOMAINS to {signed.dtr.host}" in warning for warning in run["warnings"])
 
@@ -313,7 +315,9 @@ def test_a_takeover_is_seen_by_whoever_has_seen_the_root_before(audited: Audited
     assert run["status"] == "OPEN"
 
 
-def test_an_authority_may_be_pinned_in_place_of_keys(audited: Audited, dtr: DtrServer, registry: InMemoryRegistry) -> None:
+def test_an_authority_may_be_pinned_in_place_of_keys(
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
+) -> None:
     authority = RootAuthority()
     trust = dtr.notary.create(f"{dtr.host}/pay/api", authority=authority)
     trust.add_signer("ci")

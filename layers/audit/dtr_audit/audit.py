@@ -57,7 +57,7 @@ from .text import clean
 if TYPE_CHECKING:
     from .evidence.baseline import Baseline
     from .notary.client import NotaryClient
-    from .notary.pins import Pin
+    from .notary.policy import Pin
     from .trust import TrustVerifier
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
