@@ -191,6 +191,9 @@ def test_no_attack_on_trust_data_ends_in_signed(audited: Audited, signed: Signed
     signed.sign()
     if known:
         assert {one["verdict"] for one in audited.rows(verify(audited)["run_id"])} == {"SIGNED"}
+        # What is remembered need not be read again, so that nobody can tamper with it: everything is published anew.
+        signed.api.rotate("root")
+        signed.sign()
     signed.dtr.faults = Faults(forged=(Forged(ATTACKS[name], gun=f"{signed.dtr.host}/pay/api"),))
     run = verify(audited)
     (found,) = (one for one in audited.rows(run["run_id"]) if one["namespace"] == "pay")
@@ -241,8 +244,8 @@ def test_a_root_that_changes_is_a_finding_until_it_is_pinned(audited: Audited, s
     assert run["findings"]["resolved"] == 1
 
 
-@pytest.fixture
-def _no_pins(audited: Audited) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _no_pins_left(audited: Audited) -> Iterator[None]:
     yield
     audited.stack.s3.delete_object(Bucket=audited.stack.outputs["BucketName"], Key=PINS_KEY)
 
@@ -252,7 +255,6 @@ def pin(audited: Audited, *pins: dict[str, Any]) -> None:
     audited.stack.s3.put_object(Bucket=bucket, Key=PINS_KEY, Body=json.dumps({"pins": pins}).encode())
 
 
-@pytest.mark.usefixtures("_no_pins")
 def test_a_root_that_is_not_the_pinned_one_is_untrusted_at_first_sight(audited: Audited, signed: Signed) -> None:
     signed.sign()
     pin(audited, {"pattern": f"{signed.dtr.host}/*", "root_keys": [64 * "0"]})
@@ -261,7 +263,6 @@ def test_a_root_that_is_not_the_pinned_one_is_untrusted_at_first_sight(audited: 
     assert "root" in found["reason"]
 
 
-@pytest.mark.usefixtures("_no_pins")
 @pytest.mark.parametrize("document", [None, b'{"pins": [{}]}', b"no JSON"], ids=["missing", "broken", "no JSON"])
 def test_without_the_pins_that_are_asked_for_nothing_is_read_and_nothing_passes(
     audited: Audited, signed: Signed, document: bytes | None

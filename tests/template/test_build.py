@@ -32,6 +32,8 @@ mkdir -p "$ARTIFACTS/python/bin" "$ARTIFACTS/python/requests/__pycache__" "$ARTI
 cd "$ARTIFACTS/python"
 touch bin/normalizer requests/__init__.py requests/__pycache__/__init__.pyc
 touch requests-2.dist-info/RECORD requests-2.dist-info/licenses/LICENSE
+mkdir -p cffi/__pycache__ cffi-2.dist-info/licenses pycparser pycparser-3.dist-info/licenses
+touch _cffi_backend.so cffi/__init__.py pycparser/__init__.py cffi-2.dist-info/licenses/LICENSE pycparser-3.dist-info/licenses/LICENSE
 for service in $MODELS; do
   mkdir -p botocore/data/$service/2026 boto3/data/$service
   echo '{}' | gzip > botocore/data/$service/2026/service-2.json.gz
@@ -146,6 +148,9 @@ def test_the_layer_ships_packages_licences_and_the_models_it_uses(build: Callabl
         "python/dtr_audit/py.typed",
         "python/requests/__init__.py",
         "python/requests-2.dist-info/licenses/LICENSE",
+        "python/_cffi_backend.so",
+        "python/cffi-2.dist-info/licenses/LICENSE",
+        "python/pycparser-3.dist-info/licenses/LICENSE",
         "python/botocore/data/endpoints.json",
         *(f"python/botocore/data/{service}/2026/service-2.json" for service in services()),
         *(f"python/boto3/data/{service}/resources.json" for service in services()),
