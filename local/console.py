@@ -199,7 +199,7 @@ class Display:
         """Show the tags of a run by namespace and verdict, those with most to do first."""
         unread = Counter(entry["repository"].partition("/")[0] for entry in run["unreadable"])
         table = _table("Namespace")
-        for heading in ("Tags", "Signed", "Unsigned", "Mismatched", "Unknown", "Cosign"):
+        for heading in ("Tags", "Signed", "Unsigned", "Mismatched", "Untrusted", "Unknown", "Cosign"):
             table.add_column(heading, justify="right", no_wrap=True)
         if unread:
             table.add_column("Repositories unread", justify="right")
@@ -210,7 +210,7 @@ class Display:
             cells = [
                 *(
                     (counts[verdict], _STYLES[verdict])
-                    for verdict in (Verdict.UNSIGNED, Verdict.MISMATCHED, Verdict.UNKNOWN)
+                    for verdict in (Verdict.UNSIGNED, Verdict.MISMATCHED, Verdict.UNTRUSTED, Verdict.UNKNOWN)
                 ),
                 (counts[_ARTIFACT], ""),
                 *([(unread[name], _STYLES[Verdict.UNKNOWN])] if unread else []),

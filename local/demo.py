@@ -24,7 +24,7 @@ from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.model import RULE_ID
 from dtr_audit.rule import TITLE
 
-from . import PROJECT, story
+from . import PROJECT, story, story_trust
 from .console import Display, Overview
 from .dtr.registry import InMemoryRegistry
 from .dtr.server import DtrServer
@@ -59,6 +59,7 @@ def demonstrate(output: Path, display: Display) -> None:
         EmbeddedAws() as aws,
     ):
         _empty(folder)
+        story_trust.publish_trust(server.notary, registry)
         _introduce(display)
         stack = aws.deploy(
             PROJECT / "template.yaml",
@@ -66,6 +67,8 @@ def demonstrate(output: Path, display: Display) -> None:
                 "DtrUrl": server.url,
                 "RegistryName": REGISTRY_NAME,
                 "UcpUrl": ucp.url,
+                "TrustVerification": "signatures",
+                "RequiredSigners": story_trust.SIGNER,
                 "ManifestSigningKeyArn": _make_key(output / PUBLIC_KEY),
                 "LogLevel": "DEBUG",
             },
@@ -108,6 +111,7 @@ def demonstrate(output: Path, display: Display) -> None:
             exceptions = story.exceptions(at=datetime.now(UTC))
             put_exceptions(stack, json.dumps(exceptions, indent=2).encode())
             display.items(story.night(registry, server, after=first_due))
+            story_trust.publish_trust(server.notary, registry)
             display.items(
                 f"{one['namespace']}/{one['repository']}:{one['tag']} is excepted until {one['ends']}: {EXCEPTIONS_KEY}."
                 for one in exceptions["exceptions"]
@@ -119,6 +123,7 @@ def demonstrate(output: Path, display: Display) -> None:
             display.pause()
             display.say("What changed since the first night:")
             display.changes([alert.machine for alert in alerts])
+            _show_untrusted(folder, run, display)
             _show_excepted(folder, run, display)
             _contrast(read_as_the_rule_does(server), run, display)
             _show_beside(run, display)
@@ -211,7 +216,8 @@ def _contrast(loop: LoopReading, run: Mapping[str, Any], display: Display) -> No
     display.say(
         f"The rule's own curl loop, asked of this registry just now, sees {loop.repositories} of "
         f"{run['repositories']['listed']} repositories and {loop.tags} of {tags['audited']} tags, and prints "
-        f'"true" next to {seen}. The audit found {tags["unsigned"] + tags["mismatched"]} tags that are not signed.',
+        f'"true" next to {seen}. The audit found {tags["unsigned"] + tags["mismatched"]} tags that are not signed, and '
+        f"{tags['untrusted']} whose signature is not to be trusted.",
         style="bold",
     )
 
@@ -237,6 +243,20 @@ def _make_key(public: Path) -> str:
     kms.close()
     public.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return arn
+
+
+def _show_untrusted(folder: OutputFolder, run: Run, display: Display) -> None:
+    """Show the tag that the registry calls signed, and what its trust data says."""
+    namespace, name, tag = story_trust.UNTRUSTED
+    (found,) = (
+        row for row in folder.rows(run) if (row["namespace"], row["repository"], row["tag"]) == (namespace, name, tag)
+    )
+    display.pause()
+    display.say(
+        f"The signatures themselves were verified, from the Notary's metadata of {run['trust']['verified']} repositories. The registry "
+        f"calls {namespace}/{name}:{tag} signed; the audit does not:"
+    )
+    display.items([f"{found['verdict']}: {found['reason']}."])
 
 
 def _show_excepted(folder: OutputFolder, run: Run, display: Display) -> None:
