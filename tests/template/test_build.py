@@ -33,7 +33,8 @@ cd "$ARTIFACTS/python"
 touch bin/normalizer requests/__init__.py requests/__pycache__/__init__.pyc
 touch requests-2.dist-info/RECORD requests-2.dist-info/licenses/LICENSE
 mkdir -p cffi/__pycache__ cffi-2.dist-info/licenses pycparser pycparser-3.dist-info/licenses
-touch _cffi_backend.so cffi/__init__.py pycparser/__init__.py cffi-2.dist-info/licenses/LICENSE pycparser-3.dist-info/licenses/LICENSE
+touch _cffi_backend.so cffi/__init__.py pycparser/__init__.py
+touch cffi-2.dist-info/licenses/LICENSE pycparser-3.dist-info/licenses/LICENSE
 for service in $MODELS; do
   mkdir -p botocore/data/$service/2026 boto3/data/$service
   echo '{}' | gzip > botocore/data/$service/2026/service-2.json.gz
