@@ -123,10 +123,7 @@ def demonstrate(output: Path, display: Display) -> None:
             display.pause()
             display.say("What changed since the first night:")
             display.changes([alert.machine for alert in alerts])
-            _show_untrusted(folder, run, display)
-            _show_excepted(folder, run, display)
-            _contrast(read_as_the_rule_does(server), run, display)
-            _show_beside(run, display)
+            _show_what_stands_out(folder, run, server, display)
             display.title("What the subscribers get: the news, once")
             for alert in alerts:
                 display.mail(alert.mail)
@@ -245,6 +242,13 @@ def _make_key(public: Path) -> str:
     return arn
 
 
+def _show_what_stands_out(folder: OutputFolder, run: Run, server: DtrServer, display: Display) -> None:
+    _show_untrusted(folder, run, display)
+    _show_excepted(folder, run, display)
+    _contrast(read_as_the_rule_does(server), run, display)
+    _show_beside(run, display)
+
+
 def _show_untrusted(folder: OutputFolder, run: Run, display: Display) -> None:
     """Show the tag that the registry calls signed, and what its trust data says."""
     namespace, name, tag = story_trust.UNTRUSTED
@@ -253,8 +257,8 @@ def _show_untrusted(folder: OutputFolder, run: Run, display: Display) -> None:
     )
     display.pause()
     display.say(
-        f"The signatures themselves were verified, from the Notary's metadata of {run['trust']['verified']} repositories. The registry "
-        f"calls {namespace}/{name}:{tag} signed; the audit does not:"
+        f"The signatures themselves were verified, from the Notary's metadata of {run['trust']['verified']} repositories. The "
+        f"registry calls {namespace}/{name}:{tag} signed; the audit does not:"
     )
     display.items([f"{found['verdict']}: {found['reason']}."])
 
