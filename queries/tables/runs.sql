@@ -20,10 +20,12 @@ CREATE EXTERNAL TABLE runs (
     findings struct<open:bigint, opened:bigint, resolved:bigint, excepted:bigint>,
     oldest_open string COMMENT 'ISO 8601',
     previous struct<run_id:string, repositories:bigint, tags:bigint>,
+    security_hub struct<accepted:bigint, refused:bigint, up_to_date:boolean>,
     trust struct<
         verified:bigint, without:bigint, failing:bigint, unreadable:bigint, first_use:bigint, expiring:bigint,
         first_expiring:array<struct<repository:string, role:string, expires:string>>>,
     facts array<struct<subject:string, answer:string, rule_id:string, status:string>>,
+    exceptions struct<version_id:string, holding:bigint, ended:bigint, unmatched:bigint, problem:string>,
     baseline struct<key:string, version_id:string, sha256:string, problem:string>,
     unreadable array<struct<repository:string, reason:string>>,
     evidence map<string, string> COMMENT 'where in the bucket each file of the evidence lies'

@@ -9,7 +9,6 @@ An excepted finding stays a finding. Whatever is wrong with the document, all of
 """
 
 import fnmatch
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .documents import read_json
 from .errors import ExceptionsError
 from .model import Excepted, Repository
 from .text import clean
@@ -147,12 +147,7 @@ def read_exceptions(client: "S3Client", bucket: str, *, day: date) -> Exceptions
 
 def parse_exceptions(document: bytes) -> list[PolicyException]:
     """Read the document's JSON; raises ExceptionsError that names the first faults, each with its JSON path."""
-    if len(document) > DOCUMENT_BYTES:
-        raise ExceptionsError(f"{KEY}: it is larger than {DOCUMENT_BYTES} bytes")
-    try:
-        content = json.loads(document, object_pairs_hook=_refuse_twins)
-    except (ValueError, RecursionError) as error:
-        raise ExceptionsError(f"{KEY}: it is not JSON ({clean(str(error), 120)})") from None
+    content = read_json(document, KEY, limit=DOCUMENT_BYTES, error=ExceptionsError)
     if not isinstance(content, dict) or set(content) != {"exceptions"} or not isinstance(content["exceptions"], list):
         raise ExceptionsError(f'{KEY}: $: {{"exceptions": […]}} is needed, and no other key')
     entries = content["exceptions"]
@@ -171,16 +166,6 @@ def parse_exceptions(document: bytes) -> list[PolicyException]:
         more = f"; and {len(faults) - FAULTS_NAMED} more" if len(faults) > FAULTS_NAMED else ""
         raise ExceptionsError(f"{KEY}: {'; '.join(faults[:FAULTS_NAMED])}{more}")
     return [one for one in parsed if one is not None]
-
-
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its pairs; of two keys of one name, each reader of JSON takes another."""
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise ExceptionsError(f"{KEY}: the key '{clean(twin, 64)}' stands twice in one object")
-    return document
 
 
 def _parse(entry: object, where: str, faults: list[str]) -> PolicyException | None:

@@ -9,11 +9,11 @@ They stand in one document in the bucket, `policy/trust-pins.json`, which people
 other half was to pin.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..documents import read_json
 from ..errors import SettingsError
 from ..text import clean
 from .metadata import is_key_id
@@ -39,12 +39,7 @@ def parse_pins(document: bytes) -> tuple[Pin, ...]:
 
     Its text is the same for the same fault. `cryptography` is loaded only for authorities.
     """
-    if len(document) > DOCUMENT_BYTES:
-        raise SettingsError(f"{KEY}: it is larger than {DOCUMENT_BYTES} bytes")
-    try:
-        content = json.loads(document, object_pairs_hook=_refuse_twins)
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{KEY}: it is not JSON ({clean(str(error), 120)})") from None
+    content = read_json(document, KEY, limit=DOCUMENT_BYTES, error=SettingsError)
     if not isinstance(content, dict) or set(content) != {"pins"} or not isinstance(content["pins"], list):
         raise SettingsError(f'{KEY}: $: {{"pins": […]}} is needed, and no other key')
     entries = content["pins"]
@@ -60,16 +55,6 @@ def parse_pins(document: bytes) -> tuple[Pin, ...]:
     return tuple(
         Pin(entry["pattern"], frozenset(entry.get("root_keys", ())), entry.get("authorities", "")) for entry in entries
     )
-
-
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its pairs; of two keys of one name, each reader of JSON takes another."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise SettingsError(f"{KEY}: the key '{clean(key, 64)}' stands twice in one object")
-        found[key] = value
-    return found
 
 
 def _faults(entry: Any, where: str) -> Iterator[str]:
