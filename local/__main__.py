@@ -11,8 +11,12 @@ import traceback
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from .laptop import Verification
 
 PASSWORD_VARIABLE = "DTR_PASSWORD"  # noqa: S105 (its name, not its value)
 
@@ -101,6 +105,33 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="the findings that are excepted (docs/contracts.md has its form). It is kept as policy/exceptions.json in the folder "
         "for the results, and used by every later audit there, until another is given or that file is removed",
+    )
+    audit.add_argument(
+        "--verify-signatures",
+        action="store_true",
+        help="verify each signature from the Notary's own metadata besides: what the registry calls signed is a finding unless a "
+        "signer's key has signed it",
+    )
+    audit.add_argument(
+        "--required-signer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a signer who must have signed, as docker trust inspect names him; of several one suffices; repeatable. This and "
+        "the next three need --verify-signatures",
+    )
+    audit.add_argument("--all-signers", action="store_true", help="every --required-signer must have signed")
+    audit.add_argument(
+        "--repository-key-suffices",
+        action="store_true",
+        help="a tag that the repository's own key has signed (Repo Admin) counts too",
+    )
+    audit.add_argument(
+        "--trust-pins",
+        type=Path,
+        metavar="FILE",
+        help="the roots that this audit trusts, and no others, for the repositories that the file names (docs/contracts.md has its "
+        "form)",
     )
     audit.add_argument("--registry-name", metavar="NAME", help="what the results call it (made of the address)")
     audit.add_argument(
@@ -307,6 +338,7 @@ def _audit(options: argparse.Namespace) -> int:
             domains=parse_domains(",".join(options.domain), "--domain"),
             namespaces=tuple(options.namespace),
             x509_strict=not options.no_x509_strict,
+            verification=_verification(options),
             baseline=read_baseline(options.baseline) if options.baseline else None,
             exceptions=read_exceptions_file(options.exceptions) if options.exceptions else None,
             limits={name: value for name, value in limits.items() if value is not None},
@@ -318,6 +350,33 @@ def _audit(options: argparse.Namespace) -> int:
     except (AuditError, OutputError, StateFileError) as error:
         tell_error(str(error))
     return ExitStatus.NOT_COMPLETED
+
+
+def _verification(options: argparse.Namespace) -> Verification | None:
+    """Give how signatures are verified, if they are. Raises SettingsError."""
+    from dtr_audit.errors import SettingsError  # noqa: PLC0415 (see above)
+    from dtr_audit.settings import parse_signers  # noqa: PLC0415
+
+    from .laptop import Verification, read_pins_file  # noqa: PLC0415
+
+    if not options.verify_signatures:
+        given = {
+            "--required-signer": options.required_signer,
+            "--all-signers": options.all_signers,
+            "--repository-key-suffices": options.repository_key_suffices,
+            "--trust-pins": options.trust_pins,
+        }
+        if idle := [name for name, value in given.items() if value]:
+            raise SettingsError(f"{', '.join(idle)}: without --verify-signatures nothing is verified, so give that too")
+        return None
+    if options.all_signers and not options.required_signer:
+        raise SettingsError("--all-signers: no --required-signer says who they are")
+    return Verification(
+        required_signers=parse_signers(",".join(options.required_signer), "--required-signer"),
+        all_signers=options.all_signers,
+        repository_key_suffices=options.repository_key_suffices,
+        pins=read_pins_file(options.trust_pins) if options.trust_pins else None,
+    )
 
 
 def _exceptions(options: argparse.Namespace) -> int:

@@ -19,6 +19,9 @@ from dtr_audit.evidence.baseline import SIZE_LIMIT
 from dtr_audit.evidence.baseline import read as check_baseline
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.exceptions import parse_exceptions
+from dtr_audit.notary.pins import DOCUMENT_BYTES as PINS_BYTES
+from dtr_audit.notary.pins import KEY as PINS_KEY
+from dtr_audit.notary.pins import parse_pins
 from dtr_audit.request import AuditRequest
 
 from . import PROJECT
@@ -44,6 +47,7 @@ _OPTIONS = {
     "DTR_URL": "--url",
     "CONCURRENCY": "--concurrency",
     EXCEPTIONS_KEY: "--exceptions",
+    PINS_KEY: "--trust-pins",
     "into the secret": "--username, and DTR_PASSWORD or the prompt",
 }
 
@@ -54,6 +58,26 @@ class BaselineFile:
 
     key: str
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How signatures are verified: whose have to be there, and under which roots."""
+
+    required_signers: tuple[str, ...] = ()  # empty: any
+    all_signers: bool = False  # all of them, not any one
+    repository_key_suffices: bool = False
+    pins: bytes | None = None  # the document; None: the first root that is seen is trusted
+
+    def parameters(self) -> dict[str, str]:
+        """Give the template's parameters."""
+        return {
+            "TrustVerification": "signatures",
+            "RequiredSigners": ",".join(self.required_signers),
+            "SignersNeeded": "all" if self.all_signers else "any",
+            "RepositoryKeySuffices": json.dumps(self.repository_key_suffices),
+            "PinTrust": json.dumps(self.pins is not None),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +92,7 @@ class Assignment:
     domains: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     x509_strict: bool = True
+    verification: Verification | None = None  # None: the registry's word is taken
     baseline: BaselineFile | None = None
     exceptions: bytes | None = None  # the document; None: what lies in the output folder, if anything does
     limits: Mapping[str, str] = field(default_factory=dict)  # the template's Concurrency and PageSize, where given
@@ -80,6 +105,7 @@ class Assignment:
             "DtrDomains": ",".join(self.domains),
             "X509Strict": json.dumps(self.x509_strict),
             "BaselineKey": self.baseline.key if self.baseline else "",
+            **(self.verification.parameters() if self.verification else {}),
             "LogLevel": "DEBUG",  # progress is read from it; at no level is a credential logged
             **self.limits,
         }
@@ -116,6 +142,9 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
         else:
             put_exceptions(stack, assignment.exceptions)
         stack.put_secret(assignment.secret(password))
+        if assignment.verification and assignment.verification.pins is not None:
+            pins = assignment.verification.pins
+            stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=PINS_KEY, Body=pins)
         if assignment.baseline:
             baseline = assignment.baseline
             stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=baseline.key, Body=baseline.content)
@@ -199,6 +228,20 @@ def read_exceptions_file(path: Path) -> bytes:
         parse_exceptions(document)
     except ExceptionsError as error:
         raise SettingsError(f"--exceptions {path}: {str(error).removeprefix(f'{EXCEPTIONS_KEY}: ')}") from None
+    return document
+
+
+def read_pins_file(path: Path) -> bytes:
+    """Read a document of pins. Raises SettingsError for one by which no audit would be complete."""
+    try:
+        with path.open("rb") as file:
+            document = file.read(PINS_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"--trust-pins {path}: {error.strerror}") from None
+    try:
+        parse_pins(document)
+    except SettingsError as error:
+        raise SettingsError(f"--trust-pins {path}: {str(error).removeprefix(f'{PINS_KEY}: ')}") from None
     return document
 
 

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from dtr_audit.errors import AuditError
 from dtr_audit.evidence import ckl
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.notary.pins import KEY as PINS_KEY
 
 from local import PROJECT
 from local import template as templates
@@ -119,6 +120,11 @@ def security_hub(_region: str) -> dict[str, str]:
     return {"SecurityHub": "true"}
 
 
+def pinned_trust(_region: str) -> dict[str, str]:
+    """Signatures are verified under pinned roots; the pins are put there before the first night."""
+    return {"TrustVerification": "signatures", "PinTrust": "true"}
+
+
 VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
     "default": (COMMERCIAL, ()),
     "default-in-govcloud": (GOVCLOUD, ()),
@@ -129,7 +135,11 @@ VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
     "in-a-vpc": (GOVCLOUD, (in_vpc,)),
     "signing": (COMMERCIAL, (signing_key,)),
     "security-hub": (COMMERCIAL, (security_hub,)),
-    "all-options": (GOVCLOUD, (own_secret, own_topic, own_key, own_baseline, in_vpc, signing_key, security_hub)),
+    "pinned-trust": (COMMERCIAL, (pinned_trust,)),
+    "all-options": (
+        GOVCLOUD,
+        (own_secret, own_topic, own_key, own_baseline, in_vpc, signing_key, security_hub, pinned_trust),
+    ),
 }
 # Between them these two have every statement.
 BOTH_ENDS = ["default", "all-options"]
@@ -153,6 +163,7 @@ class Deployed:
         self.target = deployment.properties("AWS::Scheduler::Schedule")["Target"]
         self.on_failure = deployment.properties("AWS::Lambda::EventInvokeConfig")["DestinationConfig"]["OnFailure"]
         self.signs = bool(self.function["Environment"]["Variables"]["SIGNING_KEY_ARN"])
+        self.pins = self.function["Environment"]["Variables"]["PIN_TRUST"] == "true"
         self.keys = deployment.keys() | self._keys_of_others()
         self._role_names = {
             "audit": self.function["Role"].rpartition("/")[2],
@@ -210,6 +221,27 @@ def deployed(deploy: Callable[[str], Deployed], request: pytest.FixtureRequest) 
 
 
 # --- A whole audit ------------------------------------------------------------------------------------------------
+
+
+class Trusted:
+    """What is signed in the registry: by its own word, and in trust data under roots that can be pinned."""
+
+    def __init__(self, registry: InMemoryRegistry, server: DtrServer) -> None:
+        self._registry = registry
+        self._host = server.host
+        self._repositories = {name: server.notary.create(f"{server.host}/web/{name}") for name in ("shop", "till")}
+        for trust in self._repositories.values():
+            trust.add_signer("ci")
+
+    def sign(self, name: str) -> None:
+        """Sign what the tag holds now."""
+        self._registry.sign("web", name, "1")
+        self._repositories[name].sign("1", self._registry.signatures("web", name)["1"], signer="ci")
+
+    def pins(self) -> bytes:
+        """Give the document that pins the roots as they are."""
+        keys = [key.id for trust in self._repositories.values() for key in trust.keys("root")]
+        return json.dumps({"pins": [{"pattern": f"{self._host}/web/*", "root_keys": keys}]}).encode()
 
 
 class Rehearsal:
@@ -289,9 +321,10 @@ class Rehearsal:
         registry = InMemoryRegistry()
         registry.push("web", "shop", "1")
         registry.push("web", "till", "1")
-        registry.sign("web", "till", "1")
         stack = self._deployed.stack
         with DtrServer(registry, authority=AUTHORITY) as server:
+            trusted = Trusted(registry, server)
+            trusted.sign("till")
             audited = Audited(stack, server)
             audited.environment |= {"CONCURRENCY": "1", **self._deployed.gate.admit(code, stack.region)}
             try:
@@ -305,8 +338,10 @@ class Rehearsal:
                         Bucket=stack.outputs["BucketName"], Key=self._baseline, Body=ckl.write(report())
                     )
                 stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=EXCEPTIONS_KEY, Body=b'{"exceptions": []}')
+                if self._deployed.pins:
+                    stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=PINS_KEY, Body=trusted.pins())
                 self._night(audited)
-                registry.sign("web", "shop", "1")
+                trusted.sign("shop")
                 registry.push("web", "till", "1")
                 self._night(audited)
                 self.parts = [key.rpartition("/")[2] for key in audited.keys("findings")]
@@ -325,6 +360,8 @@ class Rehearsal:
             raise NotCompletedError(run["exceptions"]["problem"])
         if run["security_hub"] and not run["security_hub"]["up_to_date"]:
             raise NotCompletedError(run["warnings"])
+        if self._deployed.pins and (run["trust"]["verified"], run["trust"]["first_use"]) != (2, 0):
+            raise NotCompletedError(run["trust"])
         self.news.append(
             {
                 (kind, f"{item['repository']}:{item['tag']}")

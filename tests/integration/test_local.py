@@ -29,6 +29,7 @@ from local.dtr.server import DtrServer
 from local.exit_status import ExitStatus
 from local.function_log import FunctionLog
 from local.laptop import derive_registry_name, read_ca_file
+from local.notary import TrustRepository
 from local.output import CONTENTS, OutputFolder, Subscribers
 from local.stack import EmbeddedAws
 from local.template import load
@@ -277,6 +278,50 @@ def test_the_options_reach_the_audit(laptop: Laptop, registry: InMemoryRegistry,
     assert len(asked) == 4  # two pages of 10 under each of two domains
 
 
+@pytest.fixture
+def trust(registry: InMemoryRegistry, dtr: DtrServer) -> TrustRepository:
+    """The trust data of a tag that the registry calls signed and the signer ci has signed."""
+    digest = registry.push("web", "shop", "1").digest
+    registry.sign("web", "shop", "1")
+    trust = dtr.notary.create(f"{dtr.host}/web/shop")
+    for signer in ("ci", "qa"):
+        trust.add_signer(signer)
+    trust.sign("1", digest, signer="ci")
+    return trust
+
+
+def test_signatures_are_verified_where_that_is_asked_for(laptop: Laptop, trust: TrustRepository) -> None:
+    assert laptop.audit().returncode == 0
+    assert laptop.run()["trust"] is None
+    two = ("--verify-signatures", "--required-signer", "ci", "--required-signer", "qa")
+    assert laptop.audit(*two).returncode == 0
+    assert laptop.run()["trust"]["verified"] == 1
+    done = laptop.audit(*two, "--all-signers")
+    assert (done.returncode, laptop.run()["tags"]["untrusted"]) == (1, 1)
+    assert "UNTRUSTED" in done.stdout
+
+
+def test_what_the_repositorys_own_key_has_signed_counts_where_that_is_asked_for(
+    laptop: Laptop, registry: InMemoryRegistry, trust: TrustRepository
+) -> None:
+    trust.revoke("1")
+    trust.sign("1", registry.signatures("web", "shop")["1"])
+    assert laptop.audit("--verify-signatures").returncode == 1
+    assert laptop.audit("--verify-signatures", "--repository-key-suffices").returncode == 0
+
+
+def test_only_pinned_roots_are_trusted_by_the_audit_that_is_given_them(
+    laptop: Laptop, dtr: DtrServer, trust: TrustRepository
+) -> None:
+    file = laptop.folder / "pins.json"
+    (root,) = trust.keys("root")
+    for key, status in ((64 * "0", 1), (root.id, 0)):
+        file.write_text(json.dumps({"pins": [{"pattern": f"{dtr.host}/*", "root_keys": [key]}]}))
+        assert laptop.audit("--verify-signatures", "--trust-pins", str(file)).returncode == status
+        assert laptop.run()["trust"]["first_use"] == 0
+    assert (laptop.out / "policy" / "trust-pins.json").read_bytes() == file.read_bytes()
+
+
 def test_a_checklist_of_ones_own_is_answered(laptop: Laptop, registry: InMemoryRegistry) -> None:
     registry.push("web", "shop", "1")
     theirs = laptop.folder / "Their own (2026).ckl"
@@ -350,6 +395,14 @@ def test_plain_http_is_refused(tmp_path: Path) -> None:
         (["--ca-file", "missing.pem"], "--ca-file missing.pem: No such file"),
         (["--ca-file", str(PROJECT / "Makefile")], "holds no certificate in PEM form"),
         (["--baseline", "missing.ckl"], "--baseline missing.ckl: No such file"),
+        (["--required-signer", "ci"], "--required-signer: without --verify-signatures nothing is verified"),
+        (["--all-signers"], "--all-signers: without --verify-signatures"),
+        (["--repository-key-suffices"], "--repository-key-suffices: without --verify-signatures"),
+        (["--trust-pins", "pins.json"], "--trust-pins: without --verify-signatures"),
+        (["--verify-signatures", "--all-signers"], "no --required-signer says who they are"),
+        (["--verify-signatures", "--required-signer", "ci team"], "--required-signer: 'ci team' is not the name"),
+        (["--verify-signatures", "--trust-pins", "missing.json"], "--trust-pins missing.json: No such file"),
+        (["--verify-signatures", "--trust-pins", str(PROJECT / "Makefile")], "Makefile: it is not JSON"),
         (["--baseline", str(PROJECT / "Makefile")], "a file that ends in .ckl or .cklb is needed"),
     ],
 )
@@ -411,8 +464,8 @@ def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.Capt
     options = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
     assert options == {
         "--baseline", "--ca-file", "--concurrency", "--domain", "--exceptions", "--help", "--namespace", "--no-x509-strict",
-        "--output",
-        "--page-size", "--registry-name", "--url", "--username",
+        "--all-signers", "--output", "--page-size", "--registry-name", "--repository-key-suffices", "--required-signer",
+        "--trust-pins", "--url", "--username", "--verify-signatures",
     }  # fmt: skip
 
 
