@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from . import cold_start
+from . import cold_start, trust
 
-BENCHMARKS: dict[str, Callable[[int], None]] = {"cold-start": cold_start.run}
+BENCHMARKS: dict[str, Callable[[int], None]] = {"cold-start": cold_start.run, "trust": trust.run}
 
 
 def main(arguments: Sequence[str]) -> None:
