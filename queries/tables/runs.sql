@@ -22,6 +22,7 @@ CREATE EXTERNAL TABLE runs (
     previous struct<run_id:string, repositories:bigint, tags:bigint>,
     security_hub struct<accepted:bigint, refused:bigint, up_to_date:boolean>,
     trust struct<
+        required_signers:array<string>, all_signers:boolean, repository_key_suffices:boolean, pinned:boolean,
         verified:bigint, without:bigint, failing:bigint, unreadable:bigint, first_use:bigint, expiring:bigint,
         first_expiring:array<struct<repository:string, role:string, expires:string>>>,
     facts array<struct<subject:string, answer:string, rule_id:string, status:string>>,

@@ -90,6 +90,7 @@ def test_a_tag_that_a_signer_has_signed_is_signed_and_its_row_says_by_whom_and_u
     assert (found["verdict"], found["signers"], found["signed_domain"]) == ("SIGNED", ["ci"], signed.dtr.host)
     assert datetime.fromisoformat(found["trust_expires"]) > datetime.now(UTC) + timedelta(days=365)
     assert run["trust"] == {
+        "required_signers": [], "all_signers": False, "repository_key_suffices": False, "pinned": False,
         "verified": 1, "without": 0, "failing": 0, "unreadable": 0, "first_use": 1, "expiring": 0, "first_expiring": [],
     }  # fmt: skip
 
@@ -330,3 +331,20 @@ def test_an_authority_may_be_pinned_in_place_of_keys(
     assert verified(audited, PIN_TRUST="true")[1]["verdict"] == "SIGNED"
     pin(audited, {"pattern": f"{dtr.host}/*", "authorities": RootAuthority().certificate_pem})
     assert verified(audited, PIN_TRUST="true")[1]["verdict"] == "UNTRUSTED"
+
+
+def test_the_evidence_says_whether_the_signatures_were_verified_and_what_was_required(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.sign()
+    for run, said in (
+        (
+            verify(audited, REQUIRED_SIGNERS="ci,release"),
+            "Signed by ci or release; roots trusted: those that were seen",
+        ),
+        (audited.audit(TRUST_VERIFICATION="registry"), "The signatures themselves were not verified."),
+    ):
+        details = json.loads(audited.read(run["evidence"]["cklb"]))["stigs"][0]["rules"][0]["finding_details"]
+        assert said in details
+        page = audited.read(run["evidence"]["report"]).decode()
+        assert ("Signed by ci or release" in page) is ("verified" in (run["trust"] or {}))

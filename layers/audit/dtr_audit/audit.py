@@ -468,6 +468,12 @@ class _OneRun:
             except EvidenceError as error:
                 raise SettingsError(f"{pins.KEY}, by which roots are to be pinned: {error}") from error
             pinned = pins.parse_pins(document)
+        self._tally.trust = TrustCounts(
+            settings.required_signers,
+            all_signers=settings.all_signers,
+            repository_key_suffices=settings.repository_key_suffices,
+            pinned=settings.pin_trust,
+        )
         policy = TrustPolicy(
             required_signers=settings.required_signers,
             signers_needed=SignersNeeded.ALL if settings.all_signers else SignersNeeded.ANY,

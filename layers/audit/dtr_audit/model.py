@@ -340,8 +340,12 @@ class SupportingFact:
 
 @dataclass(slots=True)
 class TrustCounts:
-    """What came of the trust data of a run's repositories, under each domain; `expiring` are the first of them."""
+    """What was required of signatures, and what came of the trust data of a run's repositories, under each domain."""
 
+    required_signers: tuple[str, ...] = ()  # empty: any
+    all_signers: bool = False  # all of them, not any one
+    repository_key_suffices: bool = False
+    pinned: bool = False
     verified: int = 0
     without: int = 0
     failing: int = 0
@@ -364,6 +368,20 @@ class TrustCounts:
             self.first_expiring = sorted(self.first_expiring, key=lambda one: (one[2], one))[:EXPIRING_NAMED]
 
     @property
+    def spoken(self) -> str:
+        """Say in sentences what was required, and what came of it."""
+        joint = " and " if self.all_signers else " or "
+        signers = joint.join(self.required_signers) if self.required_signers else "any delegation"
+        own = ", or the repository's own key" if self.repository_key_suffices else ""
+        roots = "the pinned ones, else those that were seen first" if self.pinned else "those that were seen first"
+        return (
+            "Besides, every signature was verified from the Notary's own metadata: root, thresholds, expiry, versions and digests. "
+            f"Signed by {signers}{own}; roots trusted: {roots}. Of the repositories with image tags, under each domain, "
+            f"{self.verified} were verified, {self.without} have no trust data, that of {self.failing} does not hold, and that of "
+            f"{self.unreadable} could not be read; {self.first_use} roots were seen for the first time."
+        )
+
+    @property
     def spoken_expiring(self) -> str:
         """Say in a sentence what expires soon."""
         named = ", ".join(f"{repository} ({role}, {when[:10]})" for repository, role, when in self.first_expiring)
@@ -377,6 +395,10 @@ class TrustCounts:
     def as_dict(self) -> dict[str, Any]:
         """Give the form of the run record."""
         return {
+            "required_signers": list(self.required_signers),
+            "all_signers": self.all_signers,
+            "repository_key_suffices": self.repository_key_suffices,
+            "pinned": self.pinned,
             "verified": self.verified,
             "without": self.without,
             "failing": self.failing,

@@ -53,6 +53,7 @@ _FILES_NAMED = 10
 _FACTS_NAMED = 20
 _LINE_LENGTH = 400  # of a reason, an answer, and the like
 _NAME_LENGTH = 256
+_TRUST_LENGTH = 2_000
 
 _WORST_FIRST = (Status.OPEN, Status.NOT_REVIEWED, Status.NOT_A_FINDING)
 
@@ -162,6 +163,8 @@ def _details(report: Report, headline: str) -> str:
         f"{findings.resolved} resolved by this run",
         f"Auditor: {_outside(report.auditor, _LINE_LENGTH)}",
         "Signatures asked for under: " + (", ".join(_first(run.domains, _DOMAINS_NAMED, _NAME_LENGTH)) or "no domain"),
+        "A tag is signed if the registry says so (inNotary and no hashMismatch). "
+        + (_outside(run.trust.spoken, _TRUST_LENGTH) if run.trust else "The signatures themselves were not verified."),
     ]
     if run.incomplete_because:
         before += ["", "Not complete because:", *_bullets(run.incomplete_because, _REASONS_NAMED)]

@@ -13,6 +13,7 @@ from .tables import write_section, write_table
 from .words import NOTHING, REASON_LENGTH, STATUS_WORDS, say_count, say_duration, say_moment, say_names, shorten
 
 FILES_SHOWN = 200
+TRUST_LENGTH = 2_000
 
 
 def write_controls(rule: Rule) -> Iterator[Markup]:
@@ -67,6 +68,7 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
             "was signed once and then overwritten: MISMATCHED in the data. If either is missing, the tag is unknown, which is "
             "never a pass.",
         ),
+        *([("Verified", clean(run.trust.spoken, TRUST_LENGTH))] if run.trust else []),
         ("Domains", f"Signatures were asked for under {say_names(run.domains, 20)}." if run.domains else "Not known."),
     ]
     if run.tags.artifacts:
