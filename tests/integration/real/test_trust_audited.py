@@ -60,7 +60,7 @@ class Auditor:
         }
         self.audited.put_secret(username=registry.username, password=registry.password, ca_bundle=registry.ca_bundle)
 
-    def audit(self, *, of: dict[str, Any] | None = None, **environment: str) -> dict[str, Any]:
+    def audit(self, *, of: dict[str, Any] | None = None, **environment: Any) -> dict[str, Any]:
         """Give the record of the next night; `of` is added to its event."""
         self.audited.runs += 1
         return self.audited.audit({**self.audited.event(), **(of or {})}, **environment)
