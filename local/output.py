@@ -4,6 +4,7 @@
     evidence/         likewise: the report, the checklists, the manifest
     baseline/         the checklist that was given to the last run that got one
     policy/           exceptions.json, if there are exceptions: the next run reads it again
+                      trust-pins.json, the pins of the last run that was given some: no later run reads them
     run.json          the record of the last run
     alerts.jsonl      the messages of the last run as subscribers got them, one JSON object a line
     audit.log         what the function logged in the last run
