@@ -292,6 +292,18 @@ def test_trust_data_that_is_about_to_expire_is_warned_of_once(audited: Audited, 
     assert verified(audited, TRUST_WARNING_DAYS="5")[0]["trust"]["expiring"] == 0
 
 
+def test_a_teams_message_names_no_repository_of_another_whose_trust_data_expires(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.sign()
+    signed.api.set_expiry("targets/ci", datetime.now(UTC) + timedelta(days=9))
+    signed.registry.push("web", "shop", "1.0")
+    verify(audited, ALERT_GROUPING="namespace")
+    told = {message.attributes["event"]: message.text for message in audited.messages()}
+    assert "pay/api" in told["trust_expiring"]
+    assert "pay/api" not in told["findings_changed"]
+
+
 def test_signed_under_one_of_several_domains_is_signed(audited: Audited, signed: Signed) -> None:
     signed.sign()
     _, found = verified(audited, DTR_DOMAINS=f"other.example,{signed.dtr.host}")

@@ -305,7 +305,7 @@ class _Composer:
             "complete": run.complete,
             "empty": run.is_empty,
             "incomplete_because": self._reasons(namespaces),
-            "warnings": _lines(run.warnings),
+            "warnings": self._warnings(namespaces),
             "finished_at": iso(run.finished_at),
             "repositories": run.repositories.as_dict(),
             "tags": run.tags.as_dict(),
@@ -347,6 +347,11 @@ class _Composer:
                 line += f"; {unnamed} of the repositories stand there without their names, and may be yours"
             lines.append(line)
         return lines
+
+    def _warnings(self, namespaces: Collection[str]) -> list[str]:
+        """Say what should be looked at: to a namespace's own team nothing that names others' repositories."""
+        of_others = self._run.trust.spoken_expiring if self._run.trust and self._is_by_namespace and namespaces else ""
+        return _lines([warning for warning in self._run.warnings if warning != of_others])
 
     def _severity(self, event: str, counts: Mapping[str, int]) -> str:
         """Give the rule's own severity where somebody has something to do."""
