@@ -1,12 +1,10 @@
 """Text from outside, made safe to store, log and show: bounded, and free of control characters."""
 
-import re
 import unicodedata
 from collections.abc import Iterable
 
 # Whatever moves a cursor, hides or reverses text, or cannot be written as UTF-8 (lone surrogates).
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_ORDINARY = re.compile(r"^[ -~]*$")
 
 
 def is_encodable(text: str) -> bool:
@@ -25,9 +23,10 @@ def clean(value: object, length: int) -> str:
     """Give a text of at most `length` characters; anything that is not a text becomes ''."""
     if not isinstance(value, str):
         return ""
+    if len(value) <= length and value.isascii() and value.isprintable():
+        return value  # nearly always
     text = value[: length + 1]
-    if not _ORDINARY.match(text):
-        text = "".join(
-            c if unicodedata.category(c) not in _HIDDEN_CATEGORIES else "\N{REPLACEMENT CHARACTER}" for c in text
-        )
+    text = "".join(
+        c if unicodedata.category(c) not in _HIDDEN_CATEGORIES else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
     return text if len(text) <= length else text[: max(length - 1, 0)] + "…"
