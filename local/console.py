@@ -48,6 +48,7 @@ _STYLES = {
     Verdict.SIGNED: "green",
     Verdict.UNSIGNED: "red",
     Verdict.MISMATCHED: "magenta",
+    Verdict.UNTRUSTED: "red",
     Verdict.UNKNOWN: "yellow",
     "NEW": "red",
     "NOT EXCEPTED": "red",
@@ -202,7 +203,7 @@ class Display:
         for heading in ("Tags", "Signed", "Unsigned", "Mismatched", "Untrusted", "Unknown", "Cosign"):
             table.add_column(heading, justify="right", no_wrap=True)
         if unread:
-            table.add_column("Repositories unread", justify="right")
+            table.add_column("Unread", justify="right")
         names = overview.namespaces.keys() | unread.keys()
         tags = {name: overview.namespaces.get(name, Counter()) for name in names}
         for name in sorted(names, key=lambda name: (-_failed(tags[name]), -unread[name], name))[:NAMESPACES_SHOWN]:

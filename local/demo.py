@@ -324,7 +324,7 @@ def _show_places(output: Path, run: Run, display: Display) -> None:
 def _show_next(output: Path, display: Display) -> None:
     display.title("What next")
     display.say("Ask both nights what an analyst asks Athena (without Q: what can be asked):")
-    display.commands((f"make query Q=oldest-open QUERY_ARGUMENTS='--output {output}'",))
+    display.commands((f"make query Q=coverage QUERY_ARGUMENTS='--output {output}'",))
     display.say("Audit a DTR of yours from this machine. It is only read from, and the password is asked for:")
     display.commands(
         (
@@ -332,7 +332,7 @@ def _show_next(output: Path, display: Display) -> None:
             ".venv/bin/python -m local audit --help   # a private authority, more domains, …",
         )
     )
-    display.say("Deploy it to AWS, in two commands (the first gets the SAM CLI into .sam-venv/, and builds):")
+    display.say("Deploy it to AWS (the first command gets the SAM CLI into .sam-venv/, and builds):")
     display.commands(
         (
             "make deploy DEPLOY_ARGUMENTS='--parameter-overrides DtrUrl=https://dtr.example.mil \\",

@@ -23,7 +23,7 @@ from tests.audited import Audited
 ROW_KEYS = {
     "registry", "namespace", "repository", "tag", "digest", "verdict", "reason", "in_notary", "hash_mismatch",
     "signed_domain", "signers", "cosign_signed", "artifact", "exception_id", "exception_ends", "author", "pushed_at",
-    "media_type",
+    "media_type", "trust_expires",
     "rule_id", "run_id", "audited_at",
 }  # fmt: skip
 

@@ -520,7 +520,7 @@ class _Composer:
 def _spoken(run: Run) -> str:
     answer = {
         Status.NOT_A_FINDING: "every image tag is signed",
-        Status.OPEN: "there are image tags that are not signed",
+        Status.OPEN: "there are image tags that are not signed" + (" or not trusted" if run.tags.untrusted else ""),
         Status.NOT_REVIEWED: "the rule could not be answered",
     }[run.status]
     if run.is_empty:

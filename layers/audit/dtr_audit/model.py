@@ -376,9 +376,9 @@ class TrustCounts:
         roots = "the pinned ones, else those that were seen first" if self.pinned else "those that were seen first"
         return (
             "Besides, every signature was verified from the Notary's own metadata: root, thresholds, expiry, versions and digests. "
-            f"Signed by {signers}{own}; roots trusted: {roots}. Of the repositories with image tags, under each domain, "
-            f"{self.verified} were verified, {self.without} have no trust data, that of {self.failing} does not hold, and that of "
-            f"{self.unreadable} could not be read; {self.first_use} roots were seen for the first time."
+            f"Signed by {signers}{own}; roots trusted: {roots}. Repositories with image tags, under each domain: "
+            f"verified {self.verified}, without trust data {self.without}, not holding {self.failing}, not readable "
+            f"{self.unreadable}; roots seen for the first time: {self.first_use}."
         )
 
     @property

@@ -82,9 +82,11 @@ def _meaning(run: Run) -> Iterator[str]:
         yield (
             f"Every repository that the registry lists was read to its end, and of each image tag in them the registry says that "
             f"it is signed {under} and has not been overwritten since."
+            + (" The audit has verified each signature besides." if run.trust else "")
         )
     elif run.status is Status.OPEN:
-        yield f"Each of these tags is a finding until it is signed {under}, or removed."
+        how = " as the settings require" if tags.untrusted else ""
+        yield f"Each of these tags is a finding until it is signed {under}{how}, or removed."
     elif not run.complete and tags.audited:
         yield (
             f"None of the {say_count(tags.audited - tags.unknown, 'image tag')} that could be judged is unsigned. Of the rest "
@@ -102,7 +104,8 @@ def _meaning(run: Run) -> Iterator[str]:
 
 def _limits(run: Run) -> Iterator[str]:
     if run.status is Status.OPEN:
-        yield "It does not say that these images are harmful. It says that nobody vouches for them with a signature."
+        kind = " that is to be trusted" if run.tags.untrusted else ""
+        yield f"It does not say that these images are harmful. It says that nobody vouches for them with a signature{kind}."
     elif run.status is Status.NOT_A_FINDING and not run.is_empty:
         yield "A signature says who vouches for an image. It does not say that the image is free of flaws."
     elif run.status is Status.NOT_REVIEWED:
@@ -131,7 +134,7 @@ def _figures(run: Run) -> Markup:
             f"{tags.audited:,}",
             f"{tags.signed:,} signed" + (f", {tags.unknown:,} unknown" if tags.unknown else ""),
         ),
-        ("Not signed", f"{tags.failed:,}", _failed(run)),
+        ("Not signed or not trusted" if tags.untrusted else "Not signed", f"{tags.failed:,}", _failed(run)),
         (
             "Open findings",
             f"{findings.open:,}",
