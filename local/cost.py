@@ -228,7 +228,12 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         + _ceil(workload.repositories, workload.page_size)
         + workload.repositories * max(1, _ceil(tags_each, workload.page_size)),
         # Of a baseline: whether it was told that it is broken, and whose the lease is before its copy is written.
-        record_reads=RECORD_READS + _parts(workload) + 2 * bool(workload.baseline) + told,
+        # Of a signature: whose the lease is, before each of its files.
+        record_reads=RECORD_READS
+        + _parts(workload)
+        + 2 * bool(workload.baseline)
+        + SIGNATURE_FILES * workload.signed
+        + told,
         repository_queries=workload.repositories,
         index_queries=_index_pages(workload.findings) + _index_pages(moves),
         batches=moved_in * _ceil(_ceil(moves, moved_in), BATCH_ITEMS) if moves else 0,

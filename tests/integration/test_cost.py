@@ -188,8 +188,8 @@ def test_a_signed_run_calls_what_the_model_counts_besides(
     aws_calls.clear()
     audited.audit(SIGNING_KEY_ARN=key)
     made, expected = count(aws_calls, audited, len(dtr.requests)), count_calls(workload, 1)
-    assert (made.objects, made.signatures) == (expected.objects, expected.signatures)
-    assert expected.of_aws - count_calls(replace(workload, signed=False), 1).of_aws == 4
+    assert_modelled(made, expected)
+    assert expected.of_aws - count_calls(replace(workload, signed=False), 1).of_aws == 6
 
 
 @pytest.mark.usefixtures("_exceptions")

@@ -360,3 +360,61 @@ def test_the_evidence_says_whether_the_signatures_were_verified_and_what_was_req
         assert said in details
         page = audited.read(run["evidence"]["report"]).decode()
         assert ("Signed by ci or release" in page) is ("verified" in (run["trust"] or {}))
+
+
+def test_a_root_that_changed_cannot_begin_anew_under_another_domain(audited: Audited, signed: Signed) -> None:
+    digest = signed.sign()
+    domains = f"{signed.dtr.host},second.example"
+    verified(audited, DTR_DOMAINS=domains)
+    signed.api.reinitialise()
+    other = signed.dtr.notary.create("second.example/pay/api")
+    other.add_signer("ci")
+    other.sign("1.0", digest, signer="ci")
+    run, found = verified(audited, DTR_DOMAINS=domains)
+    assert (run["status"], found["verdict"]) == ("OPEN", "UNTRUSTED")
+
+
+def test_the_registrys_own_word_for_its_domain_is_not_taken_where_signatures_are_verified(
+    audited: Audited, registry: InMemoryRegistry
+) -> None:
+    registry.push("pay", "api", "1.0")
+    with DtrServer(registry, public_host="evil.example") as server:
+        audited.put_secret(username=server.admin.name, password=server.admin.password, ca_bundle=server.ca_bundle)
+        run = verify(audited, DTR_URL=f"https://localhost:{server.port}")
+    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert "evil.example, and its word for that is not taken" in run["incomplete_because"][0]
+
+
+def test_an_unsigned_tag_is_a_finding_though_trust_data_could_not_be_read(audited: Audited, signed: Signed) -> None:
+    signed.registry.push("pay", "api", "1.0")
+    signed.dtr.faults = Faults(strikes=(Status(500, TRUST),))
+    run, found = verified(audited)
+    assert (run["status"], found["verdict"]) == ("OPEN", "UNSIGNED")
+
+
+def test_a_realm_with_too_many_fields_costs_no_run(audited: Audited, signed: Signed) -> None:
+    signed.registry.push("pay", "api", "1.0")
+    fields = "&".join(f"f{number}=1" for number in range(40))
+    signed.dtr.faults = Faults(realm=Realm(f"https://{{host}}/auth/token?{fields}"))
+    for mode in ("registry", "signatures"):
+        run = audited.audit(TRUST_VERIFICATION=mode)
+        assert (run["status"], run["tags"]["unsigned"]) == ("OPEN", 1)
+
+
+def test_a_partial_run_does_not_have_it_told_again_that_trust_data_expires(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    signed.api.set_expiry("targets/ci", datetime.now(UTC) + timedelta(days=9))
+    signed.registry.push("web", "shop", "1.0")
+    verify(audited)
+    audited.messages()
+    audited.audit({"namespaces": ["web"]}, TRUST_VERIFICATION="signatures")
+    verify(audited)
+    assert audited.messages() == []
+
+
+def test_a_root_that_no_pin_covers_is_warned_of_where_roots_are_pinned(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    pin(audited, {"pattern": f"{signed.dtr.host}/other/*", "root_keys": [64 * "0"]})
+    run, found = verified(audited, PIN_TRUST="true")
+    assert found["verdict"] == "SIGNED"
+    assert any("covered by no pin" in warning for warning in run["warnings"])

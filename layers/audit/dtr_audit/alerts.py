@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .findings import FindingSpool, FindingsTable
-from .model import RULE_ID, Excepted, Finding, News, Repository, Run, State, Status, Transition, iso
+from .model import RULE_ID, Excepted, Finding, News, Repository, Run, Scope, State, Status, Transition, iso
 from .rule import SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
@@ -155,12 +155,12 @@ class Alerts:
         try:
             composer = _Composer(run, standing, places, is_by_namespace=self._grouping is AlertGrouping.NAMESPACE)
             warned = self._warn(composer, "baseline", run.baseline.problem, now) if run.baseline else 0
-            if run.trust is not None and run.complete:
+            if run.trust is not None and run.complete and run.scope is Scope.FULL:
                 expiring = run.trust.spoken_expiring if run.trust.expiring else ""
                 warned += self._warn(composer, "trust", expiring, now, event="trust_expiring")
             unexcepted = self._warn(composer, "exceptions", run.exceptions.problem, now)
             self._findings.mark_announced(pending.findings.at(pending.quiet_places), threads=self._threads)
-            for message, namespaces in self._compose(run, standing, places, pending, now, may_remind=not unexcepted):
+            for message, namespaces in self._compose(run, composer, pending, now, may_remind=not unexcepted):
                 if published and time.monotonic() >= until:
                     break
                 self._publish(message)
@@ -216,8 +216,7 @@ class Alerts:
     def _compose(
         self,
         run: Run,
-        standing: Standing,
-        places: Places,
+        composer: "_Composer",
         pending: PendingNews,
         now: datetime,
         *,
@@ -225,19 +224,18 @@ class Alerts:
     ) -> "Iterator[tuple[Message, Sequence[str]]]":
         """Yield each message with the namespaces whose news it tells."""
         is_by_namespace = self._grouping is AlertGrouping.NAMESPACE
-        digest = _Composer(run, standing, places, is_by_namespace=is_by_namespace)
         names = sorted(pending.namespaces)
         size = 1 if is_by_namespace else NAMESPACES_OF_A_MESSAGE
         groups = [names[at : at + size] for at in range(0, len(names), size)]
         # A registry's own trouble is told in full to those who see all of it; with one digest a run it stands in there.
         if not run.complete and not (groups and not is_by_namespace):
-            yield digest.message("audit_incomplete", {}), ()
+            yield composer.message("audit_incomplete", {}), ()
         for group in groups:
-            yield digest.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
+            yield composer.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
         # Of what is excepted nobody is reminded: the end of the exception is told when it comes.
         is_to_do = may_remind and run.findings.open > run.findings.excepted
         if run.complete and not groups and is_to_do and self._reminder_is_due(now):
-            yield digest.message("reminder", {}), ()
+            yield composer.message("reminder", {}), ()
 
     def _reminder_is_due(self, now: datetime) -> bool:
         return bool(self._reminder_days) and self._is_due(self._runs.last_digest_at(), now)
@@ -350,8 +348,14 @@ class _Composer:
 
     def _warnings(self, namespaces: Collection[str]) -> list[str]:
         """Say what should be looked at: to a namespace's own team nothing that names others' repositories."""
-        of_others = self._run.trust.spoken_expiring if self._run.trust and self._is_by_namespace and namespaces else ""
-        return _lines([warning for warning in self._run.warnings if warning != of_others])
+        run = self._run
+        of_others: set[str] = set()
+        if self._is_by_namespace and namespaces:
+            of_others = {
+                run.trust.spoken_expiring if run.trust else "",
+                run.security_hub.warning if run.security_hub else "",
+            }
+        return _lines([warning for warning in run.warnings if warning not in of_others])
 
     def _severity(self, event: str, counts: Mapping[str, int]) -> str:
         """Give the rule's own severity where somebody has something to do."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from aws_lambda_powertools import Logger
 
@@ -257,7 +258,7 @@ def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:
     try:
         answer, error = answers.get(timeout=max(0.05, stop_at - time.monotonic()))
     except queue.Empty:
-        raise OutOfTimeError("the registry did not answer in time") from None
+        raise OutOfTimeError("no answer came in time") from None
     if error is not None:
         raise error
     return answer  # type: ignore[return-value] # None only beside an error
@@ -455,12 +456,19 @@ class _OneRun:
         return registry
 
     def _make_verifier(self) -> "TrustVerifier":
-        """Prepare to verify signatures; raises EvidenceError or SettingsError for pins that cannot be used."""
+        """Prepare to verify signatures; raises SettingsError for pins that cannot be used, and for domains of unknown origin."""
         from .notary import pins  # noqa: PLC0415
         from .notary.policy import SignersNeeded, TrustPolicy  # noqa: PLC0415
         from .trust import TrustVerifier  # noqa: PLC0415 - and cryptography with it
 
         settings = self._settings
+        own = urlsplit(settings.dtr_url).netloc.lower().removesuffix(":443")
+        if not settings.domains and any(one.lower().removesuffix(":443") != own for one in self._tally.domains):
+            # What is pinned and remembered hangs on the domain: a registry could choose another one, and begin anew.
+            raise SettingsError(
+                "DTR_DOMAINS: with TRUST_VERIFICATION signatures, name the domains that images are pushed under. The registry "
+                f"calls itself {', '.join(clean(one, 64) for one in self._tally.domains)}, and its word for that is not taken"
+            )
         pinned: tuple[Pin, ...] = ()
         if settings.pin_trust:
             try:
@@ -495,7 +503,8 @@ class _OneRun:
                 x509_strict=settings.x509_strict,
                 concurrency=settings.concurrency,
                 stop_at=self._stop_at,
-                token_hosts=settings.domains,
+                # For a hint alone they are sent to nobody else.
+                token_hosts=settings.domains if settings.trust is TrustVerification.SIGNATURES else (),
             )
         return self._notary
 
@@ -581,6 +590,8 @@ class _OneRun:
         self._findings.remember_trust(reading.repository, memories)
         for seen in reading.trust:
             self._tally.trust.count(reading.repository, seen)
+            if seen.notes:
+                logger.info("trust data", repository=str(reading.repository), domain=seen.domain, notes=seen.notes)
 
     def _excepted_in(self, reading: RepositoryReading) -> dict[str, Excepted]:
         """Give the findings of a repository that are under an exception, by tag."""
@@ -805,6 +816,11 @@ class _OneRun:
                 "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
                 + self._hint_at_domain()
             )
+        if self._settings.pin_trust and tally.trust.first_use:
+            tally.warnings.append(
+                f"{tally.trust.first_use} roots are covered by no pin and were trusted on first use. See whether the patterns in "
+                "policy/trust-pins.json are the names that images are pushed under, to the letter; `*` covers all"
+            )
         if tally.trust.expiring:
             tally.warnings.append(tally.trust.spoken_expiring)
 
@@ -876,9 +892,9 @@ class _OneRun:
             threads=settings.concurrency,
         )
         update = hub.update(now=self._now(), until=until)
-        if hub.warning:
-            tally.warnings.append(hub.warning)
-            logger.warning("Security Hub is not up to date", extra={"why": hub.warning})
+        if update.warning:
+            tally.warnings.append(update.warning)
+            logger.warning("Security Hub is not up to date", extra={"why": update.warning})
         logger.info("Security Hub told", **update.as_dict())
         return update
 

@@ -284,9 +284,9 @@ class FindingsTable:
             {"pk": self._partition(repository), "sk": f"{_TRUST}{domain}", "trust": memory}
             for domain, memory in memories.items()
         ]
-        # One by one: each may be large.
-        for item in items:
-            self._write_batch([{"PutRequest": {"Item": item}}])
+        # Together: a crash between two of them would have the next run meet one domain without what it knew of it.
+        for at in range(0, len(items), BATCH_ITEMS):
+            self._write_batch([{"PutRequest": {"Item": item}} for item in items[at : at + BATCH_ITEMS]])
 
     def open(self) -> Iterator[Finding]:
         """Yield the open findings of the registry; the index lags a moment behind."""
@@ -327,7 +327,7 @@ class FindingsTable:
                 return
             self._sleep(WRITE_BACKOFF_SECONDS * 2**attempt)
         raise AuditError(
-            f"DynamoDB did not take {len(batch)} findings in {WRITE_ATTEMPTS} attempts: is {self._table} throttled?"
+            f"DynamoDB did not take {len(batch)} items in {WRITE_ATTEMPTS} attempts: is {self._table} throttled?"
         )
 
     def mark_announced(self, findings: Iterable[Finding], *, threads: int) -> None:

@@ -128,6 +128,7 @@ class TrustSeen:
     is_first_use: bool  # its root is trusted because nothing is pinned and none was seen before
     expiring: tuple[tuple[str, str], ...]  # (role, ISO 8601): what expires soon, the first to come first
     memory: str  # to be kept for the next run; '' where that knows it already
+    notes: tuple[str, ...] = ()  # what is worth saying though it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,6 +439,7 @@ class SecurityHubUpdate:
     accepted: int
     refused: int  # one by one, by their content
     up_to_date: bool  # nothing is owed to it any more
+    warning: str = ""  # why not; it may name a finding, and stands among the run's warnings
 
     def as_dict(self) -> dict[str, Any]:
         """Give the form of the run record."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # '#' sorts before every run id, so the newest run is still the last item of a registry.
 _LEASE = "#lease"
 _ALERTS = "#alerts"
-_EXCEPTIONS = "#exceptions"
 _RUNS_PAGE = 10  # mostly the first of them is the one
 
 

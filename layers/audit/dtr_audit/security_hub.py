@@ -196,7 +196,6 @@ class SecurityHub:
         threads: int,
     ) -> None:
         """Prepare; `import_findings` is one call, and raises OutOfTimeError where it lasts too long."""
-        self.warning = ""  # why it is not up to date
         self._import_findings = import_findings
         self._findings = findings
         self._writer = writer
@@ -221,10 +220,15 @@ class SecurityHub:
         if self._refused:
             noun = "finding" if self._refused == 1 else "findings"
             problems.append(f"it refused {self._refused} {noun}, the first of them {self._first_refusal}")
-        if problems:
-            why = clean("; ".join(problems), 2 * WARNING_LENGTH)
-            self.warning = f"Security Hub is not up to date, and the next run sends what is missing: {why}"
-        return SecurityHubUpdate(accepted=self._accepted, refused=self._refused, up_to_date=not problems)
+        why = clean("; ".join(problems), 2 * WARNING_LENGTH)
+        return SecurityHubUpdate(
+            accepted=self._accepted,
+            refused=self._refused,
+            up_to_date=not problems,
+            warning=f"Security Hub is not up to date, and the next run sends what is missing: {why}"
+            if problems
+            else "",
+        )
 
     def _owed(self, sent_before: str) -> Iterator[Finding]:
         with closing(FindingSpool()) as old:

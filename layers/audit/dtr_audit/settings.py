@@ -172,7 +172,8 @@ def parse_signers(text: str, name: str) -> tuple[str, ...]:
     """Split a comma separated list of signers; duplicates are dropped, the order is kept."""
     signers = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for signer in signers:
-        if not _SIGNER.fullmatch(signer):
+        # The repository's own key and the released role are nobody's in particular.
+        if not _SIGNER.fullmatch(signer) or signer.removeprefix("targets/") in {"targets", "releases"}:
             raise SettingsError(
                 f"{name}: '{signer[:64]}' is not the name of a signer, such as ci or targets/ci, as `docker trust inspect` shows it"
             )

@@ -4,6 +4,7 @@ Loaded only where the settings ask for it, and with it `cryptography`.
 """
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -13,11 +14,13 @@ from .model import JudgedTag, Repository, RepositoryReading, TrustSeen, Verdict,
 from .notary.client import NotaryClient
 from .notary.memory import parse_memory
 from .notary.policy import TrustPolicy, compare, expiring
-from .notary.reading import Anchor, Outcome, TrustReading
+from .notary.reading import Anchor, Flaw, Outcome, TrustReading
 from .notary.verification import verify
 from .text import clean
 
 REASON_LENGTH = 400
+LARGE_BYTES = 256 * 1024  # of a document: parsed it takes fifty times as much, so only one such is held at a time
+LARGE_MEMORY = 64 * 1024  # of what is remembered, which is compressed
 EXPIRIES_TOLD = 5  # of one repository, the first to come
 
 # Signed under one domain is enough; what could not be read comes next, for it may be signed there.
@@ -31,6 +34,7 @@ class TrustVerifier:
         self._notary = notary
         self._policy = policy
         self._at = at
+        self._large = threading.Lock()
 
     def verify(self, reading: RepositoryReading, memories: Mapping[str, str]) -> RepositoryReading:
         """Judge the tags of a repository anew; `memories` is what earlier runs have left, by domain.
@@ -42,6 +46,9 @@ class TrustVerifier:
             flags.domain for judged in reading.tags if not judged.is_artifact for flags in judged.tag.trust
         )
         readings = {domain: self._read(reading.repository, domain, memories.get(domain, "")) for domain in domains}
+        if any(memories.values()):
+            # Whoever cannot renew the root that is known would otherwise begin anew under another name.
+            readings = {domain: _without_first_use(one) for domain, one in readings.items()}
         return replace(
             reading,
             tags=tuple(self._judge(judged, readings) for judged in reading.tags),
@@ -54,7 +61,13 @@ class TrustVerifier:
             memory = parse_memory(_from_json(remembered)) if remembered else None
         except TrustDataError as error:
             return TrustReading(gun, Outcome.UNREADABLE, str(error), None)
-        return verify(self._notary, gun, memory, self._policy, self._at)
+        source = _ThriftySource(self._notary, self._large)
+        try:
+            if len(remembered) > LARGE_MEMORY:
+                source.hold()
+            return verify(source, gun, memory, self._policy, self._at)
+        finally:
+            source.release()
 
     def _judge(self, judged: JudgedTag, readings: Mapping[str, TrustReading]) -> JudgedTag:
         # Of what the registry does not say nothing is proven by the Notary alone.
@@ -82,9 +95,45 @@ class TrustVerifier:
             outcome=str(reading.outcome),
             reason=clean(reading.reason, REASON_LENGTH),
             is_first_use=reading.anchor is Anchor.FIRST_USE,
+            notes=tuple(clean(note, REASON_LENGTH) for note in reading.notes),
             expiring=tuple((clean(expiry.role, REASON_LENGTH), iso(expiry.when)) for expiry in soon),
             memory="" if memory == remembered else memory,
         )
+
+
+class _ThriftySource:
+    """A Notary whose large documents are read and parsed by one thread at a time; each such is let go by `release()`."""
+
+    def __init__(self, notary: NotaryClient, lock: threading.Lock) -> None:
+        self._notary = notary
+        self._lock = lock
+        self._is_holding = False
+
+    def fetch(self, gun: str, name: str) -> bytes | None:
+        body = self._notary.fetch(gun, name)
+        if body is not None and len(body) > LARGE_BYTES:
+            self.hold()
+        return body
+
+    def hold(self) -> None:
+        if not self._is_holding:
+            self._lock.acquire()
+            self._is_holding = True
+
+    def release(self) -> None:
+        if self._is_holding:
+            self._is_holding = False
+            self._lock.release()
+
+
+def _without_first_use(reading: TrustReading) -> TrustReading:
+    if reading.anchor is not Anchor.FIRST_USE:
+        return reading
+    reason = (
+        "root not pinned: it is seen here for the first time, and the repository's root is known under another domain. If the "
+        "publisher confirms it, pin it"
+    )
+    return TrustReading(reading.gun, Outcome.DOES_NOT_HOLD, reason, None, Flaw.NOT_PINNED)
 
 
 def _from_json(text: str) -> object:

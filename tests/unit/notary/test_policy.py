@@ -81,10 +81,18 @@ def test_without_the_registrys_word_nothing_is_signed_whatever_is_proven(flags: 
 
 
 def test_trust_data_that_could_not_be_read_is_unknown() -> None:
-    for flags in (SIGNED, UNSIGNED, OVERWRITTEN, SILENT):
+    for flags in (SIGNED, SILENT):
         judged = judge(unverified(Outcome.UNREADABLE, "GET …: 500"), flags)
         assert (judged.verdict, judged.signers) == (Verdict.UNKNOWN, ())
         assert "could not be read: GET …: 500" in judged.reason
+
+
+def test_what_the_registry_calls_unsigned_is_a_finding_though_its_trust_data_could_not_be_read() -> None:
+    for flags, verdict in ((UNSIGNED, Verdict.UNSIGNED), (OVERWRITTEN, Verdict.MISMATCHED)):
+        judged = judge(unverified(Outcome.UNREADABLE, "GET …: 500"), flags)
+        assert (judged.verdict, judged.signers) == (verdict, ())
+        assert "as the registry says" in judged.reason
+        assert "500" not in judged.reason, "a finding must not move with it"
 
 
 def test_trust_data_that_does_not_hold_is_untrusted_and_says_why() -> None:

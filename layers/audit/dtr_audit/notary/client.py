@@ -22,6 +22,7 @@ from .memory import DOCUMENT_BYTES
 NOTARY = Party("the Notary", "DTR_URL", '"ca_bundle"', DOCUMENT_BYTES)
 TOKENS = 256  # remembered at a time; each is good for one GUN
 CHALLENGE_LENGTH = 8_192
+REALM_FIELDS = 16
 CATALOG = "registry:catalog:*"  # the scope of the changefeed, which an administrator alone is given
 
 _REALM = re.compile(r'realm="([^"]{1,2048})"', re.IGNORECASE)
@@ -128,6 +129,7 @@ class NotaryClient:
         try:
             parts = urlsplit(url)
             authority = _authority(parts.netloc)
+            asked = parse_qsl(parts.query, max_num_fields=REALM_FIELDS)
         except ValueError:
             raise AuthenticationError("the Notary names an address for tokens that is none") from None
         if parts.scheme != "https" or authority not in self._token_hosts or not re.fullmatch(r"/[!-~]*", parts.path):
@@ -135,7 +137,7 @@ class NotaryClient:
                 f"the Notary asks for the credentials to be sent to '{clean(url.split('?')[0], 200)}', and they were not: they go "
                 f"by https to {self._host}, DTR_URL's host, or to a host that DTR_DOMAINS names"
             )
-        params = [*parse_qsl(parts.query, max_num_fields=16), *([("service", service.group(1))] if service else [])]
+        params = [*asked, *([("service", service.group(1))] if service else [])]
         with self._lock:
             if authority not in self._token_transports:
                 self._token_transports[authority] = Transport(f"https://{authority}", **self._options)

@@ -145,6 +145,13 @@ def _signed(release: Release, domain: str, claimed: _Claim) -> Judgement:
 
 
 def _unverified(reading: TrustReading, flags: TrustFlags, claimed: _Claim) -> Judgement:
+    if reading.outcome is Outcome.UNREADABLE and claimed.denied:
+        # Whatever it says could not make it signed. Why it was not read is left out: findings must not move with it.
+        verdict = Verdict.MISMATCHED if flags.in_notary else Verdict.UNSIGNED
+        said = "signed once, then overwritten by an unsigned push" if flags.in_notary else "not signed"
+        return Judgement(
+            verdict, f"{said} under {flags.domain}, as the registry says; its trust data could not be read"
+        )
     if reading.outcome is Outcome.UNREADABLE:
         return Judgement(Verdict.UNKNOWN, f"its trust data under {flags.domain} could not be read: {reading.reason}")
     if reading.outcome is Outcome.NO_TRUST_DATA:
