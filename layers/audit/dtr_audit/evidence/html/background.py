@@ -121,6 +121,7 @@ def write_facts(facts: Sequence[SupportingFact]) -> Iterator[Markup]:
             ("What was looked at", "What was seen", "Rule", "Answer to it"),
             rows,
             caption="Neighbouring rules and settings",
+            class_="plain facts",
         ),
     )
 
