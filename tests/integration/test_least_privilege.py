@@ -5,6 +5,7 @@ roles lose one statement, one action, one resource at a time, and every time the
 """
 
 import copy
+import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -145,6 +146,9 @@ VARIANTS: dict[str, tuple[str, tuple[Callable[[str], dict[str, str]], ...]]] = {
 BOTH_ENDS = ["default", "all-options"]
 
 
+_NUMBERS = itertools.count(1)
+
+
 class Deployed:
     """The template deployed in one way, with its roles."""
 
@@ -156,7 +160,8 @@ class Deployed:
             PROJECT / "template.yaml",
             {"DtrUrl": "https://dtr.example.com", "RegistryName": "unnamed", **chosen},
             region=self.region,
-            stack_name=f"least-privilege-{variant}",
+            # Tests that run side by side may come to a variant, leave it, and come to it again.
+            stack_name=f"rights-{next(_NUMBERS)}-{variant}",
         )
         deployment = Deployment(self.stack, ACCOUNT)
         self.function = deployment.properties("AWS::Lambda::Function")
