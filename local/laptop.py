@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from dtr_audit.credentials import parse_secret
 from dtr_audit.errors import EvidenceError, ExceptionsError, SettingsError
 from dtr_audit.evidence.baseline import SIZE_LIMIT
 from dtr_audit.evidence.baseline import read as check_baseline
+from dtr_audit.exceptions import DOCUMENT_BYTES as EXCEPTIONS_BYTES
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.exceptions import parse_exceptions
 from dtr_audit.notary.pins import DOCUMENT_BYTES as PINS_BYTES
@@ -220,28 +221,25 @@ def read_ca_file(path: Path) -> str:
 
 def read_exceptions_file(path: Path) -> bytes:
     """Read a document of exceptions. Raises SettingsError for one that would except nothing."""
-    try:
-        document = path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"--exceptions {path}: {error.strerror}") from None
-    try:
-        parse_exceptions(document)
-    except ExceptionsError as error:
-        raise SettingsError(f"--exceptions {path}: {str(error).removeprefix(f'{EXCEPTIONS_KEY}: ')}") from None
-    return document
+    return _read_document(path, "--exceptions", EXCEPTIONS_KEY, EXCEPTIONS_BYTES, parse_exceptions)
 
 
 def read_pins_file(path: Path) -> bytes:
     """Read a document of pins. Raises SettingsError for one by which no audit would be complete."""
+    return _read_document(path, "--trust-pins", PINS_KEY, PINS_BYTES, parse_pins)
+
+
+def _read_document(path: Path, option: str, key: str, limit: int, parse: Callable[[bytes], object]) -> bytes:
+    """Read a document that is put at a key of the bucket, one byte more than `limit` at most. Raises SettingsError."""
     try:
         with path.open("rb") as file:
-            document = file.read(PINS_BYTES + 1)
+            document = file.read(limit + 1)
     except OSError as error:
-        raise SettingsError(f"--trust-pins {path}: {error.strerror}") from None
+        raise SettingsError(f"{option} {path}: {error.strerror}") from None
     try:
-        parse_pins(document)
-    except SettingsError as error:
-        raise SettingsError(f"--trust-pins {path}: {str(error).removeprefix(f'{PINS_KEY}: ')}") from None
+        parse(document)
+    except (ExceptionsError, SettingsError) as error:
+        raise SettingsError(f"{option} {path}: {str(error).removeprefix(f'{key}: ')}") from None
     return document
 
 

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 20
 PIECE = b" " * 65_536
 
-_FILE = re.compile(
-    r"/v2/(?P<gun>.+)/_trust/tuf/(?:(?P<version>\d+)\.)?(?P<role>[^.]+)(?:\.(?P<checksum>[0-9a-f]{64,128}))?\.json"
-)
+_FILE = re.compile(r"/v2/(?P<gun>.+)/_trust/tuf/(?:(?P<version>\d+)\.)?(?P<role>[^.]+)(?:\.[0-9a-f]{64,128})?\.json")
 # What belongs to one connection, or is said anew by whoever answers.
 _HOP_HEADERS = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive", "content-type", "server"})
 
@@ -38,13 +36,12 @@ _HOP_HEADERS = frozenset({"connection", "content-length", "transfer-encoding", "
 class TrustFile:
     """A file of trust data on its way to an auditor, and how it was asked for.
 
-    `version` and `checksum` are empty when the current one was; `content` is None when there is no such file.
+    `version` is empty unless it was asked for by that; `content` is None when there is no such file.
     """
 
     gun: str
     role: str
     version: str
-    checksum: str
     content: bytes | None = field(repr=False)
 
 
@@ -115,9 +112,7 @@ class TamperingProxy:
         if matched is None or answer.status not in (200, 404) or request.method != "GET":
             return answer
         content = answer.body if answer.status == 200 else None
-        tampered = self.tamper(
-            TrustFile(matched["gun"], matched["role"], matched["version"] or "", matched["checksum"] or "", content)
-        )
+        tampered = self.tamper(TrustFile(matched["gun"], matched["role"], matched["version"] or "", content))
         if isinstance(tampered, Response):
             return tampered
         return answer if tampered is None else Response(200, tampered)

@@ -19,10 +19,12 @@ from dtr_audit.model import (
     RepositoryCounts,
     Run,
     Scope,
+    SecurityHubUpdate,
     State,
     Status,
     TagCounts,
     Transition,
+    TrustCounts,
     Verdict,
 )
 from dtr_audit.settings import AlertGrouping
@@ -464,6 +466,17 @@ def test_by_namespace_a_team_reads_its_own_reasons_and_no_repository_of_another(
     assert "web" not in data["Message"]
     (together,) = announce(findings, one)
     assert told_reasons(together) == list(reasons)
+
+
+def test_by_namespace_a_team_reads_no_warning_that_names_anothers_repository() -> None:
+    counts = TrustCounts(expiring=1, first_expiring=[("hidden/plan", "targets/ci", "2026-12-01T00:00:00.000Z")])
+    hub = SecurityHubUpdate(0, 1, up_to_date=False, warning="it refused 1 finding, the first of them hidden/till:1.0")
+    warnings = ("for all", counts.spoken_expiring, hub.warning)
+    one = run(warnings=warnings, trust=counts, security_hub=hub)
+    expiring, data = announce(Findings([finding("data")]), one, grouping=AlertGrouping.NAMESPACE)
+    assert json.loads(json.loads(expiring["Message"])["default"])["warnings"] == list(warnings)
+    assert json.loads(json.loads(data["Message"])["default"])["warnings"] == ["for all"]
+    assert "hidden" not in data["Message"]
 
 
 def test_by_namespace_a_reason_that_is_a_teams_own_alone_is_all_it_reads() -> None:

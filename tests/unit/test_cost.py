@@ -100,7 +100,7 @@ def test_an_interface_endpoint_is_paid_for_in_each_zone_and_each_hour(prices: Pr
     assert more == 2 * 3 * 730 * prices.prices["endpoint_hours"].price
 
 
-def test_signing_costs_a_key_its_signatures_and_in_subnets_an_endpoint(prices: PriceList) -> None:
+def test_signing_costs_a_key_its_signatures_and_in_subnets_an_endpoint() -> None:
     plain, signed = use_of_month(SMALL), use_of_month(replace(SMALL, signed=True))
     assert signed["kms_keys"] - plain["kms_keys"] == 1
     assert signed["kms_signatures"] == 2 * SMALL.runs

@@ -164,13 +164,13 @@ class RunsTable:
         self._client.put_item(TableName=self._table, Item={**self._key(_ALERTS), "last_digest_at": iso(now)})
 
     def told_problem(self, of: str) -> tuple[str, datetime] | None:
-        """Give what subscribers were told is wrong with a document in the bucket, and when; None if they think that nothing is."""
+        """Give what subscribers were told is wrong beside the findings, and when; None if nothing, as far as they know."""
         found = self._client.get_item(TableName=self._table, Key=self._key(f"#{of}"), ConsistentRead=True)
         item: Mapping[str, Any] = found.get("Item", {})
         return (item["problem"], datetime.fromisoformat(item["told_at"])) if item else None
 
     def note_problem(self, of: str, problem: str, now: datetime) -> None:
-        """Remember that subscribers were told what is wrong with a document in the bucket; '' is that nothing is any more."""
+        """Remember that subscribers were told what is wrong beside the findings; '' is that nothing is any more."""
         key = self._key(f"#{of}")
         if problem:
             self._client.put_item(TableName=self._table, Item={**key, "problem": problem, "told_at": iso(now)})

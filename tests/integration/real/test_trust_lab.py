@@ -166,11 +166,6 @@ def test_delegations_are_listed_with_their_paths_and_keys(real_registry: RealReg
     assert (ci.role, ci.paths, len(ci.keys), ci.threshold) == ("targets/ci", ("ci-", "nightly-"), 2, 1)
 
 
-@pytest.mark.parametrize("scenario", HONEST)
-def test_every_honest_repository_can_be_made(real_registry: RealRegistry, namespace: str, scenario: str) -> None:
-    HONEST[scenario](real_registry, namespace, scenario)
-
-
 def test_a_root_key_can_be_replaced_and_the_server_keeps_every_version(
     real_registry: RealRegistry, visitor: Visitor, namespace: str
 ) -> None:
