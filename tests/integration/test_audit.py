@@ -52,7 +52,8 @@ class HeldTime:
 @pytest.fixture
 def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
     held = HeldTime()
-    monkeypatch.setattr("dtr_audit.audit.time", held)
+    for module in ("audit", "examination"):
+        monkeypatch.setattr(f"dtr_audit.{module}.time", held)
     monkeypatch.setattr("dtr_audit.transport.time", held)
     return held
 

@@ -5,13 +5,10 @@ proves that the reading saw everything, and only then resolves, records and anno
 """
 
 import hashlib
-import queue
-import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -23,7 +20,8 @@ from .archive import Archive
 from .clients import AwsClients
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, Listing, choose_domains
-from .errors import AuditError, EvidenceError, ExceptionsError, OutOfTimeError, RepositoryGoneError, SettingsError
+from .errors import AuditError, EvidenceError, ExceptionsError, OutOfTimeError, SettingsError
+from .examination import REASON_LENGTH, Examined, answer_in_time, examine, read_repository
 from .exceptions import KEY as EXCEPTIONS_KEY
 from .exceptions import Exceptions, read_exceptions
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
@@ -32,27 +30,22 @@ from .model import (
     Excepted,
     ExceptionsInForce,
     Finding,
-    FindingCounts,
     News,
     PreviousRun,
     Repository,
-    RepositoryCounts,
     RepositoryReading,
     Run,
     Scope,
     SecurityHubUpdate,
     State,
-    SupportingFact,
-    Tag,
-    TagCounts,
     TrustCounts,
-    TrustFlags,
     Verdict,
 )
 from .request import AuditRequest
-from .rule import decide, judge_together
+from .rule import decide
 from .runs import RunsTable
 from .settings import Settings, TrustVerification
+from .tally import Tally
 from .text import clean
 
 if TYPE_CHECKING:
@@ -63,7 +56,6 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
-DRAIN_SECONDS = 20.0  # of those at most, to write down what had been read in time
 LAST_SECONDS = 5.0  # of those, to put down that all is said
 SIGNING_SECONDS = 10.0  # of those, or half of what is left of them, to have the manifest signed
 LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended from outside
@@ -72,7 +64,6 @@ SECURITY_HUB_SHARE = 0.5  # of the time that is left when it is told
 UNREADABLE_KEPT = 100
 UNREADABLE_NAMED = 5
 ENDED_NAMED = 10
-REASON_LENGTH = 400
 TREND_RUNS = 60  # of the whole registry, in the evidence
 AUDITOR = "DTR Signature Audit, as an administrator of the registry (proven before and after the reading)"
 AUDITOR_UNPROVEN = "DTR Signature Audit, with an account that was not proven to be an administrator's"
@@ -80,48 +71,6 @@ AUDITOR_UNPROVEN = "DTR Signature Audit, with an account that was not proven to 
 logger = Logger(service="dtr-signature-audit", child=True)
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """One repository, read, and compared with what was known of it."""
-
-    reading: RepositoryReading
-    moves: Moves
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a run has seen so far."""
-
-    listing: Listing = field(default_factory=Listing)
-    repositories: RepositoryCounts = field(default_factory=RepositoryCounts)
-    tags: TagCounts = field(default_factory=TagCounts)
-    findings: FindingCounts = field(default_factory=FindingCounts)
-    domains: tuple[str, ...] = ()
-    incomplete_because: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    is_examined: dict[Repository, bool] = field(default_factory=dict)  # of every repository listed
-    namespaces: set[str] = field(default_factory=set)
-    open_by_namespace: Counter[str] = field(default_factory=Counter)
-    excepted_by_namespace: Counter[str] = field(default_factory=Counter)
-    matched: set[str] = field(default_factory=set)  # ids of the exceptions that cover a finding
-    oldest: str = ""
-    holding_news: int = 0
-    facts: tuple[SupportingFact, ...] = ()
-    trust: TrustCounts = field(default_factory=TrustCounts)
-    first_unknown: str = ""  # of the tags that could not be judged: which, and why
-
-    def count_open(self, finding: Finding, excepted: Excepted | None) -> None:
-        """Count a finding that is open after the run, with the exception that covers it."""
-        self.findings.open += 1
-        self.open_by_namespace[finding.repository.namespace] += 1
-        self.oldest = min(self.oldest or finding.first_seen, finding.first_seen)
-        if excepted is not None:
-            self.findings.excepted += 1
-            self.excepted_by_namespace[finding.repository.namespace] += 1
-            self.matched.add(excepted.exception_id)
 
 
 def audit(
@@ -173,169 +122,6 @@ def inventory(registry: DtrClient, request: AuditRequest, tally: Tally) -> Itera
             tally.namespaces.add(repository.namespace)
             tally.is_examined[repository] = False
             yield repository
-
-
-def examine(
-    repositories: Iterator[Repository],
-    examine_one: Callable[[Repository], Examined],
-    *,
-    threads: int,
-    stop_at: float,
-) -> Iterator[Examined]:
-    """Examine repositories in parallel and yield each when it is done, in no order.
-
-    No more than a few results are held. Raises OutOfTimeError once `stop_at` (time.monotonic) has come, after everything
-    that was done in time; whatever a thread raises otherwise is raised here. Threads only read: one that is left waiting
-    for an answer changes nothing when it comes.
-    """
-    results: queue.Queue[Examined | BaseException | None] = queue.Queue(maxsize=2 * threads)
-    taking = threading.Lock()
-    stop = threading.Event()
-
-    def deliver(result: Examined | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                results.put(result, timeout=0.5)
-            except queue.Full:
-                continue
-            return
-
-    def work() -> None:
-        try:
-            while not stop.is_set():
-                with taking:
-                    repository = next(repositories, None)
-                if repository is None:
-                    break
-                deliver(examine_one(repository))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, and raised there
-            deliver(error)
-        deliver(None)
-
-    # Daemons: a thread that waits for a registry which never ends its answer must not keep the process.
-    for number in range(threads):
-        threading.Thread(target=work, name=f"examine-{number}", daemon=True).start()
-    working = threads
-    late = False
-    try:
-        while working:
-            if time.monotonic() >= stop_at:
-                late = True
-                stop.set()
-            if time.monotonic() >= stop_at + DRAIN_SECONDS:
-                break
-            try:
-                result = results.get(block=not late, timeout=min(1.0, max(0.05, stop_at - time.monotonic())))
-            except queue.Empty:
-                if late:
-                    break
-                continue
-            if result is None:
-                working -= 1
-            elif isinstance(result, OutOfTimeError):
-                late = True
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                yield result
-    finally:
-        stop.set()
-    if late:
-        raise OutOfTimeError("the time for reading the registry is over")
-
-
-def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:
-    """Call something that may never end in a thread of its own; raises OutOfTimeError at `stop_at` (time.monotonic)."""
-    answers: queue.Queue[tuple[_T, None] | tuple[None, BaseException]] = queue.Queue()
-
-    def work() -> None:
-        try:
-            answers.put((ask(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            answers.put((None, error))
-
-    threading.Thread(target=work, name="answer", daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=max(0.05, stop_at - time.monotonic()))
-    except queue.Empty:
-        raise OutOfTimeError("no answer came in time") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value] # None only beside an error
-
-
-def read_repository(
-    registry: DtrClient,
-    repository: Repository,
-    domains: Sequence[str],
-    verifier: "TrustVerifier | None" = None,
-    memories: Mapping[str, str] | None = None,
-) -> RepositoryReading:
-    """Read and judge every tag of a repository; whatever goes wrong becomes its problem, not the run's.
-
-    With a `verifier` the signatures themselves are looked at too; `memories` is what it left of the repository, by domain.
-    Raises OutOfTimeError alone.
-    """
-    try:
-        tags, problem = _read_tags(registry, repository, domains, of_each=verifier is not None)
-        judged = judge_together(tags, is_complete=not problem)
-        reading = RepositoryReading(repository, judged, problem=clean(problem, REASON_LENGTH))
-        return verifier.verify(reading, memories or {}) if verifier is not None else reading
-    except OutOfTimeError:
-        raise
-    except RepositoryGoneError as error:
-        return RepositoryReading(repository, problem=clean(str(error), REASON_LENGTH), gone=True)
-    except AuditError as error:
-        return RepositoryReading(repository, problem=clean(str(error), REASON_LENGTH))
-    except Exception as error:
-        # The one place for it: a fault of ours, met in one repository, must not blind the audit of all others.
-        logger.exception("a repository could not be examined", repository=str(repository))
-        return RepositoryReading(repository, problem=f"an unforeseen {type(error).__name__}; the log has it in full")
-
-
-def _read_tags(
-    registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool
-) -> tuple[dict[str, Tag], str]:
-    """Read the tags under every domain that matters; once more if they changed between one domain and the next."""
-    tags, problem, agree = _read_domains(registry, repository, domains, of_each=of_each)
-    if not problem and not agree:
-        tags, problem, _ = _read_domains(registry, repository, domains, of_each=of_each)
-    return tags, problem
-
-
-def _read_domains(
-    registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool
-) -> tuple[dict[str, Tag], str, bool]:
-    """Read the tags under each domain in turn, as long as one of them is not signed under those before, or `of_each`.
-
-    Tells also whether all readings showed the same tags with the same digests. What was not seen with its present digest
-    under a domain has no flags there: signed or not, nobody knows.
-    """
-    tags: dict[str, Tag] = {}
-    agree = True
-    problem = ""
-    for number, domain in enumerate(domains):
-        if (
-            number
-            and not of_each
-            and all(any(t.in_notary and t.hash_mismatch is False for t in tag.trust) for tag in tags.values())
-        ):
-            break
-        reading = registry.tags(repository, domain)
-        problem = problem or reading.problem
-        unread = TrustFlags(domain, None, None)
-        for name, tag in reading.tags.items():
-            before = tags.get(name)
-            if before is not None and before.digest == tag.digest:
-                tags[name] = replace(tag, trust=before.trust + tag.trust)
-            else:
-                agree = agree and not number
-                missed = tuple(TrustFlags(one, None, None) for one in domains[:number])
-                tags[name] = replace(tag, trust=missed + tag.trust)
-        for name in tags.keys() - reading.tags.keys():
-            agree = False
-            tags[name] = replace(tags[name], trust=(*tags[name].trust, unread))
-    return tags, problem, agree
 
 
 class _OneRun:
