@@ -311,7 +311,6 @@ class _Closing:
         tally.is_trust_verified = known.is_trust_verified
         if known.is_trust_verified:
             tally.trust = count_trust(self._parts.settings)
-        tally.repositories.listed = known.listed
         tally.listing.ghosts = known.ghosts
         tally.listing.problem = known.listing_problem
         tally.incomplete_because += known.incomplete_because
@@ -319,6 +318,7 @@ class _Closing:
         proof = self._work.proof()
         self._note_unproven(known.unproven)
         self._gather(known, is_settled=proof is not None and proof.settled)
+        tally.repositories.listed = known.listed
         if proof is not None:
             self._note_unproven(proof.unproven)
             tally.facts = proof.facts

@@ -15,6 +15,7 @@ Nothing in here is secret. It is kept for a few days; whatever is missing, or no
 import gzip
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -290,11 +291,10 @@ class Work:
                 )
             except ClientError as error:
                 raise self._unusable(key) from error
-            for chunk in body.iter_chunks(CHUNK_BYTES):
-                content.write(chunk)
+            shutil.copyfileobj(body, content, CHUNK_BYTES)
             if _sum(content) != result.findings_sha256:
                 raise self._unusable(key)
-            for line in closing.enter_context(gzip.GzipFile(fileobj=content)):
+            for line in closing.enter_context(gzip.GzipFile(fileobj=content, mode="rb")):
                 entry = json.loads(line)
                 yield entry["waits"], parse_finding(entry["finding"])
 
