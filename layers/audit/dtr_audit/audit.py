@@ -25,6 +25,7 @@ from .examination import REASON_LENGTH, Examined, answer_in_time, examine, read_
 from .exceptions import KEY as EXCEPTIONS_KEY
 from .exceptions import Exceptions, read_exceptions
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
+from .known import KnownBefore
 from .model import (
     BaselineRead,
     Excepted,
@@ -162,6 +163,7 @@ class _OneRun:
             request.date,
             confirm=lambda: runs.confirm_lease(attempt),
         )
+        self._known: KnownBefore | None = None  # None: each repository is asked for
         self._tally = Tally()
         self._exceptions: Exceptions | None = None  # not known, so none holds
         self._exceptions_problem = ""
@@ -179,6 +181,8 @@ class _OneRun:
     def close(self) -> None:
         """Let go of connections and files."""
         self._resolutions.close()
+        if self._known is not None:
+            self._known.close()
         if self._registry is not None:
             self._registry.close()
         if self._notary is not None:
@@ -194,6 +198,8 @@ class _OneRun:
         except AuditError as error:
             self._incomplete(str(error))
             return self._report(proven=False)
+        if self._request.scope is Scope.FULL:
+            self._known = KnownBefore(self._findings, with_trust=self._verifier is not None)
         self._examine_all(registry)
         proven = self._prove(registry)
         if self._request.scope is Scope.FULL:
@@ -324,7 +330,7 @@ class _OneRun:
 
     def _examine(self, registry: DtrClient, repositories: Iterator[Repository]) -> Iterator[Examined]:
         def examine_one(repository: Repository) -> Examined:
-            known = self._findings.known_of(repository)
+            known = (self._known or self._findings).known_of(repository)
             reading = read_repository(registry, repository, self._tally.domains, self._verifier, known.trust)
             if reading.gone:
                 return Examined(reading, Moves((), (), ()))
