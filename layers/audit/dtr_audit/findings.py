@@ -276,7 +276,7 @@ class FindingsTable:
         What is remembered of trust data is left out unless it is asked for.
         """
         prefix = self._partition_prefix
-        pages = self._client.get_paginator("scan").paginate(
+        pages: Iterable[Mapping[str, Any]] = self._client.get_paginator("scan").paginate(
             TableName=self._table,
             ConsistentRead=True,
             FilterExpression="begins_with(pk, :prefix)" + ("" if with_trust else " AND attribute_not_exists(trust)"),
