@@ -1,7 +1,7 @@
 """One examiner of repositories: reads and judges them, and writes down what was read of each."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -44,6 +44,7 @@ class Examiner:
         registry: str,
         known: KnownFindings,
         findings: FindingsTable,
+        write: Callable[[Iterable[Finding]], None],
         exceptions: Exceptions | None,
         moment: Moment,
         threads: int,
@@ -56,6 +57,7 @@ class Examiner:
         self._connection = connection
         self._known = known
         self._findings = findings
+        self._write = write
         self._archive = archive
         self._exceptions = exceptions
         self._moment = moment
@@ -96,7 +98,7 @@ class Examiner:
         tally, reading, moves = self._tally, examined.reading, examined.moves
         repository = reading.repository
         tally.is_examined[repository] = True
-        self._findings.write(moves.writes)
+        self._write(moves.writes)
         self._archive.add(repository, reading.tags, self._excepted_in(reading), audited_at=self._now())
         for judged in reading.tags:
             tally.tags.count(judged)

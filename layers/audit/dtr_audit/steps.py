@@ -551,6 +551,7 @@ class _Parts:
                 registry=self.settings.registry,
                 known=self.findings,
                 findings=self.findings,
+                write=self.findings.write,
                 exceptions=self.exceptions_of(known).exceptions,
                 moment=Moment(self.request.run_id, self.started_at),
                 threads=threads,
