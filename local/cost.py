@@ -217,9 +217,8 @@ class Calls:
 
 
 def count_calls(workload: Workload, moves: int) -> Calls:
-    """Count the calls of a run in which so many findings move, spread evenly over the repositories."""
+    """Count the calls of a run in which so many findings move."""
     tags_each = _ceil(workload.tags, workload.repositories)
-    moved_in = min(moves, workload.repositories)
     told = workload.security_hub
     return Calls(
         registry_requests=LOGIN_REQUESTS
@@ -233,7 +232,7 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         + SIGNATURE_FILES * workload.signed
         + told,
         index_queries=_index_pages(workload.findings) + _index_pages(moves),
-        batches=moved_in * _ceil(_ceil(moves, moved_in), BATCH_ITEMS) if moves else 0,
+        batches=_ceil(moves, BATCH_ITEMS),
         marks=moves * (1 + told),
         record_writes=5,
         objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline) + SIGNATURE_FILES * workload.signed,
