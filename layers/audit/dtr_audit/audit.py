@@ -243,7 +243,7 @@ class _OneRun:
             registry=self._settings.registry,
             known=self._known or self._findings,
             findings=self._findings,
-            write=self._batches.write,
+            batches=self._batches,
             exceptions=exceptions.exceptions,
             moment=Moment(self._request.run_id, self._started_at),
             threads=self._settings.concurrency,
