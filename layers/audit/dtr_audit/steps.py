@@ -40,6 +40,7 @@ from .reporting import Reporter
 from .request import BATCHES, StepRequest
 from .runs import RunsTable
 from .settings import Settings
+from .surroundings import Surroundings
 from .tally import Tally
 from .text import clean
 from .work import BatchResult, FindingsFile, Inventory, Proof, Work
@@ -205,34 +206,40 @@ def prove(invocation: Invocation) -> dict[str, Any]:
         except AuditError as error:
             for repository, problem in gone.items():
                 tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
-            proof = Proof(unproven=explain_unproven(error), settled=bool(gone))
+            unproven, hint = explain_unproven(error), ""
         else:
             if gone:
-                try:
-                    part.examiner.settle(gone)
-                except OutOfTimeError:
-                    noun = "repository" if len(gone) == 1 else "repositories"
-                    tally.note_incomplete(
-                        f"the time of the function was over before all was known of {len(gone)} {noun} that had answered 404. "
-                        "Raise the time limit of the functions"
-                    )
-            proof = Proof(
-                unproven=connection.prove_admin(),
-                settled=bool(gone),
-                incomplete_because=tuple(tally.incomplete_because),
-            )
+                _settle(part, gone)
+            unproven = connection.prove_admin()
             seen.add(tally)
-            if parts.request.scope is Scope.FULL:
-                around = connection.look_around()
-                proof = replace(proof, facts=around.facts, warnings=(around.warning,) if around.warning else ())
-            proof = replace(proof, hint=connection.hint_at_domain() if seen.is_all_unsigned else "")
+            hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
+        around = connection.look_around() if parts.request.scope is Scope.FULL else Surroundings((), "")
         if gone:
             removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
             left = tuple(one for one, done in tally.is_examined.items() if not done)
-            part.put_result(BatchResult(tally, left=left, removed=removed, unproven=proof.unproven))
+            part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
+        proof = Proof(
+            unproven=unproven,
+            settled=bool(gone),
+            incomplete_because=tuple(tally.incomplete_because),
+            warnings=(around.warning,) if around.warning else (),
+            facts=around.facts,
+            hint=hint,
+        )
     parts.confirm()
     work.put_proof(proof)
     return {}
+
+
+def _settle(part: "_Part", gone: Mapping[Repository, str]) -> None:
+    try:
+        part.examiner.settle(gone)
+    except OutOfTimeError:
+        noun = "repository" if len(gone) == 1 else "repositories"
+        part.tally.note_incomplete(
+            f"the time of the function was over before all was known of {len(gone)} {noun} that had answered 404. Raise the time "
+            "limit of the functions"
+        )
 
 
 def report(invocation: Invocation) -> dict[str, Any]:
