@@ -251,7 +251,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
     settings, work, runs = invocation.settings, parts.work, parts.runs
     if runs.is_finished(parts.request.run_id):
         runs.release_lease(parts.execution)
-        return _summarise(runs.recorded(parts.request.run_id))
+        return summarise(runs.recorded(parts.request.run_id))
     known = work.inventory()
     if known is None:
         # Nothing was read, and nothing will be resolved: whoever holds no lease may take it.
@@ -289,7 +289,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
         reporter.close()
     metrics.emit(run)
     runs.release_lease(parts.execution)
-    return _summarise(run.as_dict())
+    return summarise(run.as_dict())
 
 
 class _Closing:
@@ -582,7 +582,7 @@ def _split(repositories: list[Repository]) -> list[list[Repository]]:
     return [repositories[number::count] for number in range(count)]
 
 
-def _summarise(record: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
     """Give what an execution shows of its run; a state machine carries 256 KB at most."""
     texts = {
         name: [clean(text, TEXT_LENGTH) for text in record[name][:TEXTS]] for name in ("incomplete_because", "warnings")
