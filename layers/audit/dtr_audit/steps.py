@@ -119,7 +119,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
                     f"the list of repositories was not at its end when the time of the function was over, after "
                     f"{len(tally.is_examined)} of them. Raise the time limit of the functions"
                 )
-            batches = _split(sorted(tally.is_examined.copy()))
+            batches = split(sorted(tally.is_examined.copy()))
             explain_listing(parts.request, tally)
             unproven = connection.prove_admin()
     parts.confirm()
@@ -575,7 +575,7 @@ class _Parts:
         return content
 
 
-def _split(repositories: list[Repository]) -> list[list[Repository]]:
+def split(repositories: list[Repository]) -> list[list[Repository]]:
     """Make even batches, no more than a fan-out may have; a namespace with large repositories is spread over all of them."""
     size = max(BATCH_REPOSITORIES, -(-len(repositories) // BATCHES))
     count = -(-len(repositories) // size)
