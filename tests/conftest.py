@@ -9,6 +9,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
+from tests.held_time import HeldTime
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +43,11 @@ def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
     audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
     yield audited
     audited.close()
+
+
+@pytest.fixture
+def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
+    held = HeldTime()
+    for module in ("audit", "examination", "transport"):
+        monkeypatch.setattr(f"dtr_audit.{module}.time", held)
+    return held

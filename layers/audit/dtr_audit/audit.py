@@ -41,6 +41,7 @@ from .model import (
     TrustCounts,
     Verdict,
 )
+from .reading_order import ReadingOrder, explain_out_of_time
 from .request import AuditRequest
 from .rule import decide
 from .runs import RunsTable
@@ -163,6 +164,7 @@ class _OneRun:
             confirm=lambda: runs.confirm_lease(attempt),
         )
         self._tally = Tally()
+        self._order = ReadingOrder()
         self._exceptions: Exceptions | None = None  # not known, so none holds
         self._exceptions_problem = ""
         self._resolutions = FindingSpool()
@@ -189,6 +191,8 @@ class _OneRun:
         logger.info("audit started", run_id=self._request.run_id, scope=str(self._request.scope))
         self._archive.begin()
         self._read_exceptions()
+        if self._request.scope is Scope.FULL:
+            self._order = ReadingOrder(self._runs.mark_of_last(before=self._request.run_id))
         try:
             registry = self._connect()
         except AuditError as error:
@@ -298,7 +302,8 @@ class _OneRun:
         tally = self._tally
         gone: dict[Repository, str] = {}
         try:
-            for examined in self._examine(registry, inventory(registry, self._request, tally)):
+            for examined in self._examine(registry, self._order.arrange(inventory(registry, self._request, tally))):
+                self._order.note_examined(examined.reading.repository)
                 if examined.reading.gone:
                     gone[examined.reading.repository] = examined.reading.problem
                 else:
@@ -306,11 +311,9 @@ class _OneRun:
             if gone:
                 self._settle_gone(registry, gone)
         except OutOfTimeError:
-            read = tally.repositories
-            self._incomplete(
-                f"it was stopped before the time limit of the function: {read.audited} repositories had been read to their end, of "
-                f"{read.listed} listed until then. Raise the time limit of the function, or CONCURRENCY"
-            )
+            is_full = self._request.scope is Scope.FULL
+            next_at = self._order.missed_from if is_full else None
+            self._incomplete(explain_out_of_time(tally.repositories, next_at))
         if tally.listing.problem:
             self._incomplete(tally.listing.problem)
         if tally.listing.ghosts:
@@ -499,7 +502,7 @@ class _OneRun:
             self._runs.confirm_lease(self._attempt)
             self._announce(run, places)
         self._runs.confirm_lease(self._attempt)
-        self._runs.finish(run.run_id, now=self._now())
+        self._runs.finish(run.run_id, now=self._now(), next_at=self._order.missed_from if is_full else None)
         logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
         return run
 
