@@ -237,6 +237,9 @@ def _add_scale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     scale.add_argument("--seed", type=int, default=1, metavar="N", help="another night of the same kind (1)")
     scale.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
+    scale.add_argument(
+        "--write", action="store_true", help="write the tables into docs/scale.md and docs/operations.md"
+    )
     scale.set_defaults(command=_scale, parser=scale)
 
 
@@ -479,7 +482,7 @@ def _cost(options: argparse.Namespace) -> int:
 
 def _scale(options: argparse.Namespace) -> int:
     from .cost import PRICES, PriceList  # noqa: PLC0415 (see above)
-    from .outlook import check_prices, describe, document  # noqa: PLC0415
+    from .outlook import DOCUMENTS, check_prices, describe, document, write_into  # noqa: PLC0415
     from .scale import Engine, Plan  # noqa: PLC0415
 
     if (options.tags is None) is not (options.repositories is None):
@@ -488,8 +491,10 @@ def _scale(options: argparse.Namespace) -> int:
         prices = PriceList.read(options.prices or PRICES)
         check_prices(prices)
         if options.tags is None:
-            for name, table in document(prices).items():
-                print(f"{name}\n\n{table}\n")
+            tables = document(prices)
+            for path in DOCUMENTS if options.write else ():
+                write_into(path, tables)
+            print("\n\n".join(f"{name}\n\n{table}" for name, table in tables.items()))
             return 0
         for engine in [Engine(options.engine)] if options.engine else list(Engine):
             plan = Plan(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
+from . import PROJECT
 from .bill import LINES, money, number, table
 from .cost import (
     AWS_LATENCY,
@@ -45,6 +48,9 @@ from .scale import (
     use_of_planned_month,
 )
 
+# Where the tables of document() stand, each below a comment with its name.
+DOCUMENTS = (PROJECT / "docs" / "scale.md", PROJECT / "docs" / "operations.md")
+
 TAGS_EACH = 50  # of a repository, in the worked examples
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 LATENCIES = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -53,6 +59,7 @@ SHARES_UNSIGNED = (0.01, 0.1, 1.0)
 SHAPE = Plan(SIZES[2], SIZES[2] // TAGS_EACH)
 NEW_PRICES = ("step_transitions", "athena_scanned")
 _NEVER = "none"
+_TABLE = re.compile(r"^<!-- scale: ([\w-]+) -->\n((?:\|.*\n)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +270,19 @@ def document(prices: PriceList) -> dict[str, str]:
         "prices": prices_table(prices),
         "threshold": threshold_table(),
     }
+
+
+def tables_in(path: Path) -> dict[str, str]:
+    """Give the tables that stand in a document, by their names."""
+    return dict(_TABLE.findall(path.read_text(encoding="utf-8")))
+
+
+def write_into(path: Path, tables: Mapping[str, str]) -> None:
+    """Put tables into a document in place of those of the same names."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        _TABLE.sub(lambda found: f"<!-- scale: {found[1]} -->\n{tables[found[1]]}\n", text), encoding="utf-8"
+    )
 
 
 def describe(plan: Plan, prices: PriceList) -> str:

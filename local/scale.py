@@ -44,7 +44,7 @@ THREADS_SHARE_OF_PROCESSOR = (
 )
 MEGABYTES_OF_A_RUN = 130  # Python, the modules, the clients and what is being read
 BYTES_OF_A_REPOSITORY = 350  # its name, in the run's numbers and in the list that is being read
-SPOOL_BYTES = 700  # of a finding that waits in a temporary file
+SPOOL_BYTES = 750  # of a finding that waits in a temporary file
 
 # --- Taken to be so: nobody has measured it on AWS ------------------------------------------------------------------------------
 SECONDS_BETWEEN_BATCHES = 0.5  # Step Functions begins a child execution and invokes a function that is there
@@ -181,7 +181,7 @@ class Night:
 
 def run_night(plan: Plan, moves: int) -> Night:
     """Simulate a run in which so many findings move."""
-    read = simulate(_reading(plan, moves), seed=plan.seed)
+    read = simulate(reading_of(plan, moves), seed=plan.seed)
     return _night(plan, moves, read)
 
 
@@ -196,7 +196,7 @@ def reckon_night(plan: Plan, moves: int) -> Night:
 
 def bounds(plan: Plan, moves: int) -> dict[str, float]:
     """Give how long reading takes by each of the things that can be the slowest, if all others were in no time."""
-    reading = _reading(plan, moves)
+    reading = reading_of(plan, moves)
     requests = plan.repositories * plan.requests_each + (plan.list_pages if reading.page_size else 0)
     in_flight = plan.threads * plan.functions
     found = {
@@ -215,7 +215,8 @@ def bounds(plan: Plan, moves: int) -> dict[str, float]:
     return found
 
 
-def _reading(plan: Plan, moves: int) -> Reading:
+def reading_of(plan: Plan, moves: int) -> Reading:
+    """Give what is read in a run in which so many findings move, as the simulation takes it."""
     tags_each = plan.tags / plan.repositories
     writes_each = count_calls(plan.workload, moves).batches / plan.repositories
     processor = float(PROCESSOR_OF_A_REPOSITORY) + float(PROCESSOR_OF_A_TAG) * tags_each * plan.domains
