@@ -48,6 +48,6 @@ def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
 @pytest.fixture
 def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
     held = HeldTime()
-    for module in ("audit", "examination", "transport"):
+    for module in ("audit", "examination", "examiner", "reporting", "transport"):
         monkeypatch.setattr(f"dtr_audit.{module}.time", held)
     return held
