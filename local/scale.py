@@ -18,6 +18,8 @@ from dtr_audit.audit import REPORT_SECONDS
 from dtr_audit.dtr import PAGES, REPOSITORIES
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
 from dtr_audit.findings import SHARDS
+from dtr_audit.request import BATCHES
+from dtr_audit.steps import BATCH_REPOSITORIES
 
 from .cost import (
     AWS_LATENCY,
@@ -39,23 +41,26 @@ from .cost import (
 from .simulation import Read, Reading, pages, simulate
 
 # --- Measured, besides the times in local/cost.py ----------------------------------------------------------------------------
-THREADS_SHARE_OF_PROCESSOR = (
-    0.5  # of a repository's processor time: parsing and judging; the rest counts and writes rows
-)
+THREADS_SHARE_OF_PROCESSOR = 0.5  # of a repository's: parsing and judging; the rest counts and writes rows
 MEGABYTES_OF_A_RUN = 130  # Python, the modules, the clients and what is being read
 BYTES_OF_A_REPOSITORY = 350  # its name, in the run's numbers and in the list that is being read
 SPOOL_BYTES = 750  # of a finding that waits in a temporary file
+
+# --- What the steps of a fan-out call besides: held against real runs by the tests -----------------------------------------------
+LOGIN_REQUESTS_OF_A_STEP = 4  # the challenge, the token, who we are, before and after
+OBJECTS_OF_A_BATCH = 4  # what is to be read, who reads it, what came of it, and its findings; its rows besides
+OBJECTS_OF_THE_STEPS = 7  # the same of the other steps
+READS_OF_A_BATCH = 7
+READS_OF_THE_STEPS = 12
+LISTS_OF_THE_STEPS = 3  # and one of each batch
 
 # --- Taken to be so: nobody has measured it on AWS ------------------------------------------------------------------------------
 SECONDS_BETWEEN_BATCHES = 0.5  # Step Functions begins a child execution and invokes a function that is there
 TRANSITIONS_OF_A_RUN = 8
 TRANSITIONS_OF_A_BATCH = 2
-OBJECTS_OF_A_BATCH = 3  # what is to be read, what came of it, and its findings; its rows besides
 HISTORY_EVENTS_OF_A_RUN = 40  # a distributed map keeps the histories of its batches apart
 
-# --- The fan-out's own sizes ------------------------------------------------------------------------------------------------------
-BATCHES = 5_000
-BATCH_REPOSITORIES = 100  # more only in a registry that would need more batches than that
+# --- The fan-out's own limit ------------------------------------------------------------------------------------------------------
 EXECUTION_SECONDS = 43_200
 
 # --- AWS's limits -----------------------------------------------------------------------------------------------------------------
@@ -157,9 +162,9 @@ class Plan:
     @property
     def requests(self) -> int:
         """Give how many requests the registry gets in a run."""
-        # Under Step Functions every function logs in by itself: inventory, each batch, prove.
-        logins = 1 if self.engine is Engine.LAMBDA else self.batches + 2
-        return LOGIN_REQUESTS * logins + self.list_pages + self.repositories * self.requests_each
+        # Under Step Functions every function logs in by itself: inventory, each batch, and prove, which sees to the rest.
+        steps = 0 if self.engine is Engine.LAMBDA else LOGIN_REQUESTS_OF_A_STEP * (self.batches + 1)
+        return LOGIN_REQUESTS + steps + self.list_pages + self.repositories * self.requests_each
 
     def grown_to(self, tags: int) -> Plan:
         """Give a registry of the same shape with so many tags."""
@@ -200,12 +205,12 @@ def bounds(plan: Plan, moves: int) -> dict[str, float]:
     requests = plan.repositories * plan.requests_each + (plan.list_pages if reading.page_size else 0)
     in_flight = plan.threads * plan.functions
     found = {
-        "answers": (plan.latency * requests + reading.aws_latency * plan.repositories) / in_flight,
+        "answers": (plan.latency * requests + reading.known_latency * plan.repositories) / in_flight,
         "processor": plan.repositories
         * (reading.processor_in_thread + reading.processor_of_taking)
         / (plan.processor_share * plan.functions),
         "writes": plan.repositories
-        * (reading.writes_each * reading.aws_latency + reading.processor_of_taking / plan.processor_share)
+        * (reading.writes_each * reading.write_latency + reading.processor_of_taking / plan.processor_share)
         / plan.functions,
     }
     if plan.registry_rps:
@@ -218,7 +223,8 @@ def bounds(plan: Plan, moves: int) -> dict[str, float]:
 def reading_of(plan: Plan, moves: int) -> Reading:
     """Give what is read in a run in which so many findings move, as the simulation takes it."""
     tags_each = plan.tags / plan.repositories
-    writes_each = count_calls(plan.workload, moves).batches / plan.repositories
+    calls = count_calls(plan.workload, moves)
+    writes_each = calls.batches / plan.repositories
     processor = float(PROCESSOR_OF_A_REPOSITORY) + float(PROCESSOR_OF_A_TAG) * tags_each * plan.domains
     fans_out = plan.engine is Engine.STEP_FUNCTIONS
     return Reading(
@@ -230,7 +236,8 @@ def reading_of(plan: Plan, moves: int) -> Reading:
         processor_share=plan.processor_share,
         processor_in_thread=processor * THREADS_SHARE_OF_PROCESSOR,
         processor_of_taking=processor * (1 - THREADS_SHARE_OF_PROCESSOR) + float(PROCESSOR_OF_A_WRITE) * writes_each,
-        aws_latency=float(AWS_LATENCY),
+        known_latency=float(AWS_LATENCY) * calls.repository_queries / plan.repositories,
+        write_latency=float(AWS_LATENCY),
         writes_each=writes_each,
         page_size=0 if fans_out else plan.page_size,
         workers=plan.functions,
@@ -240,7 +247,8 @@ def reading_of(plan: Plan, moves: int) -> Reading:
 
 
 def _between_batches(plan: Plan) -> float:
-    return SECONDS_BETWEEN_BATCHES + LOGIN_REQUESTS * plan.latency + OBJECTS_OF_A_BATCH * float(AWS_LATENCY)
+    calls = OBJECTS_OF_A_BATCH + READS_OF_A_BATCH
+    return SECONDS_BETWEEN_BATCHES + LOGIN_REQUESTS_OF_A_STEP * plan.latency + calls * float(AWS_LATENCY)
 
 
 def _night(plan: Plan, moves: int, read: Read) -> Night:
@@ -277,7 +285,11 @@ def report_seconds(plan: Plan, moves: int) -> float:
 def inventory_seconds(plan: Plan) -> float:
     """Reckon how long the fan-out takes to list the registry, page after page, and to write the batches."""
     page = max(plan.latency, 1 / plan.registry_rps if plan.registry_rps else 0.0)
-    return float(SECONDS_TO_START) + (LOGIN_REQUESTS + plan.list_pages) * page + (plan.batches + 4) * float(AWS_LATENCY)
+    return (
+        float(SECONDS_TO_START)
+        + (LOGIN_REQUESTS_OF_A_STEP + plan.list_pages) * page
+        + (plan.batches + OBJECTS_OF_THE_STEPS) * float(AWS_LATENCY)
+    )
 
 
 # --- What a run uses -------------------------------------------------------------------------------------------------------------
@@ -295,7 +307,7 @@ def count_objects(plan: Plan) -> int:
         return single
     rows_of_a_batch = plan.tags / plan.batches
     parts = plan.batches * math.ceil(rows_of_a_batch / PART_ROWS)
-    return single - math.ceil(plan.tags / PART_ROWS) + parts + plan.batches * OBJECTS_OF_A_BATCH + 4
+    return single - math.ceil(plan.tags / PART_ROWS) + parts + plan.batches * OBJECTS_OF_A_BATCH + OBJECTS_OF_THE_STEPS
 
 
 def count_transitions(plan: Plan) -> int:
@@ -312,15 +324,17 @@ def use_of_planned_month(plan: Plan, night: Night) -> dict[str, Decimal]:
     """Give what a month of such nights uses, by the name of its price."""
     workload = plan.workload
     used = use_of_month(workload)
-    more_objects = count_objects(plan) - count_calls(workload, 0).objects
+    more_writes = more_reads = 0
+    if plan.engine is Engine.STEP_FUNCTIONS:
+        more_lists = LISTS_OF_THE_STEPS + plan.batches
+        more_writes = count_objects(plan) - count_calls(workload, 0).objects + more_lists
+        more_reads = READS_OF_THE_STEPS + READS_OF_A_BATCH * plan.batches
     return {
         **used,
         "lambda_gb_seconds": Decimal(repr(night.gb_seconds)) * workload.runs,
         "lambda_requests": Decimal(night.invocations * workload.runs),
-        "s3_writes": used["s3_writes"] + more_objects * workload.runs,
-        # What a batch is to read, and at the end what came of it.
-        "s3_reads": used["s3_reads"]
-        + (OBJECTS_OF_A_BATCH * plan.batches * workload.runs if plan.engine is Engine.STEP_FUNCTIONS else 0),
+        "s3_writes": used["s3_writes"] + more_writes * workload.runs,
+        "s3_reads": used["s3_reads"] + more_reads * workload.runs,
         "step_transitions": Decimal(count_transitions(plan) * workload.runs),
     }
 

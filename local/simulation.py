@@ -31,7 +31,8 @@ class Reading:
     processor_of_taking: (
         float  # of a repository: counting it and writing its rows, in the one thread that takes results
     )
-    aws_latency: float
+    known_latency: float  # until it is known what earlier nights have left of a repository
+    write_latency: float  # of a BatchWriteItem
     writes_each: float  # BatchWriteItem, of a repository on average, made by the thread that takes results
     page_size: int = 0  # of the list of repositories, read by whichever thread needs more; 0: the list is there
     workers: int = 1  # functions side by side
@@ -102,7 +103,7 @@ class _Function:
         done = self.compute(began, reading.processor_of_taking)
         self.owed += reading.writes_each
         while self.owed >= 1:
-            done += reading.aws_latency
+            done += reading.write_latency
             self.owed -= 1
         self.taker_free_at = done
         self.taken.append(began)
@@ -184,7 +185,7 @@ class _Night:
         if requests_left:
             self._push(done, _Stage.ASK, function, requests_left)
         else:
-            self._push(done + self._reading.aws_latency, _Stage.KNOWN, function)
+            self._push(done + self._reading.known_latency, _Stage.KNOWN, function)
 
     def _known(self, function: _Function, at: float, _: int) -> None:
         free, written = function.take(at)

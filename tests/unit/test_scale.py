@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from dtr_audit.findings import FindingSpool, Moment, compare
 from dtr_audit.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
+from dtr_audit.request import BATCHES
 
 from local import PROJECT, outlook, scale
 from local import template as templates
@@ -116,8 +117,9 @@ def test_one_lambda_agrees_with_the_bill() -> None:
 
 def test_workers_share_the_concurrency_and_the_registrys_rate_and_not_a_processor() -> None:
     slow = replace(STEPS, latency=1.0, memory=WHOLE)
-    two, eight = (run_night(replace(slow, workers=workers), 0).reading for workers in (2, 8))
-    assert eight == pytest.approx(two, rel=0.2)
+    for workers in (2, 8):
+        # 16 requests in flight, whoever makes them.
+        assert run_night(replace(slow, workers=workers), 0).reading >= 2_000 / 16
     rated = replace(STEPS, registry_rps=20.0, concurrency=64)
     for workers in (1, 16):
         assert run_night(replace(rated, workers=workers), 0).reading >= 2_000 / 20
@@ -136,7 +138,8 @@ def test_a_thread_waits_where_nobody_takes_its_results() -> None:
         processor_share=1.0,
         processor_in_thread=0.0,
         processor_of_taking=0.0,
-        aws_latency=0.05,
+        known_latency=0.0,
+        write_latency=0.05,
         writes_each=1.0,
     )
     assert simulate(reading).seconds == pytest.approx(500 * 0.05, rel=0.05)
@@ -162,19 +165,20 @@ def test_a_registry_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_batches_grow_before_they_become_too_many() -> None:
-    assert (replace(STEPS, repositories=1).batches, replace(STEPS, repositories=101).batches) == (1, 2)
+    assert (replace(STEPS, repositories=1).batches, replace(STEPS, repositories=101).batches) == (1, 3)
     large = STEPS.grown_to(50_000_000)
     assert large.repositories == 1_000_000
-    assert large.batches == scale.BATCHES
+    assert large.batches == BATCHES
     assert large.batches * large.batch_repositories >= large.repositories
 
 
 def test_steps_leave_more_objects_and_only_they_pay_for_transitions() -> None:
     assert count_transitions(PLAN) == 0
-    assert count_transitions(STEPS) == scale.TRANSITIONS_OF_A_RUN + scale.TRANSITIONS_OF_A_BATCH * 20
+    assert count_transitions(STEPS) == scale.TRANSITIONS_OF_A_RUN + scale.TRANSITIONS_OF_A_BATCH * 40
     assert count_objects(PLAN) == count_calls(PLAN.workload, 0).objects
     # A file of rows for each batch in place of two parts.
-    assert count_objects(STEPS) == count_objects(PLAN) - 2 + 20 + scale.OBJECTS_OF_A_BATCH * 20 + 4
+    more = scale.OBJECTS_OF_A_BATCH * 40 + scale.OBJECTS_OF_THE_STEPS
+    assert count_objects(STEPS) == count_objects(PLAN) - 2 + 40 + more
 
 
 def test_a_month_is_the_bill_of_one_lambda_but_for_time_steps_and_objects() -> None:
