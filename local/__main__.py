@@ -482,7 +482,7 @@ def _cost(options: argparse.Namespace) -> int:
 
 def _scale(options: argparse.Namespace) -> int:
     from .cost import PRICES, PriceList  # noqa: PLC0415 (see above)
-    from .outlook import DOCUMENTS, check_prices, describe, document, write_into  # noqa: PLC0415
+    from .outlook import DOCUMENTS, check_prices, compare_table, describe, document, write_into  # noqa: PLC0415
     from .scale import Engine, Plan  # noqa: PLC0415
 
     if (options.tags is None) is not (options.repositories is None):
@@ -490,6 +490,9 @@ def _scale(options: argparse.Namespace) -> int:
     try:
         prices = PriceList.read(options.prices or PRICES)
         check_prices(prices)
+        if options.against is not None:
+            print(compare_table(options.against))
+            return 0
         if options.tags is None:
             tables = document(prices)
             for path in DOCUMENTS if options.write else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from .scale import (
     QUERY_DAYS,
     SECONDS_BETWEEN_BATCHES,
     SPOOL_BYTES,
+    THREADS_SHARE_OF_PROCESSOR,
     Engine,
     Limit,
     Night,
@@ -47,9 +49,12 @@ from .scale import (
     settle,
     use_of_planned_month,
 )
+from .simulation import Reading, simulate
 
 # Where the tables of document() stand, each below a comment with its name.
 DOCUMENTS = (PROJECT / "docs" / "scale.md", PROJECT / "docs" / "operations.md")
+
+LIST_PAGE = 100  # of the audits that were measured
 
 TAGS_EACH = 50  # of a repository, in the worked examples
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -230,8 +235,8 @@ def measured_table() -> str:
             "measured",
         ],
         ["A row, compressed", f"{ROW_BYTES} bytes", "measured"],
-        ["Memory of a run", f"{MEGABYTES_OF_A_RUN} MB", "measured"],
-        ["of a repository that was listed", f"{BYTES_OF_A_REPOSITORY} bytes", "measured"],
+        ["Memory of a run", f"{MEGABYTES_OF_A_RUN} MB", "taken to be so"],
+        ["Memory of a repository that was listed", f"{BYTES_OF_A_REPOSITORY} bytes", "measured"],
         ["A finding that waits in a file", f"{SPOOL_BYTES} bytes", "measured"],
         ["An answer of DynamoDB or S3", f"{1000 * AWS_LATENCY:.0f} ms", "taken to be so"],
         ["A cold start, until the registry is asked", f"{SECONDS_TO_START} s", "taken to be so"],
@@ -270,6 +275,49 @@ def document(prices: PriceList) -> dict[str, str]:
         "prices": prices_table(prices),
         "threshold": threshold_table(),
     }
+
+
+def compare_table(path: Path) -> str:
+    """Put measured audits (what `make bench` leaves of requests in flight) beside what the simulation says of them.
+
+    Each is simulated with the processor time that it took, on the one core that it had. Raises ValueError for another file.
+    """
+    rows = []
+    try:
+        for point in json.loads(path.read_text(encoding="utf-8"))["points"]:
+            latency, threads, measured = point["latency"], point["concurrency"], point["reading_seconds"]
+            # A request for each repository, and one for each page of their list.
+            repositories = round(point["requests"] * LIST_PAGE / (LIST_PAGE + 1))
+            processor = point["processor_share"] * measured / repositories
+            reading = Reading(
+                repositories=repositories,
+                requests_each=1,
+                latency=latency,
+                registry_rps=0.0,
+                threads=threads,
+                processor_share=1.0,
+                processor_in_thread=processor * THREADS_SHARE_OF_PROCESSOR,
+                processor_of_taking=processor * (1 - THREADS_SHARE_OF_PROCESSOR),
+                known_latency=float(AWS_LATENCY),
+                write_latency=float(AWS_LATENCY),
+                writes_each=0.0,
+                page_size=LIST_PAGE,
+            )
+            simulated = simulate(reading)
+            rows.append(
+                [
+                    f"{1000 * latency:.0f} ms",
+                    str(threads),
+                    number(point["requests"]),
+                    f"{measured:.1f} s",
+                    f"{simulated.seconds:.1f} s",
+                    f"{100 * (simulated.seconds / measured - 1):+.0f} %",
+                ]
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} has no measured audits ({error!r}): `make bench` leaves them") from None
+    head = ["The registry answers in", "Concurrency", "Requests", "Measured", "Simulated", "Beside it"]
+    return table(head, rows, alignment="r" * len(head))
 
 
 def tables_in(path: Path) -> dict[str, str]:

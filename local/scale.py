@@ -42,7 +42,6 @@ from .simulation import Read, Reading, pages, simulate
 
 # --- Measured, besides the times in local/cost.py ----------------------------------------------------------------------------
 THREADS_SHARE_OF_PROCESSOR = 0.5  # of a repository's: parsing and judging; the rest counts and writes rows
-MEGABYTES_OF_A_RUN = 130  # Python, the modules, the clients and what is being read
 BYTES_OF_A_REPOSITORY = 350  # its name, in the run's numbers and in the list that is being read
 SPOOL_BYTES = 750  # of a finding that waits in a temporary file
 
@@ -56,6 +55,7 @@ LISTS_OF_THE_STEPS = 3  # and one of each batch
 
 # --- Taken to be so: nobody has measured it on AWS ------------------------------------------------------------------------------
 SECONDS_BETWEEN_BATCHES = 0.5  # Step Functions begins a child execution and invokes a function that is there
+MEGABYTES_OF_A_RUN = 130  # Python, the modules, the clients and what is being read
 TRANSITIONS_OF_A_RUN = 8
 TRANSITIONS_OF_A_BATCH = 2
 HISTORY_EVENTS_OF_A_RUN = 40  # a distributed map keeps the histories of its batches apart

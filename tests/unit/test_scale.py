@@ -358,3 +358,19 @@ def test_what_binds_is_of_those_limits_that_cost_a_run_its_answer() -> None:
             plan = replace(PLAN, engine=engine).grown_to(tags)
             assert binding(plan) in ending_limits_of(engine)
             assert fits(plan) is all(limit.share(plan) <= 1 for limit in ending_limits_of(engine))
+
+
+def test_measured_audits_stand_beside_simulated_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "in-flight.json"
+    point = {"latency": 0.2, "concurrency": 8, "requests": 808, "reading_seconds": 21.5, "processor_share": 0.1}
+    file.write_text(json.dumps({"points": [point]}), encoding="utf-8")
+    assert main(["scale", "--against", str(file)]) == 0
+    *_, row = capsys.readouterr().out.strip().splitlines()
+    latency, threads, requests, measured, simulated, beside = (cell.strip() for cell in row.strip("|").split("|"))
+    assert (latency, threads, requests, measured) == ("200 ms", "8", "808", "21.5 s")
+    assert float(simulated.removesuffix(" s")) == pytest.approx(808 * 0.21 / 8, rel=0.05)
+    assert abs(int(beside.removesuffix(" %"))) <= 5
+    file.write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["scale", "--against", str(file)])
+    assert "make bench" in capsys.readouterr().err
