@@ -240,6 +240,9 @@ def _add_scale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     scale.add_argument(
         "--write", action="store_true", help="write the tables into docs/scale.md and docs/operations.md"
     )
+    scale.add_argument(
+        "--against", type=Path, metavar="FILE", help="measured audits to hold it against: build/bench/in-flight.json"
+    )
     scale.set_defaults(command=_scale, parser=scale)
 
 
