@@ -14,6 +14,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
 from tests.audited import Audited
+from tests.fanned import Fanned
 from tests.held_time import HeldTime
 
 REPOSITORIES = 30
@@ -68,7 +69,7 @@ class Nights:
             self._time.run_out()
 
     def audit(
-        self, event: dict[str, Any] | None = None, *, stop_at: int = 0, concurrency: int = 2, request_id: str = ""
+        self, event: dict[str, Any] | None = None, *, stop_at: int = 0, concurrency: int = 1, request_id: str = ""
     ) -> dict[str, Any]:
         """Audit; 0 is never stopped."""
         self._asked, self._stop_at = itertools.count(1), stop_at
@@ -112,6 +113,18 @@ def test_three_nights_that_are_all_too_short_read_everything(
     assert seen == everything
 
 
+def test_with_several_requests_in_flight_no_repository_is_left_out_for_ever(
+    registry: InMemoryRegistry, nights: Nights
+) -> None:
+    everything = {entry.path for entry in registry.repositories()}
+    seen: set[str] = set()
+    for _ in range(10):
+        seen |= nights.read(nights.audit(stop_at=14, concurrency=4))
+        if seen == everything:
+            break
+    assert seen == everything
+
+
 def test_a_run_out_of_time_resolves_nothing_that_it_did_not_look_at(
     audited: Audited, registry: InMemoryRegistry, nights: Nights
 ) -> None:
@@ -133,12 +146,12 @@ def test_a_run_out_of_time_resolves_nothing_that_it_did_not_look_at(
 def test_a_run_that_comes_to_the_end_takes_the_mark_away(nights: Nights) -> None:
     late = nights.audit(stop_at=10)
     marked = nights.records()[late["run_id"]]["next_at"]
-    whole = nights.audit(concurrency=1)
+    whole = nights.audit()
     assert nights.paths[0] == f"/api/v0/repositories/{marked['namespace']}/{marked['repository']}/tags"
     assert (whole["complete"], whole["repositories"]["audited"]) == (True, REPOSITORIES)
     assert "next_at" not in nights.records()[whole["run_id"]]
     first = nights.paths[0]
-    nights.audit(concurrency=1)
+    nights.audit()
     assert nights.paths[0] != first
 
 
@@ -150,7 +163,7 @@ def test_an_audit_of_some_namespaces_neither_reads_nor_moves_the_mark(nights: Ni
     assert any("time limit" in reason for reason in partial["incomplete_because"])
     assert not any("begins at" in reason for reason in partial["incomplete_because"])
     assert "next_at" not in nights.records()[partial["run_id"]]
-    nights.audit(concurrency=1)
+    nights.audit()
     assert nights.paths[0] == f"/api/v0/repositories/{marked['namespace']}/{marked['repository']}/tags"
 
 
@@ -180,21 +193,29 @@ def test_a_run_that_did_not_finish_neither_moves_nor_loses_the_mark(
         patched.setattr(RunsTable, "finish", cut)
         with pytest.raises(Cut):
             audited.runs += 1
-            nights.audit(audited.event(), stop_at=10, concurrency=1, request_id="one")
+            nights.audit(audited.event(), stop_at=10, request_id="one")
     assert nights.paths[0] == first
-    again = nights.audit(audited.event(), concurrency=1, request_id="one")
+    again = nights.audit(audited.event(), request_id="one")
     assert nights.paths[0] == first
     assert again["complete"] is True
 
 
 @pytest.mark.parametrize("registry", ["sorted"], indirect=True)
+def test_the_same_registry_read_in_steps_needs_no_mark_and_leaves_none(audited: Audited, nights: Nights) -> None:
+    nights.audit(stop_at=10)
+    run = Fanned(audited).execute()
+    assert run["complete"] is True
+    assert "next_at" not in nights.records()[run["run_id"]]
+
+
+@pytest.mark.parametrize("registry", ["sorted"], indirect=True)
 def test_a_mark_that_was_removed_gives_way_to_what_follows_it(registry: InMemoryRegistry, nights: Nights) -> None:
-    late = nights.audit(stop_at=10, concurrency=1)
+    late = nights.audit(stop_at=10)
     marked = nights.records()[late["run_id"]]["next_at"]
     paths = [entry.path for entry in registry.repositories()]
     behind = paths[paths.index(f"{marked['namespace']}/{marked['repository']}") + 1]
     registry.delete_repository(str(marked["namespace"]), str(marked["repository"]))
-    assert nights.audit(concurrency=1)["complete"] is True
+    assert nights.audit()["complete"] is True
     assert nights.paths[0] == f"/api/v0/repositories/{behind}/tags"
 
 
@@ -202,15 +223,15 @@ def test_a_mark_that_was_removed_gives_way_to_what_follows_it(registry: InMemory
 def test_a_list_that_is_itself_out_of_time_keeps_what_was_read_and_the_mark(
     dtr: DtrServer, held_time: HeldTime, nights: Nights
 ) -> None:
-    late = nights.audit(stop_at=25, concurrency=1)
+    late = nights.audit(stop_at=25)
     marked = nights.records()[late["run_id"]]["next_at"]
     pages = itertools.count(1)
     dtr.on_request(lambda _: held_time.run_out() if next(pages) == 2 else None, "/api/v0/repositories")
-    listing = nights.audit(concurrency=1)
+    listing = nights.audit()
     # The mark stands on the third page: nothing could be read from it on, and nothing was read before it.
     assert nights.paths == []
     assert 0 < listing["repositories"]["listed"] < REPOSITORIES
     assert listing["status"] == "NOT_REVIEWED"
     assert any("time limit" in reason for reason in listing["incomplete_because"])
     assert nights.records()[listing["run_id"]]["next_at"] == marked
-    assert nights.audit(concurrency=1)["complete"] is True
+    assert nights.audit()["complete"] is True
