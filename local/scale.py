@@ -236,7 +236,8 @@ def reading_of(plan: Plan, moves: int) -> Reading:
         processor_share=plan.processor_share,
         processor_in_thread=processor * THREADS_SHARE_OF_PROCESSOR,
         processor_of_taking=processor * (1 - THREADS_SHARE_OF_PROCESSOR) + float(PROCESSOR_OF_A_WRITE) * writes_each,
-        known_latency=float(AWS_LATENCY) * calls.repository_queries / plan.repositories,
+        # One Lambda reads all of it at the start; each batch asks for its own repositories one by one.
+        known_latency=float(AWS_LATENCY) if fans_out else 0.0,
         write_latency=float(AWS_LATENCY),
         writes_each=writes_each,
         page_size=0 if fans_out else plan.page_size,
@@ -276,8 +277,9 @@ def _night(plan: Plan, moves: int, read: Read) -> Night:
 
 
 def report_seconds(plan: Plan, moves: int) -> float:
-    """Reckon how long a run takes to be closed: most of it is to note, one by one, which findings have been told."""
-    marks = moves * max(float(AWS_LATENCY) / plan.concurrency, float(PROCESSOR_OF_A_WRITE) / plan.processor_share)
+    """Reckon how long a run takes to be closed: most of it is to note which findings have been told."""
+    calls = count_calls(plan.workload, moves).marks
+    marks = calls * max(float(AWS_LATENCY) / plan.concurrency, float(PROCESSOR_OF_A_WRITE) / plan.processor_share)
     merged = 2 * plan.batches * float(AWS_LATENCY) if plan.engine is Engine.STEP_FUNCTIONS else 0.0
     return float(PROCESSOR_OF_A_RUN) / plan.processor_share + marks + merged
 

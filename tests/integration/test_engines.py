@@ -1,18 +1,8 @@
 """The same run through both engines: the same rows, findings, record and messages."""
 
-import itertools
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
-import pytest
-
-from local.dtr.faults import Faults, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.dtr.transport import Request
-from local.stack import Stack
 from tests.audited import Audited
 from tests.fanned import Fanned
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from aws_lambda_powertools import Logger
 
 from .archive import Archive
+from .batches import FindingBatches
 from .clients import AwsClients
 from .connection import Connection, count_trust
 from .credentials import SecretsManagerCredentials
@@ -20,6 +21,7 @@ from .errors import AuditError, EvidenceError, OutOfTimeError, SettingsError
 from .examiner import Examiner
 from .exceptions import ExceptionsRead, fetch_exceptions
 from .findings import FindingsTable, Moment
+from .known import KnownBefore
 from .model import Repository, Run, Scope
 from .reading_order import Mark, ReadingOrder, explain_out_of_time
 from .reporting import Reporter
@@ -151,6 +153,7 @@ class _OneRun:
         self._request = request
         self._clients = clients
         self._runs = runs
+        self._attempt = attempt
         self._now = now
         self._stop_at = stop_at
         self._started_at = now()
@@ -159,13 +162,15 @@ class _OneRun:
         self._findings = FindingsTable(
             clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.days_resolved_are_kept
         )
+        self._batches = FindingBatches(self._findings)
+        self._known: KnownBefore | None = None  # None: each repository is asked for
         self._archive = archive = Archive(
             clients.s3,
             settings.bucket,
             settings.registry,
             request.run_id,
             request.date,
-            confirm=lambda: runs.confirm_lease(attempt),
+            confirm=self._confirm_rows,
         )
         self._connection = Connection(
             settings,
@@ -193,6 +198,9 @@ class _OneRun:
 
     def close(self) -> None:
         """Let go of connections and files."""
+        self._batches.close()
+        if self._known is not None:
+            self._known.close()
         self._reporter.close()
         self._connection.close()
 
@@ -210,7 +218,10 @@ class _OneRun:
         if not connect(self._connection, self._settings, self._tally):
             return self._reporter.report(proven=False, may_resolve=False, hint="", next_at=self._next_at)
         tally, connection = self._tally, self._connection
+        if self._request.scope is Scope.FULL:
+            self._known = KnownBefore(self._findings, with_trust=connection.verifier is not None)
         self._examine_all(exceptions)
+        self._batches.flush()
         unproven = connection.prove_admin()
         if unproven:
             tally.note_incomplete(unproven)
@@ -227,6 +238,11 @@ class _OneRun:
         """Where the next run of the whole registry begins, if this is one and something is missing."""
         return self._order.missed_from if self._request.scope is Scope.FULL else None
 
+    def _confirm_rows(self) -> None:
+        """See that findings are in the table before anything that tells of them, and that the lease is still this attempt's."""
+        self._batches.flush()
+        self._runs.confirm_lease(self._attempt)
+
     def _examine_all(self, exceptions: ExceptionsRead) -> None:
         tally = self._tally
         examiner = Examiner(
@@ -234,8 +250,9 @@ class _OneRun:
             self._archive,
             tally,
             registry=self._settings.registry,
-            known=self._findings,
+            known=self._known or self._findings,
             findings=self._findings,
+            batches=self._batches,
             exceptions=exceptions.exceptions,
             moment=Moment(self._request.run_id, self._started_at),
             threads=self._settings.concurrency,

@@ -32,8 +32,12 @@ class AwsClients:
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
-        """A client that takes and gives plain Python values, as a table resource does."""
-        return self._session.resource("dynamodb", config=self._config).meta.client
+        """A client that takes and gives plain Python values, as a table resource does.
+
+        It does not hold each attribute of each item against the service's model, which costs more than to send it.
+        """
+        config = self._config.merge(Config(parameter_validation=False))
+        return self._session.resource("dynamodb", config=config).meta.client
 
     @cached_property
     def kms(self) -> "SigningClient":
@@ -61,6 +65,11 @@ class AwsClients:
         """Where findings go as well, if that is asked for; what it does not take soon, the next run brings."""
         config = self._config.merge(Config(retries={"mode": "standard", "total_max_attempts": 3}))
         return self._session.client("securityhub", config=config)
+
+
+def is_cancelled(error: ClientError) -> bool:
+    """Tell whether DynamoDB made nothing of a transaction, because of one of its items."""
+    return error.response.get("Error", {}).get("Code") == "TransactionCanceledException"
 
 
 def is_condition_failure(error: ClientError) -> bool:

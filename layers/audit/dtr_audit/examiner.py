@@ -8,6 +8,7 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 
 from .archive import Archive
+from .batches import FindingBatches
 from .connection import Connection
 from .dtr import Listing
 from .examination import Examined, examine, read_repository
@@ -44,6 +45,7 @@ class Examiner:
         registry: str,
         known: KnownFindings,
         findings: FindingsTable,
+        batches: FindingBatches,
         exceptions: Exceptions | None,
         moment: Moment,
         threads: int,
@@ -56,6 +58,7 @@ class Examiner:
         self._connection = connection
         self._known = known
         self._findings = findings
+        self._batches = batches
         self._archive = archive
         self._exceptions = exceptions
         self._moment = moment
@@ -89,14 +92,17 @@ class Examiner:
             )
             return Examined(reading, moves)
 
-        return examine(repositories, examine_one, threads=self._threads, stop_at=self._stop_at)
+        return examine(repositories, examine_one, concurrency=self._threads, stop_at=self._stop_at)
 
     def take(self, examined: Examined) -> None:
         """Write down and count one repository."""
         tally, reading, moves = self._tally, examined.reading, examined.moves
         repository = reading.repository
         tally.is_examined[repository] = True
-        self._findings.write(moves.writes)
+        self._batches.write(moves.writes)
+        if moves.writes and any(seen.memory for seen in reading.trust):
+            # What is remembered of trust data is never ahead of the findings that came of it.
+            self._batches.flush()
         self._archive.add(repository, reading.tags, self._excepted_in(reading), audited_at=self._now())
         for judged in reading.tags:
             tally.tags.count(judged)

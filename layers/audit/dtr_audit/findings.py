@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from .clients import is_condition_failure
+from .clients import is_cancelled, is_condition_failure
 from .errors import AuditError
 from .exceptions import Exceptions
 from .model import Excepted, Finding, JudgedTag, News, Repository, State, Transition, Verdict, iso
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHARDS = 8  # of each index: one registry's findings never share one partition
 BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
+TRANSACTION_ITEMS = 100  # and of one TransactWriteItems
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
 
@@ -77,7 +78,7 @@ def compare(
     moment: Moment,
     exceptions: Exceptions | None = None,
 ) -> Moves:
-    """Compare what was read of a repository with what is known of it; `known` is by tag.
+    """Compare what was read of a repository, each tag once, with what is known of it; `known` is by tag.
 
     An UNKNOWN tag moves nothing. Tags that are gone resolve their finding only if the repository was read to its end. Without
     `exceptions` nobody knows which there are: none holds, and of none it is known that it has ended.
@@ -85,11 +86,9 @@ def compare(
     writes: list[Finding] = []
     resolutions: list[Finding] = []
     standing: list[Finding] = []
-    seen: set[str] = set()
+    left = dict(known)
     for tag in judged:
-        name = tag.tag.name
-        seen.add(name)
-        before = known.get(name)
+        before = left.pop(tag.tag.name, None)
         if tag.is_finding:
             after = _opened(registry, repository, tag, before, moment)
             if exceptions is not None:
@@ -102,13 +101,11 @@ def compare(
                 resolutions.append(resolve(before, NO_IMAGE if tag.is_artifact else SIGNED_SINCE, moment))
             else:
                 standing.append(before)
-    for name, left in known.items():
-        if name in seen:
-            continue
-        if left.state is State.OPEN and is_complete:
-            resolutions.append(resolve(left, TAG_REMOVED, moment))
+    for unseen in left.values():
+        if unseen.state is State.OPEN and is_complete:
+            resolutions.append(resolve(unseen, TAG_REMOVED, moment))
         else:
-            standing.append(left)
+            standing.append(unseen)
     return Moves(tuple(writes), tuple(resolutions), tuple(standing))
 
 
@@ -268,15 +265,21 @@ class FindingsTable:
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": self._partition(repository)},
         )
-        known = Known({}, {})
-        items: Iterator[Mapping[str, Any]] = (item for page in pages for item in page["Items"])
-        for item in items:
-            if item["sk"].startswith(_TRUST):
-                known.trust[item["sk"].removeprefix(_TRUST)] = item["trust"]
-            else:
-                finding = parse_finding(item)
-                known.findings[finding.tag] = finding
-        return known
+        return from_items(item for page in pages for item in page["Items"])
+
+    def everything(self, *, with_trust: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield every item of the registry with its repository, by a consistent read of the whole table.
+
+        What is remembered of trust data is left out unless it is asked for.
+        """
+        prefix = self._partition_prefix
+        pages: Iterable[Mapping[str, Any]] = self._client.get_paginator("scan").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            FilterExpression="begins_with(pk, :prefix)" + ("" if with_trust else " AND attribute_not_exists(trust)"),
+            ExpressionAttributeValues={":prefix": prefix},
+        )
+        return ((item["pk"].removeprefix(prefix), item) for page in pages for item in page["Items"])
 
     def remember_trust(self, repository: Repository, memories: Mapping[str, str]) -> None:
         """Keep what is to be remembered of a repository's trust data, by domain."""
@@ -332,14 +335,9 @@ class FindingsTable:
 
     def mark_announced(self, findings: Iterable[Finding], *, threads: int) -> None:
         """Drop the news that subscribers now have; a finding that has moved since keeps its newer news."""
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            rest = iter(findings)
-            # In handfuls, so that not all of them are held at once.
-            while handful := tuple(islice(rest, 64 * threads)):
-                for _ in pool.map(self._mark_announced, handful):
-                    pass
+        self._update_all(map(self._announced, findings), threads=threads)
 
-    def _mark_announced(self, finding: Finding) -> None:
+    def _announced(self, finding: Finding) -> dict[str, Any]:
         update = "REMOVE unannounced, unannounced_shard"
         if finding.unannounced[-1].news is not News.RESOLVED:
             update += ", unheard"
@@ -349,21 +347,44 @@ class FindingsTable:
             expires = datetime.fromisoformat(finding.last_changed) + timedelta(days=self._resolved_days)
             update = f"SET expires_at = :expires {update}"
             values[":expires"] = int(expires.timestamp())
-        self._update(finding, update, condition="last_changed = :seen AND unannounced = :news", values=values)
+        return self._change(finding, update, condition="last_changed = :seen AND unannounced = :news", values=values)
 
-    def _update(self, finding: Finding, update: str, *, condition: str, values: dict[str, Any]) -> None:
-        """Change an item, if the condition holds."""
-        try:
-            self._client.update_item(
-                TableName=self._table,
-                Key={"pk": self._partition(finding.repository), "sk": finding.tag},
-                UpdateExpression=update,
-                ConditionExpression=condition,
-                ExpressionAttributeValues=values,
-            )
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+    def _change(self, finding: Finding, update: str, *, condition: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Describe a change of an item, to be made if the condition holds."""
+        return {
+            "TableName": self._table,
+            "Key": {"pk": self._partition(finding.repository), "sk": finding.tag},
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+        }
+
+    def _update_all(self, changes: Iterable[dict[str, Any]], *, threads: int) -> None:
+        """Make changes of items, each whose condition holds."""
+        rest = iter(changes)
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            # In handfuls, so that not all of them are held at once.
+            while handful := tuple(islice(rest, TRANSACTION_ITEMS * threads)):
+                together = (handful[at : at + TRANSACTION_ITEMS] for at in range(0, len(handful), TRANSACTION_ITEMS))
+                for _ in pool.map(self._update_together, together):
+                    pass
+
+    def _update_together(self, changes: Sequence[dict[str, Any]]) -> None:
+        """Make changes of different items in one call; one by one, where the condition of one of them does not hold."""
+        if len(changes) > 1:
+            try:
+                self._client.transact_write_items(TransactItems=[{"Update": change} for change in changes])  # type: ignore[typeddict-item]
+            except ClientError as error:
+                if not is_cancelled(error):
+                    raise
+            else:
+                return
+        for change in changes:
+            try:
+                self._client.update_item(**change)
+            except ClientError as error:
+                if not is_condition_failure(error):
+                    raise
 
     def owed_to_security_hub(self, *, sent_before: str) -> Iterator[tuple[Finding, bool]]:
         """Yield the findings that Security Hub does not have as they are, and the open ones sent before a time, with True.
@@ -383,20 +404,23 @@ class FindingsTable:
     def mark_in_security_hub(self, findings: Iterable[Finding], at: str, *, threads: int) -> None:
         """Note that Security Hub has had some findings, as they are, since a time; one that has moved since stays owed to it."""
 
-        def mark(finding: Finding) -> None:
-            self._update(
+        changes = (
+            self._change(
                 finding,
                 "SET security_hub_at = :at",
                 condition="last_changed = :seen",
                 values={":seen": finding.last_changed, ":at": at},
             )
+            for finding in findings
+        )
+        self._update_all(changes, threads=threads)
 
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            for _ in pool.map(mark, findings):
-                pass
+    @property
+    def _partition_prefix(self) -> str:
+        return f"{self._registry}#"
 
     def _partition(self, repository: Repository) -> str:
-        return f"{self._registry}#{repository}"
+        return f"{self._partition_prefix}{repository}"
 
     def _to_item(self, finding: Finding) -> dict[str, Any]:
         partition = self._partition(finding.repository)
@@ -407,6 +431,18 @@ class FindingsTable:
         if finding.unannounced:
             item["unannounced_shard"] = shard
         return item
+
+
+def from_items(items: Iterable[Mapping[str, Any]]) -> Known:
+    """Read what the table holds of one repository."""
+    known = Known({}, {})
+    for item in items:
+        if item["sk"].startswith(_TRUST):
+            known.trust[item["sk"].removeprefix(_TRUST)] = item["trust"]
+        else:
+            finding = parse_finding(item)
+            known.findings[finding.tag] = finding
+    return known
 
 
 class FindingSpool:

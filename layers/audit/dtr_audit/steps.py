@@ -28,6 +28,7 @@ from .audit import (
 from .audit import (
     inventory as list_repositories,
 )
+from .batches import FindingBatches
 from .clients import AwsClients
 from .connection import Connection, count_trust, explain_unproven
 from .credentials import SecretsManagerCredentials
@@ -476,7 +477,7 @@ class _Parts:
         self.runs.confirm_lease(self.execution)
         self.work.confirm(self._name, self._attempt)
 
-    def archive(self, batch: int = 0) -> Archive:
+    def archive(self, batch: int = 0, confirm: Callable[[], None] | None = None) -> Archive:
         """Give the archive of the run, or of one batch of it."""
         settings, request = self.settings, self.request
         return Archive(
@@ -485,7 +486,7 @@ class _Parts:
             settings.registry,
             request.run_id,
             request.date,
-            confirm=self.confirm,
+            confirm=confirm or self.confirm,
             batch=batch,
         )
 
@@ -535,10 +536,18 @@ class _Parts:
     @contextmanager
     def part(self, known: Inventory, number: int, *, threads: int) -> Iterator[_Part]:
         """Prepare to examine one batch; what an earlier attempt left of its rows is removed."""
-        archive = self.archive(number)
+        batches = FindingBatches(self.findings)
+
+        def confirm() -> None:
+            # Findings are in the table before anything that tells of them.
+            batches.flush()
+            self.confirm()
+
+        archive = self.archive(number, confirm=confirm)
         archive.begin()
         tally = Tally()
         with ExitStack() as closing:
+            closing.callback(batches.close)
             findings = FindingsFile()
             closing.callback(findings.close)
             connection = closing.enter_context(
@@ -551,6 +560,7 @@ class _Parts:
                 registry=self.settings.registry,
                 known=self.findings,
                 findings=self.findings,
+                batches=batches,
                 exceptions=self.exceptions_of(known).exceptions,
                 moment=Moment(self.request.run_id, self.started_at),
                 threads=threads,
@@ -559,7 +569,7 @@ class _Parts:
                 stand=findings.stand,
                 wait=findings.wait,
             )
-            yield _Part(number, tally, connection, examiner, archive, self.work, findings, self.confirm)
+            yield _Part(number, tally, connection, examiner, archive, self.work, findings, confirm)
 
     def _kept_pins(self) -> bytes:
         content = self.work.read(PINS)
