@@ -9,6 +9,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
+from tests.held_time import HeldTime
 from tests.scissors import Scissors
 
 
@@ -51,3 +52,13 @@ def scissors(monkeypatch: pytest.MonkeyPatch) -> Scissors:
     scissors = Scissors()
     scissors.attach(monkeypatch)
     return scissors
+
+
+@pytest.fixture
+def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
+    held = HeldTime()
+    for module in ("audit", "examination", "examiner", "reporting", "transport"):
+        monkeypatch.setattr(f"dtr_audit.{module}.time", held)
+    # Each finding is written as it comes: by the table these tests see how far the audit is.
+    monkeypatch.setattr("dtr_audit.batches.BATCH_ITEMS", 1)
+    return held

@@ -1,4 +1,4 @@
-"""docs/operations.md, docs/security.md and docs/cost.md, held against the template and against AWS's own interfaces."""
+"""The documents, held against the template, against AWS's own interfaces, and against what their tables are reckoned by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from local import bill, cost
+from local import bill, cost, outlook
 from local import template as templates
 
 ROOT = Path(__file__).parents[2]
@@ -300,6 +300,19 @@ def test_the_tables_of_the_cost_are_reckoned_from_the_price_list() -> None:
         assert written[name].strip() == table, "write what `make cost` prints into docs/cost.md"
     assert prices.date in COST
     assert prices.region in COST
+
+
+# --- Scale ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_scale_are_what_the_simulation_says() -> None:
+    expected = outlook.document(cost.PriceList.read(cost.PRICES))
+    names: list[str] = []
+    for document in outlook.DOCUMENTS:
+        for name, table in outlook.tables_in(document).items():
+            assert table.strip() == expected[name], "run `.venv/bin/python -m local scale --write`"
+            names.append(name)
+    assert sorted(names) == sorted(expected)
 
 
 # --- The Serverless Application Repository ---------------------------------------------------------------------------------

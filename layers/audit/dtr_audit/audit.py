@@ -23,6 +23,7 @@ from .exceptions import ExceptionsRead, fetch_exceptions
 from .findings import FindingsTable, Moment
 from .known import KnownBefore
 from .model import Repository, Run, Scope
+from .reading_order import Mark, ReadingOrder, explain_out_of_time
 from .reporting import Reporter
 from .request import AuditRequest
 from .runs import RunsTable
@@ -157,6 +158,7 @@ class _OneRun:
         self._stop_at = stop_at
         self._started_at = now()
         self._tally = Tally()
+        self._order = ReadingOrder()
         self._findings = FindingsTable(
             clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.days_resolved_are_kept
         )
@@ -211,8 +213,10 @@ class _OneRun:
         self._reporter.know_exceptions(exceptions)
         if exceptions.warning:
             self._tally.warnings.append(exceptions.warning)
+        if self._request.scope is Scope.FULL:
+            self._order = ReadingOrder(self._runs.mark_of_last(before=self._request.run_id))
         if not connect(self._connection, self._settings, self._tally):
-            return self._reporter.report(proven=False, may_resolve=False, hint="")
+            return self._reporter.report(proven=False, may_resolve=False, hint="", next_at=self._next_at)
         tally, connection = self._tally, self._connection
         if self._request.scope is Scope.FULL:
             self._known = KnownBefore(self._findings, with_trust=connection.verifier is not None)
@@ -227,7 +231,12 @@ class _OneRun:
             if seen.warning:
                 tally.warnings.append(seen.warning)
         hint = connection.hint_at_domain() if tally.is_all_unsigned else ""
-        return self._reporter.report(proven=not unproven, may_resolve=not unproven, hint=hint)
+        return self._reporter.report(proven=not unproven, may_resolve=not unproven, hint=hint, next_at=self._next_at)
+
+    @property
+    def _next_at(self) -> Mark | None:
+        """Where the next run of the whole registry begins, if this is one and something is missing."""
+        return self._order.missed_from if self._request.scope is Scope.FULL else None
 
     def _confirm_rows(self) -> None:
         """See that findings are in the table before anything that tells of them, and that the lease is still this attempt's."""
@@ -254,7 +263,9 @@ class _OneRun:
         )
         gone: dict[Repository, str] = {}
         try:
-            for examined in examiner.examine(inventory(self._connection.registry, self._request, tally)):
+            listed = inventory(self._connection.registry, self._request, tally)
+            for examined in examiner.examine(self._order.arrange(listed)):
+                self._order.note_examined(examined.reading.repository)
                 if examined.reading.gone:
                     gone[examined.reading.repository] = examined.reading.problem
                 else:
@@ -262,9 +273,5 @@ class _OneRun:
             if gone:
                 examiner.settle(gone)
         except OutOfTimeError:
-            read = tally.repositories
-            tally.note_incomplete(
-                f"it was stopped before the time limit of the function: {read.audited} repositories had been read to their end, of "
-                f"{read.listed} listed until then. Raise the time limit of the function, or CONCURRENCY"
-            )
+            tally.note_incomplete(explain_out_of_time(tally.repositories, self._next_at))
         explain_listing(self._request, tally)

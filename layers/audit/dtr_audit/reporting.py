@@ -28,6 +28,7 @@ from .model import (
     SecurityHubUpdate,
     State,
 )
+from .reading_order import Mark
 from .request import AuditRequest
 from .rule import decide
 from .runs import RunsTable
@@ -127,11 +128,12 @@ class Reporter:
             self._tally.count_open(finding, excepted)
         self._gathering.add(finding, excepted)
 
-    def report(self, *, proven: bool, may_resolve: bool, hint: str) -> Run:
+    def report(self, *, proven: bool, may_resolve: bool, hint: str, next_at: Mark | None = None) -> Run:
         """Close the run: resolve what is proven, record, announce.
 
         `proven` is that every reading was an administrator's to its end; with `may_resolve` alone, all whose findings wait was.
-        `hint` says under which domain the Notary has trust data, where every tag looks unsigned.
+        `hint` says under which domain the Notary has trust data, where every tag looks unsigned; `next_at`, where the
+        next run begins to read.
         """
         tally = self._tally
         # Asked here too: a run without a single row has nothing to close.
@@ -183,7 +185,7 @@ class Reporter:
             self._runs.confirm_lease(self._attempt)
             self._announce(run, places)
         self._runs.confirm_lease(self._attempt)
-        self._runs.finish(run.run_id, now=self._now())
+        self._runs.finish(run.run_id, now=self._now(), next_at=next_at)
         logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
         return run
 
