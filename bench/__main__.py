@@ -4,9 +4,15 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from . import cold_start, trust
+from . import cold_start, in_flight, processor, shares, trust
 
-BENCHMARKS: dict[str, Callable[[int], None]] = {"cold-start": cold_start.run, "trust": trust.run}
+BENCHMARKS: dict[str, Callable[[int], None]] = {
+    "cold-start": cold_start.run,
+    "trust": trust.run,
+    "in-flight": in_flight.run,
+    "cpu": processor.run,
+    "profile": shares.run,
+}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -34,6 +34,20 @@ def write(name: str, numbers: dict[str, Any]) -> Path:
     return file
 
 
+def goal(ratio: float, *, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:
+    """Hold a ratio against its goal, which has one of the two limits."""
+    if at_least is not None:
+        return {"ratio": round(ratio, 3), "goal": at_least, "at": "least", "met": ratio >= at_least}
+    if at_most is not None:
+        return {"ratio": round(ratio, 3), "goal": at_most, "at": "most", "met": ratio <= at_most}
+    raise ValueError("a goal needs a limit")
+
+
+def verdict(held: dict[str, Any]) -> str:
+    """Say whether a goal is met, and if not, by how much it is missed."""
+    return "met" if held["met"] else f"missed by {abs(held['ratio'] - held['goal']):.2f}"
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows whose first column is text and whose others are numbers."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]

@@ -1,0 +1,147 @@
+"""Where the audit's processor time goes, by module: a profile of every thread, on the threads' own clocks.
+
+A profile makes every call dearer, so it overstates what is made of many small functions and understates a loop in C.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from . import results
+from .registry import Shape
+from .stage import Stage
+
+SHAPE = Shape(repositories=300, tags=200)
+SHOWN = 20
+FUNCTIONS_SHOWN = 15
+SEES_ALL_THREADS = sys.version_info < (3, 12)  # from then on one profile is for all threads, and mixes them up
+
+_BUILT_IN = {"zlib": "gzip", "Compress": "gzip", "_ssl": "ssl", "scan_once": "json", "encode": "json", "_json": "json"}
+_PACKAGES = {
+    "aws_lambda_powertools": "powertools",
+    "boto3": "boto3",
+    "botocore": "botocore",
+    "certifi": "requests",
+    "email": "http.client, email",
+    "gzip": "gzip",
+    "http": "http.client, email",
+    "json": "json",
+    "logging": "logging",
+    "dataclasses": "dataclasses",
+    "queue": "queue, threading",
+    "re": "re",
+    "requests": "requests",
+    "socket": "ssl",
+    "ssl": "ssl",
+    "threading": "queue, threading",
+    "urllib": "urllib",
+    "urllib3": "urllib3",
+}
+
+
+def profiled(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do some work under a profile; gives its result with `profile`: functions with their place, calls and seconds."""
+    profiles: list[cProfile.Profile] = []
+
+    def begin(*_: object) -> None:
+        sys.setprofile(None)
+        profile = cProfile.Profile(time.thread_time)
+        profiles.append(profile)
+        profile.enable()
+
+    threading.setprofile(begin)
+    begin()
+    try:
+        answer = work()
+    finally:
+        profiles[0].disable()
+        threading.setprofile(None)
+    stats = pstats.Stats(profiles[0])
+    for profile in profiles[1:]:
+        stats.add(profile)
+    functions = [
+        {
+            "file": file,
+            "name": name,
+            "calls": calls,
+            "seconds": own,
+            "callers": [(caller, spent) for (caller, _, _), (_, _, spent, _) in callers.items()],
+        }
+        for (file, _, name), (_, calls, own, _, callers) in stats.stats.items()  # type: ignore[attr-defined]
+    ]
+    return {**answer, "profile": functions}
+
+
+def run(repetitions: int) -> None:
+    """Profile an audit of middling repositories, print where its time goes, and write build/bench/profile.json."""
+    del repetitions
+    if not SEES_ALL_THREADS:
+        print("\nNot profiled: the profiler of Python 3.12 and later cannot tell threads apart. Python 3.11's can.")
+        return
+    with Stage() as stage:
+        stage.hold(SHAPE)
+        functions = [one for one in stage.audit(profile=True).profile if "_bootstrap" not in one["file"]]
+    by_module: Counter[str] = Counter()
+    for one in functions:
+        for module, seconds in _modules(one):
+            by_module[module] += seconds
+    whole = sum(by_module.values())
+    modules: list[dict[str, Any]] = [
+        {"module": module, "share": seconds / whole, "seconds": seconds}
+        for module, seconds in by_module.most_common(SHOWN)
+    ]
+    top = sorted(functions, key=lambda one: float(one["seconds"]), reverse=True)[:FUNCTIONS_SHOWN]
+    print(f"\nWhere the processor time goes, {SHAPE.repositories} repositories of {SHAPE.tags} tags (profiled)\n")
+    results.print_table(("module", "share"), [(one["module"], f"{100 * one['share']:.1f} %") for one in modules])
+    print()
+    results.print_table(
+        ("function", "calls", "share"),
+        [
+            (f"{_short(one['file'])}:{one['name']}", f"{one['calls']:,}", f"{100 * one['seconds'] / whole:.1f} %")
+            for one in top
+        ],
+    )
+    numbers = {
+        "repositories": SHAPE.repositories,
+        "tags": SHAPE.tags,
+        "modules": modules,
+        "functions": [
+            {"function": f"{_short(one['file'])}:{one['name']}", "calls": one["calls"], "share": one["seconds"] / whole}
+            for one in top
+        ],
+    }
+    print(f"{results.write('profile', numbers)}")
+
+
+def _short(file: str) -> str:
+    return file.rpartition("/")[2] if file != "~" else "built in"
+
+
+def _modules(function: dict[str, Any]) -> list[tuple[str, float]]:
+    """Say whose time a function's is; that of a built-in one is its callers', unless it belongs to a module by itself."""
+    if function["file"] != "~":
+        return [(_module(function["file"]), function["seconds"])]
+    for part, module in _BUILT_IN.items():
+        if part in function["name"]:
+            return [(module, function["seconds"])]
+    return [(_module(caller), spent) for caller, spent in function["callers"]]
+
+
+def _module(file: str) -> str:
+    """Name a module of ours, or a package of others."""
+    if file == "~":
+        return "other modules"
+    _, is_ours, ours = file.partition("/dtr_audit/")
+    if is_ours:
+        return f"dtr_audit: {ours}"
+    _, _, path = file.rpartition("/site-packages/" if "/site-packages/" in file else "/python3.")
+    parts = path.split("/")
+    package = parts[0] if "/site-packages/" in file else parts[min(1, len(parts) - 1)]
+    return _PACKAGES.get(package.removesuffix(".py"), "other modules")
