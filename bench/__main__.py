@@ -4,13 +4,16 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from . import cold_start, in_flight, processor, shares, trust
+from . import calls, cold_start, in_flight, peers, processor, scale, shares, trust
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "cold-start": cold_start.run,
     "trust": trust.run,
     "in-flight": in_flight.run,
     "cpu": processor.run,
+    "scale": scale.run,
+    "calls": calls.run,
+    "peers": peers.run,
     "profile": shares.run,
 }
 

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,12 @@ def goal(ratio: float, *, at_least: float | None = None, at_most: float | None =
 def verdict(held: dict[str, Any]) -> str:
     """Say whether a goal is met, and if not, by how much it is missed."""
     return "met" if held["met"] else f"missed by {abs(held['ratio'] - held['goal']):.2f}"
+
+
+def print_goals(what: str, goals: Mapping[str, dict[str, Any]]) -> None:
+    """Print each ratio beside its goal."""
+    for name, held in goals.items():
+        print(f"{what}{name}: {held['ratio']:.2f} (goal: at {held['at']} {held['goal']:g}; {verdict(held)})")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -10,7 +10,7 @@ import pstats
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -88,14 +88,14 @@ def run(repetitions: int) -> None:
     with Stage() as stage:
         stage.hold(SHAPE)
         functions = [one for one in stage.audit(profile=True).profile if "_bootstrap" not in one["file"]]
-    by_module: Counter[str] = Counter()
+    by_module: defaultdict[str, float] = defaultdict(float)
     for one in functions:
         for module, seconds in _modules(one):
             by_module[module] += seconds
     whole = sum(by_module.values())
     modules: list[dict[str, Any]] = [
         {"module": module, "share": seconds / whole, "seconds": seconds}
-        for module, seconds in by_module.most_common(SHOWN)
+        for module, seconds in sorted(by_module.items(), key=lambda one: -one[1])[:SHOWN]
     ]
     top = sorted(functions, key=lambda one: float(one["seconds"]), reverse=True)[:FUNCTIONS_SHOWN]
     print(f"\nWhere the processor time goes, {SHAPE.repositories} repositories of {SHAPE.tags} tags (profiled)\n")

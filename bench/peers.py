@@ -1,0 +1,128 @@
+"""The audit beside what people would run in its place, on the same server: the rule's own loop, and a script.
+
+Whole process against whole process. Every peer must print a line for each tag that it is to see, or it is no peer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from local import PROJECT
+
+from . import results
+from .registry import DEFAULT_PAGE, PASSWORD, USER, Shape
+from .stage import Stage
+
+SHAPE = Shape(repositories=200, tags=20, latency=0.05)
+PROCESS_GOAL = 25.0
+HANDLER_GOAL = 40.0
+CONCURRENCIES = (16, 64)  # the default, and the most that the setting allows
+AUDITS = 3
+PAGED = "the loop with paging"
+_FOLDER = PROJECT / "bench" / "peer"
+_SEEN_UNPAGED = DEFAULT_PAGE * DEFAULT_PAGE
+
+
+def run(repetitions: int) -> None:
+    """Run every peer once and the audit a few times, print the table, and write build/bench/peers.json."""
+    del repetitions
+    missing = [tool for tool in ("bash", "curl", "jq") if shutil.which(tool) is None]
+    with Stage() as stage:
+        stage.hold(SHAPE)
+        peers = [_measure_script(stage)]
+        if missing:
+            print(
+                f"\nThe rule's loop was not run: {', '.join(missing)} is not installed (Debian: apt-get install curl jq)"
+            )
+        else:
+            peers[:0] = _measure_loops(stage)
+        audits = [_measure_audit(stage, concurrency) for concurrency in CONCURRENCIES]
+    paged = next((peer for peer in peers if peer["name"] == PAGED), None)
+    goals: dict[str, Any] = {}
+    if paged is not None:
+        for audit in audits:
+            for what, limit in (("process_seconds", PROCESS_GOAL), ("seconds", HANDLER_GOAL)):
+                without = "" if what == "process_seconds" else ", without its start"
+                name = f"audit, {audit['concurrency']} in flight{without}"
+                goals[name] = results.goal(paged["seconds"] / audit[what], at_least=limit)
+    print(
+        f"\nPeers: {SHAPE.repositories} repositories of {SHAPE.tags} tags at {1000 * SHAPE.latency:.0f} ms, whole processes\n"
+    )
+    results.print_table(
+        ("", "seconds", "tags seen", "requests"),
+        [
+            *((peer["name"], f"{peer['seconds']:.2f}", f"{peer['tags']:,}", f"{peer['requests']:,}") for peer in peers),
+            *(
+                (
+                    f"audit, {one['concurrency']} in flight{'' if what == 'process_seconds' else ', without its start'}",
+                    f"{one[what]:.2f}",
+                    f"{SHAPE.all_tags:,}",
+                    f"{one['requests']:,}",
+                )
+                for one in audits
+                for what in ("process_seconds", "seconds")
+            ),
+        ],
+    )
+    print()
+    results.print_goals(f"{PAGED} / ", goals)
+    numbers = {"repositories": SHAPE.repositories, "tags": SHAPE.tags, "latency": SHAPE.latency, "peers": peers}
+    print(f"{results.write('peers', {**numbers, 'audits': audits, 'goals': goals})}")
+
+
+def _measure_loops(stage: Stage) -> list[dict[str, Any]]:
+    return [
+        _measure(stage, "the rule's loop", ["bash", str(_FOLDER / "stig.sh")], lines=_SEEN_UNPAGED),
+        _measure(stage, PAGED, ["bash", str(_FOLDER / "stig-paged.sh")], lines=SHAPE.all_tags),
+        _measure(
+            stage,
+            "the loop with pages of 100",
+            ["bash", str(_FOLDER / "stig-paged.sh")],
+            lines=SHAPE.all_tags,
+            PAGE_SIZE="100",
+        ),
+    ]
+
+
+def _measure_script(stage: Stage) -> dict[str, Any]:
+    command = [sys.executable, str(_FOLDER / "sequential.py")]
+    return _measure(stage, "a sequential script", command, lines=SHAPE.all_tags)
+
+
+def _measure(stage: Stage, name: str, command: list[str], *, lines: int, **environment: str) -> dict[str, Any]:
+    stage.hold(SHAPE)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        ca_file = Path(folder) / "ca.pem"
+        ca_file.write_text(stage.ca_bundle, encoding="ascii")
+        own = {"DTR_HOST": stage.host, "DTR_USERNAME": USER, "DTR_PASSWORD": PASSWORD, "CA_FILE": str(ca_file)}
+        began = time.monotonic()
+        done = subprocess.run(
+            command,
+            env={"PATH": os.environ["PATH"], "PAGE_SIZE": "", **own, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds = time.monotonic() - began
+    printed = done.stdout.splitlines()
+    if len(printed) != lines or not all(line.endswith(",true") for line in printed):
+        raise RuntimeError(f"{name} saw {len(printed)} tags in place of {lines}: {done.stderr}")
+    return {"name": name, "seconds": seconds, "tags": lines, "requests": stage.registry_counters()["requests"]}
+
+
+def _measure_audit(stage: Stage, concurrency: int) -> dict[str, Any]:
+    taken = [stage.audit(concurrency=concurrency) for _ in range(AUDITS)]
+    return {
+        "concurrency": concurrency,
+        "process_seconds": statistics.median(one.process_seconds for one in taken),
+        "seconds": statistics.median(one.seconds for one in taken),
+        "requests": taken[0].registry["requests"],
+    }
