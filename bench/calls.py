@@ -9,6 +9,8 @@ from . import results
 from .registry import Shape
 from .stage import Stage, Taken
 
+TITLE = "Calls to DynamoDB and S3"
+CROWDED = "first run, nothing signed"
 SHAPE = Shape(repositories=100, tags=200, unsigned_every=10)
 NOTHING_SIGNED = Shape(repositories=500, tags=200, unsigned_every=1)
 REFUSE_EVERY = 50  # of the items in batches, then
@@ -17,8 +19,8 @@ _FINDINGS = "FindingsTable"
 _SERVICES = ("dynamodb", "s3")
 
 
-def run(repetitions: int) -> None:
-    """Count the calls of each run, print the tables, and write build/bench/calls.json."""
+def measure(repetitions: int) -> dict[str, Any]:
+    """Count the calls of each run."""
     del repetitions
     with Stage() as stage:
         stage.hold(SHAPE)
@@ -27,9 +29,9 @@ def run(repetitions: int) -> None:
         runs["1 % changed"] = stage.audit(forget=False)
         stage.tell_aws(f"refuse?{REFUSE_EVERY}")
         stage.hold(NOTHING_SIGNED)
-        runs["first run, nothing signed"] = stage.audit()
+        runs[CROWDED] = stage.audit()
     described = {name: _describe(taken) for name, taken in runs.items()}
-    crowded = described["first run, nothing signed"]
+    crowded = described[CROWDED]
     goals = {
         "findings written by an unchanged run": results.goal(described["unchanged"]["findings_written"], at_most=0),
         "findings kept, of those that there are": results.goal(
@@ -39,23 +41,29 @@ def run(repetitions: int) -> None:
             max(crowded["fullest_shards"].values()), at_most=SHARE_GOAL
         ),
     }
-    operations = sorted({operation for one in described.values() for operation in one["calls"]})
-    print("\nCalls to DynamoDB and S3, per 1 000 tags\n")
-    results.print_table(
-        ("", *described),
-        [
-            *(
-                (operation, *(f"{one['calls'].get(operation, 0) / one['thousands']:.2f}" for one in described.values()))
-                for operation in operations
-            ),
-            ("findings written", *(f"{one['findings_written']:,}" for one in described.values())),
-            ("turned away and sent again", *(f"{one['unprocessed']:,}" for one in described.values())),
-            ("seconds", *(f"{one['seconds']:.1f}" for one in described.values())),
-        ],
-    )
-    print()
-    results.print_goals("", goals)
-    print(f"{results.write('calls', {'runs': described, 'goals': goals})}")
+    return {"runs": described, "goals": goals}
+
+
+def tables(numbers: results.Numbers) -> list[results.Table]:
+    """Tabulate the calls, and the goals."""
+    runs = numbers["runs"]
+    operations = sorted({operation for one in runs.values() for operation in one["calls"]})
+    return [
+        results.Table.of(
+            ("calls per 1 000 tags", *runs),
+            [
+                *(
+                    (operation, *(f"{one['calls'].get(operation, 0) / one['thousands']:.2f}" for one in runs.values()))
+                    for operation in operations
+                ),
+                ("tags", *(f"{one['tags']:,}" for one in runs.values())),
+                ("findings written", *(f"{one['findings_written']:,}" for one in runs.values())),
+                ("turned away, and sent again", *(f"{one['unprocessed']:,}" for one in runs.values())),
+                ("seconds", *(f"{one['seconds']:.1f}" for one in runs.values())),
+            ],
+        ),
+        results.tabulate_goals(numbers["goals"]),
+    ]
 
 
 def _describe(taken: Taken) -> dict[str, Any]:

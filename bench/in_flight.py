@@ -16,6 +16,7 @@ from . import results
 from .registry import TOKEN, Shape, repository_path
 from .stage import Stage
 
+TITLE = "Requests in flight: requests per second over concurrency / latency"
 LATENCIES = (0.05, 0.2)
 CONCURRENCIES = (8, 16, 32, 64)
 TAGS = 20
@@ -26,31 +27,53 @@ SECONDS_LEAST = 5.0
 WRK_SECONDS = 4
 
 
-def run(repetitions: int) -> None:
-    """Measure every point, print the table, and write build/bench/in-flight.json."""
+def measure(repetitions: int) -> dict[str, Any]:
+    """Measure every point, and what the server can do without the audit."""
     del repetitions  # a point is many requests already
     with Stage() as stage:
         points = [_measure(stage, latency, concurrency) for latency in LATENCIES for concurrency in CONCURRENCIES]
         server = _measure_server(stage)
-    print("\nRequests in flight: achieved over concurrency / latency\n")
-    results.print_table(
-        ("latency", "concurrency", "requests/s", "of the bound", "whole audit", "processor", "goal"),
-        [
-            (
-                f"{1000 * point['latency']:.0f} ms",
-                f"{point['concurrency']}",
-                f"{point['requests_per_second']:.0f}",
-                f"{point['ratio']:.3f}",
-                f"{point['whole_ratio']:.3f}",
-                f"{point['processor_share']:.2f}",
-                results.verdict(point["goal"]) if not point["is_processor_bound"] else "past one core",
-            )
-            for point in points
-        ],
-    )
-    print(_spoken(server, max(point["requests_per_second"] for point in points)))
-    numbers = {"tags_of_a_repository": TAGS, "points": points, "server": server, "goals": _goals(points)}
-    print(f"{results.write('in-flight', numbers)}")
+    return {"tags_of_a_repository": TAGS, "points": points, "server": server, "goals": _goals(points)}
+
+
+def tables(numbers: results.Numbers) -> list[results.Table]:
+    """Tabulate the points, and the server's own speed."""
+    points = numbers["points"]
+    most = max(point["requests_per_second"] for point in points)
+    server = numbers["server"].get("requests_per_second", {})
+    return [
+        results.Table.of(
+            ("latency", "in flight", "requests/s", "of the bound", "the whole run", "processor", "goal 0.95"),
+            [
+                (
+                    f"{1000 * point['latency']:.0f} ms",
+                    f"{point['concurrency']}",
+                    f"{point['requests_per_second']:.0f}",
+                    f"{point['ratio']:.3f}",
+                    f"{point['whole_ratio']:.3f}",
+                    f"{point['processor_share']:.2f}",
+                    _verdict(point),
+                )
+                for point in points
+            ],
+        ),
+        results.Table.of(
+            ("the server alone, asked by wrk", "requests/s"),
+            [
+                *((f"at {latency}", f"{rate:.0f}") for latency, rate in server.items()),
+                ("the most that the audit asked of it", f"{most:.0f}"),
+                *([] if server else [(f"not looked at: {numbers['server']['missing']}", "")]),
+            ],
+        ),
+    ]
+
+
+def _verdict(point: dict[str, Any]) -> str:
+    if point["goal"]["met"]:
+        return "met"
+    if point["is_processor_bound"]:
+        return "past one core"
+    return f"missed by {GOAL - point['ratio']:.2f}"
 
 
 def _measure(stage: Stage, latency: float, concurrency: int) -> dict[str, Any]:
@@ -111,10 +134,3 @@ def _measure_server(stage: Stage) -> dict[str, Any]:
             raise RuntimeError(f"wrk was not answered as the audit was: {done.stdout}")
         asked[f"{1000 * latency:.0f} ms"] = float(rate.group(1))
     return {"requests_per_second": asked, "connections": connections}
-
-
-def _spoken(server: dict[str, Any], most: float) -> str:
-    if "missing" in server:
-        return f"\nWhether the server is the limit was not looked at: {server['missing']}"
-    asked = ", ".join(f"{rate:.0f}/s at {latency}" for latency, rate in server["requests_per_second"].items())
-    return f"\nThe server, asked by wrk on {server['connections']} connections: {asked}. The audit asked for {most:.0f}/s at most."

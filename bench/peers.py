@@ -5,6 +5,7 @@ Whole process against whole process. Every peer must print a line for each tag t
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import statistics
@@ -21,6 +22,7 @@ from . import results
 from .registry import DEFAULT_PAGE, PASSWORD, USER, Shape
 from .stage import Stage
 
+TITLE = "Peers: 200 repositories of 20 tags at 50 ms"
 SHAPE = Shape(repositories=200, tags=20, latency=0.05)
 PROCESS_GOAL = 25.0
 HANDLER_GOAL = 40.0
@@ -31,51 +33,49 @@ _FOLDER = PROJECT / "bench" / "peer"
 _SEEN_UNPAGED = DEFAULT_PAGE * DEFAULT_PAGE
 
 
-def run(repetitions: int) -> None:
-    """Run every peer once and the audit a few times, print the table, and write build/bench/peers.json."""
+def measure(repetitions: int) -> dict[str, Any]:
+    """Run every peer once, and the audit a few times."""
     del repetitions
     missing = [tool for tool in ("bash", "curl", "jq") if shutil.which(tool) is None]
     with Stage() as stage:
         stage.hold(SHAPE)
-        peers = [_measure_script(stage)]
-        if missing:
-            print(
-                f"\nThe rule's loop was not run: {', '.join(missing)} is not installed (Debian: apt-get install curl jq)"
-            )
-        else:
-            peers[:0] = _measure_loops(stage)
+        peers = [] if missing else _measure_loops(stage)
+        peers.append(_measure_script(stage))
         audits = [_measure_audit(stage, concurrency) for concurrency in CONCURRENCIES]
-    paged = next((peer for peer in peers if peer["name"] == PAGED), None)
     goals: dict[str, Any] = {}
-    if paged is not None:
-        for audit in audits:
-            for what, limit in (("process_seconds", PROCESS_GOAL), ("seconds", HANDLER_GOAL)):
-                without = "" if what == "process_seconds" else ", without its start"
-                name = f"audit, {audit['concurrency']} in flight{without}"
-                goals[name] = results.goal(paged["seconds"] / audit[what], at_least=limit)
-    print(
-        f"\nPeers: {SHAPE.repositories} repositories of {SHAPE.tags} tags at {1000 * SHAPE.latency:.0f} ms, whole processes\n"
-    )
-    results.print_table(
-        ("", "seconds", "tags seen", "requests"),
-        [
-            *((peer["name"], f"{peer['seconds']:.2f}", f"{peer['tags']:,}", f"{peer['requests']:,}") for peer in peers),
-            *(
-                (
-                    f"audit, {one['concurrency']} in flight{'' if what == 'process_seconds' else ', without its start'}",
-                    f"{one[what]:.2f}",
-                    f"{SHAPE.all_tags:,}",
-                    f"{one['requests']:,}",
-                )
-                for one in audits
-                for what in ("process_seconds", "seconds")
-            ),
-        ],
-    )
-    print()
-    results.print_goals(f"{PAGED} / ", goals)
-    numbers = {"repositories": SHAPE.repositories, "tags": SHAPE.tags, "latency": SHAPE.latency, "peers": peers}
-    print(f"{results.write('peers', {**numbers, 'audits': audits, 'goals': goals})}")
+    for paged, audit in itertools.product((peer for peer in peers if peer["name"] == PAGED), audits):
+        goals[f"whole processes, {audit['concurrency']} in flight"] = results.goal(
+            paged["seconds"] / audit["process_seconds"], at_least=PROCESS_GOAL
+        )
+        goals[f"the audit without its start, {audit['concurrency']} in flight"] = results.goal(
+            paged["seconds"] / audit["seconds"], at_least=HANDLER_GOAL
+        )
+    return {
+        "repositories": SHAPE.repositories,
+        "tags": SHAPE.tags,
+        "latency": SHAPE.latency,
+        "missing": missing,
+        "peers": peers,
+        "audits": audits,
+        "goals": goals,
+    }
+
+
+def tables(numbers: results.Numbers) -> list[results.Table]:
+    """Tabulate the peers with the audit, and the goals."""
+    all_tags = f"{numbers['repositories'] * numbers['tags']:,}"
+    rows = [
+        (one["name"], f"{one['seconds']:.2f}", f"{one['tags']:,}", f"{one['requests']:,}") for one in numbers["peers"]
+    ]
+    rows += [(f"the rule's loop was not run: {tool} is not installed", "", "", "") for tool in numbers["missing"]]
+    for one in numbers["audits"]:
+        name, requests = f"the audit, {one['concurrency']} in flight", f"{one['requests']:,}"
+        rows.append((name, f"{one['process_seconds']:.2f}", all_tags, requests))
+        rows.append((f"{name}, without its start", f"{one['seconds']:.2f}", all_tags, requests))
+    return [
+        results.Table.of(("whole processes", "seconds", "tags seen", "requests"), rows),
+        results.tabulate_goals(numbers["goals"]),
+    ]
 
 
 def _measure_loops(stage: Stage) -> list[dict[str, Any]]:

@@ -18,48 +18,45 @@ from . import results
 from .registry import Shape, every_page
 from .stage import Stage, Taken
 
+TITLE = "Processor time of the audit, per 1 000 tags"
 PAGE_SIZE = 100
+LARGE_PAGE_SIZE = 1_000
 GOAL = 2.0
 # Small, middling and large repositories; about a hundred thousand tags, where so few requests allow it.
 SHAPES = (Shape(1_500, 20), Shape(300, 200), Shape(30, 2_000))
 
 
-def run(repetitions: int) -> None:
-    """Measure each shape, print the table, and write build/bench/cpu.json."""
+def measure(repetitions: int) -> dict[str, Any]:
+    """Measure each shape."""
     del repetitions
     with Stage() as stage:
         shapes = [_measure(stage, shape, PAGE_SIZE) for shape in SHAPES]
-        shapes.append(_measure(stage, SHAPES[-1], 1_000))
-    print("\nProcessor time of the audit, per 1 000 tags\n")
-    results.print_table(
-        (
-            "repositories x tags",
-            "page",
-            "audit ms",
-            "of it at rest",
-            "floor ms",
-            "parsing",
-            "gzip",
-            "times the floor",
-            "goal",
-        ),
-        [
-            (
-                f"{one['repositories']:,} x {one['tags']:,}",
-                f"{one['page_size']}",
-                f"{one['milliseconds']:.1f}",
-                f"{one['fixed_milliseconds']:.1f}",
-                f"{one['floor_milliseconds']:.1f}",
-                f"{one['parsing_milliseconds']:.1f}",
-                f"{one['gzip_milliseconds']:.1f}",
-                f"{one['goal']['ratio']:.2f}",
-                results.verdict(one["goal"]),
-            )
-            for one in shapes
-        ],
-    )
+        shapes.append(_measure(stage, SHAPES[-1], LARGE_PAGE_SIZE))
     goals = {f"{one['tags']} tags a repository, pages of {one['page_size']}": one["goal"] for one in shapes}
-    print(f"{results.write('cpu', {'shapes': shapes, 'goals': goals})}")
+    return {"shapes": shapes, "goals": goals}
+
+
+def tables(numbers: results.Numbers) -> list[results.Table]:
+    """Tabulate the shapes."""
+    return [
+        results.Table.of(
+            ("repositories x tags", "page", "audit", "floor", "parsing", "gzip", "fixed", "times the floor", "goal 2"),
+            [
+                (
+                    f"{one['repositories']:,} x {one['tags']:,}",
+                    f"{one['page_size']:,}",
+                    f"{one['milliseconds']:.1f} ms",
+                    f"{one['floor_milliseconds']:.1f} ms",
+                    f"{one['parsing_milliseconds']:.1f} ms",
+                    f"{one['gzip_milliseconds']:.1f} ms",
+                    f"{one['fixed_milliseconds']:.0f} ms",
+                    f"{one['goal']['ratio']:.2f}",
+                    results.verdict(one["goal"]),
+                )
+                for one in numbers["shapes"]
+            ],
+        )
+    ]
 
 
 def _measure(stage: Stage, shape: Shape, page_size: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from . import results
 from .registry import Shape
 from .stage import Stage
 
+TITLE = "Memory and growth"
 MEMORY_GOAL = 1.2
 GROWTH_GOAL = 1.1
 SERIES = {
@@ -27,51 +28,47 @@ REPEATED_BELOW = 50_000  # tags: small audits are measured three times
 REPEATED = 3
 
 
-def run(repetitions: int) -> None:
-    """Measure every size of every series, print the tables, and write build/bench/scale.json."""
+def measure(repetitions: int) -> dict[str, Any]:
+    """Measure every size of every series."""
     del repetitions
     with Stage() as stage:
         series = {name: [_measure(stage, shape) for shape in shapes] for name, shapes in SERIES.items()}
     goals: dict[str, Any] = {}
     for name, sizes in series.items():
-        _add_growth(sizes)
+        add_growth(sizes)
         peaks = [one["peak_bytes"] for one in sizes if one["all_tags"] >= MEMORY_FROM]
-        goals[f"memory: {name}"] = results.goal(max(peaks) / peaks[0], at_most=MEMORY_GOAL)
+        goals[f"peak memory, most over least: {name}"] = results.goal(max(peaks) / min(peaks), at_most=MEMORY_GOAL)
         for what in ("processor", "wall"):
             grown = [one[f"{what}_growth"] for one in sizes if f"{what}_growth" in one]
-            goals[f"{what} time: {name}"] = results.goal(max(grown), at_most=GROWTH_GOAL)
-    print("\nMemory and growth\n")
-    results.print_table(
-        (
-            "",
-            "tags",
-            "repositories",
-            "seconds",
-            "processor",
-            "peak MB",
-            "a further 1 000 tags",
-            "wall",
-            "beside the last",
-        ),
-        [
-            (
-                name,
-                f"{one['all_tags']:,}",
-                f"{one['repositories']:,}",
-                f"{one['seconds']:.1f}",
-                f"{one['processor_seconds']:.1f}",
-                f"{one['peak_bytes'] / 1e6:.1f}",
-                _cell(one, "processor_marginal", " ms"),
-                _cell(one, "wall_marginal", " ms"),
-                _cell(one, "processor_growth", ""),
+            goals[f"a further tag's {what} time, beside an earlier one's: {name}"] = results.goal(
+                max(grown), at_most=GROWTH_GOAL
             )
-            for name, sizes in series.items()
-            for one in sizes
-        ],
-    )
-    print()
-    results.print_goals("", goals)
-    print(f"{results.write('scale', {'series': series, 'goals': goals})}")
+    return {"series": series, "goals": goals}
+
+
+def tables(numbers: results.Numbers) -> list[results.Table]:
+    """Tabulate the sizes, and the goals."""
+    return [
+        results.Table.of(
+            ("grows by", "tags", "repositories", "findings", "seconds", "processor", "peak", "1 000 more", "growth"),
+            [
+                (
+                    name,
+                    f"{one['all_tags']:,}",
+                    f"{one['repositories']:,}",
+                    f"{one['findings']:,}",
+                    f"{one['seconds']:.1f}",
+                    f"{one['processor_seconds']:.1f}",
+                    f"{one['peak_bytes'] / 1e6:.1f} MB",
+                    f"{one['processor_marginal']:.1f} ms" if "processor_marginal" in one else "",
+                    f"{one['processor_growth']:.2f}" if "processor_growth" in one else "",
+                )
+                for name, sizes in numbers["series"].items()
+                for one in sizes
+            ],
+        ),
+        results.tabulate_goals(numbers["goals"]),
+    ]
 
 
 def _measure(stage: Stage, shape: Shape) -> dict[str, Any]:
@@ -88,7 +85,7 @@ def _measure(stage: Stage, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _add_growth(sizes: list[dict[str, Any]]) -> None:
+def add_growth(sizes: list[dict[str, Any]]) -> None:
     """Add to each size what a thousand further tags cost since the one before, and how that compares with its own."""
     for what in ("processor", "wall"):
         key = "processor_seconds" if what == "processor" else "seconds"
@@ -98,7 +95,3 @@ def _add_growth(sizes: list[dict[str, Any]]) -> None:
             # The step from a thousand tags is a few hundredths of a second, too small to be held against.
             if f"{what}_marginal" in smaller and smaller["all_tags"] > MEMORY_FROM:
                 larger[f"{what}_growth"] = larger[f"{what}_marginal"] / smaller[f"{what}_marginal"]
-
-
-def _cell(one: dict[str, Any], key: str, unit: str) -> str:
-    return f"{one[key]:.2f}{unit}" if key in one else ""

@@ -18,8 +18,9 @@ from . import results
 from .registry import Shape
 from .stage import Stage
 
+TITLE = "Where the processor time goes (profiled)"
 SHAPE = Shape(repositories=300, tags=200)
-SHOWN = 20
+MODULES_SHOWN = 20
 FUNCTIONS_SHOWN = 15
 SEES_ALL_THREADS = sys.version_info < (3, 12)  # from then on one profile is for all threads, and mixes them up
 
@@ -79,12 +80,11 @@ def profiled(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**answer, "profile": functions}
 
 
-def run(repetitions: int) -> None:
-    """Profile an audit of middling repositories, print where its time goes, and write build/bench/profile.json."""
+def measure(repetitions: int) -> dict[str, Any]:
+    """Profile an audit of middling repositories."""
     del repetitions
     if not SEES_ALL_THREADS:
-        print("\nNot profiled: the profiler of Python 3.12 and later cannot tell threads apart. Python 3.11's can.")
-        return
+        return {"missing": "not profiled: from Python 3.12 on the profiler cannot tell threads apart; 3.11's can"}
     with Stage() as stage:
         stage.hold(SHAPE)
         functions = [one for one in stage.audit(profile=True).profile if "_bootstrap" not in one["file"]]
@@ -93,31 +93,34 @@ def run(repetitions: int) -> None:
         for module, seconds in _modules(one):
             by_module[module] += seconds
     whole = sum(by_module.values())
-    modules: list[dict[str, Any]] = [
-        {"module": module, "share": seconds / whole, "seconds": seconds}
-        for module, seconds in sorted(by_module.items(), key=lambda one: -one[1])[:SHOWN]
-    ]
     top = sorted(functions, key=lambda one: float(one["seconds"]), reverse=True)[:FUNCTIONS_SHOWN]
-    print(f"\nWhere the processor time goes, {SHAPE.repositories} repositories of {SHAPE.tags} tags (profiled)\n")
-    results.print_table(("module", "share"), [(one["module"], f"{100 * one['share']:.1f} %") for one in modules])
-    print()
-    results.print_table(
-        ("function", "calls", "share"),
-        [
-            (f"{_short(one['file'])}:{one['name']}", f"{one['calls']:,}", f"{100 * one['seconds'] / whole:.1f} %")
-            for one in top
-        ],
-    )
-    numbers = {
+    return {
         "repositories": SHAPE.repositories,
         "tags": SHAPE.tags,
-        "modules": modules,
+        "modules": [
+            {"module": module, "share": seconds / whole}
+            for module, seconds in sorted(by_module.items(), key=lambda one: -one[1])[:MODULES_SHOWN]
+        ],
         "functions": [
             {"function": f"{_short(one['file'])}:{one['name']}", "calls": one["calls"], "share": one["seconds"] / whole}
             for one in top
         ],
     }
-    print(f"{results.write('profile', numbers)}")
+
+
+def tables(numbers: results.Numbers) -> list[results.Table]:
+    """Tabulate the modules, and the functions."""
+    if "missing" in numbers:
+        return [results.Table.of((numbers["missing"],), [])]
+    return [
+        results.Table.of(
+            ("module", "share"), [(one["module"], f"{100 * one['share']:.1f} %") for one in numbers["modules"]]
+        ),
+        results.Table.of(
+            ("function, without what it calls", "calls", "share"),
+            [(one["function"], f"{one['calls']:,}", f"{100 * one['share']:.1f} %") for one in numbers["functions"]],
+        ),
+    ]
 
 
 def _short(file: str) -> str:
