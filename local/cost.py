@@ -185,7 +185,6 @@ class Calls:
 
     registry_requests: int
     record_reads: int  # GetItem, and Query of the runs table
-    repository_queries: int
     index_queries: int
     batches: int  # BatchWriteItem
     marks: int  # UpdateItem: findings that have been told
@@ -195,7 +194,7 @@ class Calls:
     object_reads: int = 1  # GetObject: the exceptions, and a baseline
     secret_reads: int = 1
     signatures: int = 0  # GetPublicKey and Sign
-    table_scans: int = 0  # by the page
+    table_scans: int = 1  # by the page: what is known before, and once more for Security Hub
     imports: int = 0  # BatchImportFindings
 
     @property
@@ -203,7 +202,6 @@ class Calls:
         """Count the calls of AWS; a message is one more."""
         return (
             self.record_reads
-            + self.repository_queries
             + self.index_queries
             + self.batches
             + self.marks
@@ -234,7 +232,6 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         + 2 * bool(workload.baseline)
         + SIGNATURE_FILES * workload.signed
         + told,
-        repository_queries=workload.repositories,
         index_queries=_index_pages(workload.findings) + _index_pages(moves),
         batches=moved_in * _ceil(_ceil(moves, moved_in), BATCH_ITEMS) if moves else 0,
         marks=moves * (1 + told),
@@ -242,7 +239,7 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline) + SIGNATURE_FILES * workload.signed,
         object_reads=1 + bool(workload.baseline),
         signatures=SIGNATURE_REQUESTS * workload.signed,
-        table_scans=max(1, _ceil(workload.findings * ITEM_BYTES, 2**20)) * told,
+        table_scans=max(1, _ceil(workload.findings * ITEM_BYTES, 2**20)) * (1 + told),
         imports=_ceil(moves, BATCH_FINDINGS) * told,
     )
 
@@ -263,7 +260,7 @@ def estimate_duration(workload: Workload, moves: int) -> Decimal:
     calls = count_calls(workload, moves)
     waiting = (
         workload.latency * calls.registry_requests / workload.concurrency
-        + AWS_LATENCY * (calls.repository_queries + calls.marks) / workload.concurrency
+        + AWS_LATENCY * calls.marks / workload.concurrency
         + AWS_LATENCY * calls.batches
         + SECURITY_HUB_LATENCY * (calls.imports + calls.table_scans)
     )
@@ -287,12 +284,10 @@ def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
         "lambda_requests": 1,
         "scheduler_invocations": 1,
         "dynamodb_writes": WRITES_OF_A_RUN + (WRITES_OF_A_MOVE + WRITES_OF_A_SENDING * workload.security_hub) * moves,
-        # Consistent reads of the repositories' findings, of 4 KB each at least; of the indexes, at half the price.
+        # Consistent reads of the findings; of the indexes, at half the price.
         "dynamodb_reads": calls.record_reads
-        + calls.repository_queries
-        + Decimal(ITEM_BYTES * workload.findings) / (4 * KB)
+        + Decimal(ITEM_BYTES * workload.findings * (1 + workload.security_hub)) / (4 * KB)
         + (calls.index_queries + index_blocks) / 2
-        + Decimal(ITEM_BYTES * workload.findings * workload.security_hub) / (4 * KB)
         + calls.table_scans,
         "s3_writes": calls.objects + calls.lists,
         "s3_reads": calls.object_reads,

@@ -80,13 +80,12 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         elif operation in RUNS_TABLE_WRITES and of_runs:
             counted["record_writes"] += 1
         elif operation == "Query":
-            counted["index_queries" if "IndexName" in parameters else "repository_queries"] += 1
+            counted["index_queries" if "IndexName" in parameters else "queries of a repository"] += 1
         else:
             counted[f"{service}:{operation}"] += 1
     calls = Calls(
         registry_requests=requests,
         record_reads=counted.pop("record_reads"),
-        repository_queries=counted.pop("repository_queries"),
         index_queries=counted.pop("index_queries"),
         batches=counted.pop("dynamodb:BatchWriteItem", 0),
         marks=counted.pop("dynamodb:UpdateItem", 0),

@@ -265,6 +265,13 @@ def test_a_run_by_hand_that_is_cut_off_and_retried_is_the_same_run(story: Story,
     assert another["run_id"] != run["run_id"], "what is asked for once more, after it was done, is another run"
 
 
+def test_no_row_tells_of_a_finding_that_is_not_yet_in_the_table(story: Story) -> None:
+    story.scissors.operation = "BatchWriteItem"
+    with pytest.raises(Cut):
+        story.audited.audit()
+    assert story.audited.keys("findings") == []
+
+
 def test_a_run_by_hand_that_was_done_when_it_was_cut_off_is_not_made_again(story: Story) -> None:
     asked = {"alerts": False}
     story.scissors.operation = "UpdateItem"  # it is noted that the run is finished

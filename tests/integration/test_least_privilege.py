@@ -505,7 +505,7 @@ def test_a_right_on_the_wrong_resource_is_none(deployed: Deployed) -> None:
     (runs,) = [statement["Resource"] for statement in statements if statement["Sid"] == "KeepRuns"]
     with deployed.granting("audit", changed(statements, "KeepFindings", Resource=runs)):
         rehearsal = Rehearsal(deployed)
-    assert [access.action for access in rehearsal.refused["audit"]] == ["dynamodb:Query"]
+    assert [access.action for access in rehearsal.refused["audit"]] == ["dynamodb:Scan"]
     assert isinstance(rehearsal.problem, ClientError)
 
 

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 from dtr_audit.credentials import Credentials
 from dtr_audit.dtr import ROTATION_SECONDS, DtrClient, Listing
-from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError
+from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
 from dtr_audit.model import Repository
 from dtr_audit.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS, Transport
 
@@ -141,6 +141,17 @@ def test_what_follows_the_end_of_a_gzip_stream_is_refused(
         transport.get("/health")
     assert len(dtr.requests) == 1
     assert clock.waits == []
+
+
+def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, clock: HeldClock
+) -> None:
+    monkeypatch.setenv("https_proxy", "socks5://someone:must-never-leak@proxy.example:1080")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(SettingsError, match="HTTPS_PROXY") as refused:
+        Transport("https://dtr.example", ca_bundle="", x509_strict=True, connections=1, stop_at=STOP_AT, clock=clock)
+    assert "must-never-leak" not in str(refused.value)
 
 
 def test_a_fault_that_stays_is_asked_a_bounded_number_of_times(

@@ -35,7 +35,7 @@ GRANTED = {
         ),
         "DecryptCredentials": ({"kms:Decrypt"}, {'{"Ref": "CredentialsSecretKeyArn"}'}),
         "KeepFindings": (
-            {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"},
+            {"dynamodb:Query", "dynamodb:Scan", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"},
             {'{"Fn::GetAtt": ["FindingsTable", "Arn"]}'},
         ),
         "AskFindingsIndexes": (
@@ -64,7 +64,6 @@ GRANTED = {
             {'{"Fn::If": ["TopicIsOurs", {"Ref": "AlertTopic"}, {"Ref": "AlertTopicArn"}]}'},
         ),
         "UseAlertTopicKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {'{"Ref": "AlertTopicKeyArn"}'}),
-        "FindWhatSecurityHubLacks": ({"dynamodb:Scan"}, {'{"Fn::GetAtt": ["FindingsTable", "Arn"]}'}),
         "TellSecurityHub": (
             {"securityhub:BatchImportFindings"},
             {
@@ -103,7 +102,6 @@ ONLY_IF = {
     "SignManifest": "ManifestIsSigned",
     "ReadBaseline": "BaselineIsGiven",
     "ReadTrustPins": "TrustIsPinned",
-    "FindWhatSecurityHubLacks": "SecurityHubIsTold",
     "TellSecurityHub": "SecurityHubIsTold",
     "ManageNetworkInterfaces": "InVpc",
     "SeeNetworkInterfaces": "InVpc",

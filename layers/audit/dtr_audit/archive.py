@@ -10,10 +10,12 @@ lies in `evidence/registry=<name>/<run_id>/`.
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from json.encoder import encode_basestring_ascii as _quote
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 PART_ROWS = 50_000
 PART_BYTES = 8 * 1024 * 1024  # compressed; a part is closed once it has grown past this
+ROWS_TOGETHER = 500  # compressed at once
 GZIP_LEVEL = 6
 # What S3 answers for a key that is not there; the second, whoever may not list the bucket.
 _NOT_THERE = frozenset({"NoSuchKey", "AccessDenied"})
@@ -92,16 +95,14 @@ class Archive:
         audited_at: datetime,
     ) -> None:
         """Write a row for each tag; a full part is uploaded. `excepted` are the findings under an exception, by tag."""
-        for judged in tags:
+        rows = write_rows(self._registry, self._run_id, repository, tags, excepted, audited_at=audited_at)
+        while handful := tuple(islice(rows, min(ROWS_TOGETHER, PART_ROWS - self._rows))):
             if self._zip is None:
                 self._buffer = io.BytesIO()
                 # No time in the header: the same rows give the same bytes.
                 self._zip = gzip.GzipFile(fileobj=self._buffer, mode="wb", compresslevel=GZIP_LEVEL, mtime=0)
-                self._rows = 0
-            row = self._row(repository, judged, excepted.get(judged.tag.name), audited_at)
-            line = json.dumps(row, separators=(",", ":"))
-            self._zip.write(line.encode() + b"\n")
-            self._rows += 1
+            self._zip.write("".join(handful).encode())
+            self._rows += len(handful)
             if self._rows >= PART_ROWS or self._buffer.tell() >= PART_BYTES:
                 self._upload()
 
@@ -178,37 +179,47 @@ class Archive:
         if self._zip is not None:
             self._zip.close()
             self._zip = None
+            self._rows = 0
         self._part += 1
         self._put(f"{self.rows_prefix}{self._part:05d}.jsonl.gz", self._buffer.getvalue(), "application/gzip")
 
-    def _row(
-        self, repository: Repository, judged: JudgedTag, excepted: Excepted | None, audited_at: datetime
-    ) -> dict[str, Any]:
-        tag, trust = judged.tag, judged.trust
-        return {
-            "registry": self._registry,
-            "namespace": repository.namespace,
-            "repository": repository.name,
-            "tag": tag.name,
-            "digest": tag.digest,
-            "verdict": judged.verdict,
-            "reason": judged.reason,
-            "in_notary": trust.in_notary if trust else None,
-            "hash_mismatch": trust.hash_mismatch if trust else None,
-            "signed_domain": judged.signed_domain,
-            "signers": list(judged.signers),
-            "trust_expires": judged.trust_expires or None,
-            "cosign_signed": tag.cosign_signed,
-            "artifact": judged.is_artifact,
-            "exception_id": excepted.exception_id if excepted else None,
-            "exception_ends": excepted.ends if excepted else None,
-            "author": tag.author,
-            "pushed_at": tag.pushed_at,
-            "media_type": tag.media_type,
-            "rule_id": RULE_ID,
-            "run_id": self._run_id,
-            "audited_at": iso(audited_at),
-        }
+
+def write_rows(
+    registry: str,
+    run_id: str,
+    repository: Repository,
+    tags: Iterable[JudgedTag],
+    excepted: Mapping[str, Excepted],
+    *,
+    audited_at: datetime,
+) -> Iterator[str]:
+    """Yield the row of each tag of a repository, a line of JSON; always the same keys, in the same order.
+
+    Letter for letter what `json.dumps` makes of them, without a dict for each of a million.
+    """
+    head = (
+        f'{{"registry":{_quote(registry)},"namespace":{_quote(repository.namespace)},'
+        f'"repository":{_quote(repository.name)},"tag":'
+    )
+    tail = f',"rule_id":{_quote(RULE_ID)},"run_id":{_quote(run_id)},"audited_at":{_quote(iso(audited_at))}}}\n'
+    for judged in tags:
+        tag, trust, verdict = judged.tag, judged.trust, judged.verdict
+        exception = excepted.get(tag.name) if excepted else None
+        yield (
+            f'{head}{_quote(tag.name)},"digest":{_quote(tag.digest)},'
+            f'"verdict":{_quote(verdict) if verdict is not None else "null"},"reason":{_quote(judged.reason)},'
+            f'"in_notary":{_FLAGS[trust.in_notary if trust else None]},'
+            f'"hash_mismatch":{_FLAGS[trust.hash_mismatch if trust else None]},'
+            f'"signed_domain":{_quote(judged.signed_domain)},"signers":[{",".join(map(_quote, judged.signers))}],'
+            f'"trust_expires":{_quote(judged.trust_expires) if judged.trust_expires else "null"},'
+            f'"cosign_signed":{_FLAGS[tag.cosign_signed]},"artifact":{_FLAGS[judged.is_artifact]},'
+            f'"exception_id":{_quote(exception.exception_id) if exception else "null"},'
+            f'"exception_ends":{_quote(exception.ends) if exception else "null"},'
+            f'"author":{_quote(tag.author)},"pushed_at":{_quote(tag.pushed_at)},"media_type":{_quote(tag.media_type)}{tail}'
+        )
+
+
+_FLAGS = {True: "true", False: "false", None: "null"}
 
 
 def _write_record(run: Run) -> bytes:

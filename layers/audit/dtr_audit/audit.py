@@ -17,6 +17,7 @@ from aws_lambda_powertools import Logger
 
 from .alerts import Alerts, Places, Standing
 from .archive import Archive
+from .batches import FindingBatches
 from .clients import AwsClients
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, Listing, choose_domains
@@ -25,6 +26,7 @@ from .examination import REASON_LENGTH, Examined, answer_in_time, examine, read_
 from .exceptions import KEY as EXCEPTIONS_KEY
 from .exceptions import Exceptions, read_exceptions
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, Moves, compare, resolve
+from .known import KnownBefore
 from .model import (
     BaselineRead,
     Excepted,
@@ -160,8 +162,10 @@ class _OneRun:
             settings.registry,
             request.run_id,
             request.date,
-            confirm=lambda: runs.confirm_lease(attempt),
+            confirm=self._confirm_rows,
         )
+        self._batches = FindingBatches(self._findings)
+        self._known: KnownBefore | None = None  # None: each repository is asked for
         self._tally = Tally()
         self._exceptions: Exceptions | None = None  # not known, so none holds
         self._exceptions_problem = ""
@@ -178,7 +182,10 @@ class _OneRun:
 
     def close(self) -> None:
         """Let go of connections and files."""
+        self._batches.close()
         self._resolutions.close()
+        if self._known is not None:
+            self._known.close()
         if self._registry is not None:
             self._registry.close()
         if self._notary is not None:
@@ -194,11 +201,18 @@ class _OneRun:
         except AuditError as error:
             self._incomplete(str(error))
             return self._report(proven=False)
+        if self._request.scope is Scope.FULL:
+            self._known = KnownBefore(self._findings, with_trust=self._verifier is not None)
         self._examine_all(registry)
         proven = self._prove(registry)
         if self._request.scope is Scope.FULL:
             self._look_around(registry)
         return self._report(proven=proven)
+
+    def _confirm_rows(self) -> None:
+        """See that findings are in the table before anything that tells of them, and that the lease is still this attempt's."""
+        self._batches.flush()
+        self._runs.confirm_lease(self._attempt)
 
     def _read_exceptions(self) -> None:
         """See what is excepted. Nothing is by a document that cannot be read or is broken; the run goes on."""
@@ -324,7 +338,7 @@ class _OneRun:
 
     def _examine(self, registry: DtrClient, repositories: Iterator[Repository]) -> Iterator[Examined]:
         def examine_one(repository: Repository) -> Examined:
-            known = self._findings.known_of(repository)
+            known = (self._known or self._findings).known_of(repository)
             reading = read_repository(registry, repository, self._tally.domains, self._verifier, known.trust)
             if reading.gone:
                 return Examined(reading, Moves((), (), ()))
@@ -346,7 +360,10 @@ class _OneRun:
         tally, reading, moves = self._tally, examined.reading, examined.moves
         repository = reading.repository
         tally.is_examined[repository] = True
-        self._findings.write(moves.writes)
+        self._batches.write(moves.writes)
+        if moves.writes and any(seen.memory for seen in reading.trust):
+            # What is remembered of trust data is never ahead of the findings that came of it.
+            self._batches.flush()
         self._archive.add(repository, reading.tags, self._excepted_in(reading), audited_at=self._now())
         for judged in reading.tags:
             tally.tags.count(judged)
@@ -451,7 +468,7 @@ class _OneRun:
         """Close the run: resolve what is proven, record, announce."""
         tally = self._tally
         # Asked here too: a run without a single row has nothing to close.
-        self._runs.confirm_lease(self._attempt)
+        self._confirm_rows()
         self._archive.close()
         self._resolve(proven=proven)
         self._explain()
@@ -563,7 +580,8 @@ class _OneRun:
 
     def _close(self, resolved: FindingSpool | list[Finding]) -> None:
         """Write findings as resolved, and count them."""
-        self._findings.write(resolved)
+        self._batches.write(resolved)
+        self._batches.flush()
         self._tally.findings.resolved += len(resolved)
         self._tally.holding_news += len(resolved)
         for finding in resolved:

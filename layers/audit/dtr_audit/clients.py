@@ -32,8 +32,12 @@ class AwsClients:
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
-        """A client that takes and gives plain Python values, as a table resource does."""
-        return self._session.resource("dynamodb", config=self._config).meta.client
+        """A client that takes and gives plain Python values, as a table resource does.
+
+        It does not hold each attribute of each item against the service's model, which costs more than to send it.
+        """
+        config = self._config.merge(Config(parameter_validation=False))
+        return self._session.resource("dynamodb", config=config).meta.client
 
     @cached_property
     def kms(self) -> "SigningClient":

@@ -268,15 +268,21 @@ class FindingsTable:
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": self._partition(repository)},
         )
-        known = Known({}, {})
-        items: Iterator[Mapping[str, Any]] = (item for page in pages for item in page["Items"])
-        for item in items:
-            if item["sk"].startswith(_TRUST):
-                known.trust[item["sk"].removeprefix(_TRUST)] = item["trust"]
-            else:
-                finding = _from_fields(item)
-                known.findings[finding.tag] = finding
-        return known
+        return from_items(item for page in pages for item in page["Items"])
+
+    def everything(self, *, with_trust: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield every item of the registry with its repository, by a consistent read of the whole table.
+
+        What is remembered of trust data is left out unless it is asked for.
+        """
+        prefix = self._partition_prefix
+        pages: Iterable[Mapping[str, Any]] = self._client.get_paginator("scan").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            FilterExpression="begins_with(pk, :prefix)" + ("" if with_trust else " AND attribute_not_exists(trust)"),
+            ExpressionAttributeValues={":prefix": prefix},
+        )
+        return ((item["pk"].removeprefix(prefix), item) for page in pages for item in page["Items"])
 
     def remember_trust(self, repository: Repository, memories: Mapping[str, str]) -> None:
         """Keep what is to be remembered of a repository's trust data, by domain."""
@@ -395,8 +401,12 @@ class FindingsTable:
             for _ in pool.map(mark, findings):
                 pass
 
+    @property
+    def _partition_prefix(self) -> str:
+        return f"{self._registry}#"
+
     def _partition(self, repository: Repository) -> str:
-        return f"{self._registry}#{repository}"
+        return f"{self._partition_prefix}{repository}"
 
     def _to_item(self, finding: Finding) -> dict[str, Any]:
         partition = self._partition(finding.repository)
@@ -407,6 +417,18 @@ class FindingsTable:
         if finding.unannounced:
             item["unannounced_shard"] = shard
         return item
+
+
+def from_items(items: Iterable[Mapping[str, Any]]) -> Known:
+    """Read what the table holds of one repository."""
+    known = Known({}, {})
+    for item in items:
+        if item["sk"].startswith(_TRUST):
+            known.trust[item["sk"].removeprefix(_TRUST)] = item["trust"]
+        else:
+            finding = _from_fields(item)
+            known.findings[finding.tag] = finding
+    return known
 
 
 class FindingSpool:

@@ -13,14 +13,16 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import certifi
-import requests
 import requests.utils
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from requests.exceptions import RequestException
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
+from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
+from urllib3.exceptions import TimeoutError as TookTooLongError
 
 from .errors import OutOfTimeError, RegistryError, SettingsError
 from .text import clean
@@ -89,21 +91,34 @@ class SystemClock:
 
 
 class _VerifyingAdapter(HTTPAdapter):
-    """Connections that trust exactly the authorities of one TLS context, whatever the environment says."""
+    """Connections that trust exactly the authorities of one TLS context, whatever the environment says.
+
+    Of requests only this is used: a session prepares and merges for each request what is the same for all of them, and takes
+    cookies, redirects and ~/.netrc into account, of which none is wanted.
+    """
 
     def __init__(self, context: ssl.SSLContext, connections: int) -> None:
-        self._context = context
+        # A given bundle stands alone; certificates are verified whatever the context said.
+        self._tls: dict[str, Any] = {"ssl_context": context, "cert_reqs": "CERT_REQUIRED"}
         super().__init__(pool_connections=1, pool_maxsize=connections, pool_block=True)
 
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **options)
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, **self._tls, **options)
 
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        return super().proxy_manager_for(*args, ssl_context=self._context, **options)
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **self._tls, **options)
 
-    def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:
-        # The base class would add certifi's authorities to the context; a given bundle stands alone.
-        conn.cert_reqs = "CERT_REQUIRED"
+    def connections_to(self, url: str) -> HTTPConnectionPool:
+        """Give the connections to a host, through the proxy that the environment names for it."""
+        proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+        try:
+            manager = (
+                self.proxy_manager_for(proxy if "://" in proxy else f"http://{proxy}") if proxy else self.poolmanager
+            )
+            pool: HTTPConnectionPool = manager.connection_from_url(url)
+        except (RequestException, HTTPError, ValueError):
+            raise SettingsError("the proxy of this environment (HTTPS_PROXY) cannot be used") from None
+        return pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +155,14 @@ class Transport:
         self._own_authority = bool(ca_bundle)
         self._stop_at = stop_at
         self._clock = clock or SystemClock()
-        self._session = requests.Session()
-        # REQUESTS_CA_BUNDLE and ~/.netrc would quietly replace what was given; only the proxy is taken on purpose.
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.proxies = requests.utils.get_environ_proxies(url)
-        self._session.mount("https://", _VerifyingAdapter(_tls_context(ca_bundle, x509_strict, party), connections))
+        self._adapter = _VerifyingAdapter(_tls_context(ca_bundle, x509_strict, party), connections)
+        self._pool = self._adapter.connections_to(url)
         self._stopped = threading.Event()
 
     def close(self) -> None:
         """Close every connection; a request under way ends with an error."""
         self._stopped.set()
-        self._session.close()
+        self._adapter.close()
 
     def get(
         self,
@@ -209,42 +220,46 @@ class Transport:
             headers["Authorization"] = call.authorization
         if content:
             headers["Content-Type"] = "application/json"
-        timeout = (min(CONNECT_SECONDS, left), min(SILENCE_SECONDS, left))
         try:
-            response = self._session.request(
+            response = self._pool.urlopen(
                 call.method,
-                self.url + call.path,
-                params=params,
-                data=content,
+                f"{call.path}?{urlencode(params)}" if params else call.path,
+                body=content,
                 headers=headers,
-                timeout=timeout,
-                stream=True,
-                allow_redirects=False,
+                timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(SILENCE_SECONDS, left)),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
             )
-        except requests.exceptions.SSLError as error:
+        except SSLError as error:
             refused = _find_certificate_error(error)
             if refused is not None:
                 raise self._certificate_error(refused) from None
             raise _BrokenConnectionError(f"the TLS connection failed: {_innermost(error)}") from None
-        except requests.exceptions.ProxyError:
+        except ProxyError:
             raise _BrokenConnectionError(
                 "the proxy of this environment (HTTPS_PROXY) does not let it through"
             ) from None
-        except requests.exceptions.Timeout:
-            raise _BrokenConnectionError("no answer in time") from None
-        except (requests.exceptions.RequestException, HTTPError, OSError) as error:
+        except (HTTPError, OSError) as error:
+            # Whom nobody answers at all is a timeout too, to urllib3.
+            if isinstance(error, TookTooLongError) and not isinstance(error, NewConnectionError):
+                raise _BrokenConnectionError("no answer in time") from None
             raise _BrokenConnectionError(f"no answer: {_innermost(error)}") from None
-        with response:
-            if 300 <= response.status_code < 400:
+        try:
+            if 300 <= response.status < 400:
                 raise RegistryError(
-                    f"{call}: answered with a redirect ({response.status_code}), and none is followed. "
+                    f"{call}: answered with a redirect ({response.status}), and none is followed. "
                     f"{self._party.url_setting} must be {self._party.name}'s own address, and a proxy on the way must not ask "
                     "for a login"
                 )
-            body = self._read(response, call)
-        return Answer(response.status_code, response.headers, body)
+            return Answer(response.status, response.headers, self._read(response, call))
+        finally:
+            # Of an answer that was read to its end the connection is back in the pool already.
+            response.close()
+            response.release_conn()
 
-    def _read(self, response: requests.Response, call: _Call) -> bytes:
+    def _read(self, response: BaseHTTPResponse, call: _Call) -> bytes:
         """Read the body in small steps, so that neither its size nor its slowness has no end."""
         most = self._party.body_bytes
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
@@ -255,7 +270,7 @@ class Transport:
         body = bytearray()
         received = False
         try:
-            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+            while chunk := response.read1(CHUNK_BYTES):
                 received = True
                 if inflate:
                     chunk = inflate.decompress(chunk, most + 1 - len(body))
@@ -264,12 +279,14 @@ class Transport:
                     raise RegistryError(f"{call}: the answer is larger than {most / 1024**2:g} MiB")
                 if inflate and inflate.unused_data:
                     raise RegistryError(f"{call}: the answer goes on after the end of its gzip stream")
+                if response.length_remaining == 0:
+                    break
                 if self._clock.monotonic() - started > ANSWER_SECONDS:
                     raise RegistryError(f"{call}: the answer did not end within {ANSWER_SECONDS:.0f} s")
                 self._seconds_left(call)
         except zlib.error:
             raise _BrokenConnectionError("the answer is not the gzip that it says it is") from None
-        except (HTTPError, requests.exceptions.RequestException, OSError) as error:
+        except (HTTPError, OSError) as error:
             raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}") from None
         # No body at all is no broken one, whatever encoding it claims.
         if inflate and received and not inflate.eof:

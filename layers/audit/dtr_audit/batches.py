@@ -1,0 +1,45 @@
+"""Findings on their way into the table: full batches, of however many repositories, several at once."""
+
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from .findings import BATCH_ITEMS, FindingsTable
+from .model import Finding
+
+WRITERS = 4  # more of them only wait for each other's processor
+WAITING = 2 * WRITERS  # batches; whoever brings more waits until the table has taken some
+
+
+class FindingBatches:
+    """Writes findings in the background. For one thread; no finding is given twice between two flushes."""
+
+    def __init__(self, table: FindingsTable) -> None:
+        self._table = table
+        self._batch: list[Finding] = []
+        self._waiting: deque[Future[None]] = deque()
+        self._pool = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="write")
+
+    def close(self) -> None:
+        """Begin no further write; without `flush()`, what has not been written is not."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def write(self, findings: Iterable[Finding]) -> None:
+        """Take findings to be written as they are now; raises whatever has gone wrong with earlier ones."""
+        for finding in findings:
+            self._batch.append(finding)
+            if len(self._batch) == BATCH_ITEMS:
+                self._send()
+
+    def flush(self) -> None:
+        """Wait until everything is in the table; raises AuditError when DynamoDB keeps turning some away."""
+        if self._batch:
+            self._send()
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def _send(self) -> None:
+        while len(self._waiting) >= WAITING or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._table.write, self._batch))
+        self._batch = []

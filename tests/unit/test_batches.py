@@ -1,0 +1,133 @@
+"""Findings go into the table by full batches, several at once, and never without end into the memory."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import pytest
+from dtr_audit.batches import WAITING, WRITERS, FindingBatches
+from dtr_audit.errors import AuditError
+from dtr_audit.findings import BATCH_ITEMS, FindingsTable
+from dtr_audit.model import Finding, News, Repository, State, Verdict
+
+SECONDS = 10.0
+
+
+class Table:
+    """Takes batches once it may, and notes how many at a time."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Finding]] = []
+        self.may = threading.Event()
+        self.may.set()
+        self.problem: BaseException | None = None
+        self.at_once = 0
+        self._writing = 0
+        self._lock = threading.Lock()
+
+    def write(self, findings: Iterable[Finding]) -> None:
+        with self._lock:
+            self._writing += 1
+            self.at_once = max(self.at_once, self._writing)
+        assert self.may.wait(SECONDS)
+        with self._lock:
+            self._writing -= 1
+            if self.problem is not None:
+                raise self.problem
+            self.batches.append(list(findings))
+
+
+def findings(count: int, *, first: int = 0) -> list[Finding]:
+    return [
+        Finding(
+            registry="prod",
+            repository=Repository("web", f"r{number // 3}"),
+            tag=str(number),
+            state=State.OPEN,
+            verdict=Verdict.UNSIGNED,
+            reason="why",
+            digest="",
+            author="",
+            pushed_at="",
+            first_seen="",
+            last_changed="",
+            transition=News.OPENED,
+            changed_in="",
+        )
+        for number in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def batches(table: Table) -> Iterator[FindingBatches]:
+    batches = FindingBatches(cast("FindingsTable", table))
+    yield batches
+    table.may.set()
+    batches.close()
+
+
+def test_batches_are_full_whatever_the_repositories(table: Table, batches: FindingBatches) -> None:
+    everything = findings(2 * BATCH_ITEMS + 7)
+    for finding in everything:
+        batches.write([finding])
+    batches.flush()
+    assert sorted(len(batch) for batch in table.batches) == [7, BATCH_ITEMS, BATCH_ITEMS]
+    written = {finding.tag for batch in table.batches for finding in batch}
+    assert written == {finding.tag for finding in everything}
+
+
+def test_after_a_flush_everything_is_in_the_table(table: Table, batches: FindingBatches) -> None:
+    table.may.clear()
+    batches.write(findings(BATCH_ITEMS + 1))
+    threading.Timer(0.2, table.may.set).start()
+    batches.flush()
+    assert sum(map(len, table.batches)) == BATCH_ITEMS + 1
+    batches.flush()
+    assert sum(map(len, table.batches)) == BATCH_ITEMS + 1
+
+
+def test_several_batches_are_under_way_at_once_and_no_more_than_may(table: Table, batches: FindingBatches) -> None:
+    table.may.clear()
+    batches.write(findings(WRITERS * BATCH_ITEMS))
+    threading.Timer(0.2, table.may.set).start()
+    batches.flush()
+    assert 1 < table.at_once <= WRITERS
+
+
+def test_a_table_that_is_slow_makes_whoever_writes_wait(table: Table, batches: FindingBatches) -> None:
+    taken = 0
+
+    def supply() -> Iterator[Finding]:
+        nonlocal taken
+        for finding in findings((WAITING + 5) * BATCH_ITEMS):
+            taken += 1
+            yield finding
+
+    table.may.clear()
+    writer = threading.Thread(target=batches.write, args=(supply(),), daemon=True)
+    writer.start()
+    writer.join(0.5)
+    assert writer.is_alive()
+    assert taken == (WAITING + 1) * BATCH_ITEMS
+    table.may.set()
+    writer.join(SECONDS)
+    batches.flush()
+    assert sum(map(len, table.batches)) == taken == (WAITING + 5) * BATCH_ITEMS
+
+
+def test_a_table_that_refuses_is_an_error_before_anything_depends_on_it(table: Table, batches: FindingBatches) -> None:
+    table.problem = AuditError("throttled")
+    batches.write(findings(3))
+    with pytest.raises(AuditError, match="throttled"):
+        batches.flush()
+
+
+def test_a_table_that_refuses_is_an_error_before_all_is_read(table: Table, batches: FindingBatches) -> None:
+    table.problem = AuditError("throttled")
+    with pytest.raises(AuditError, match="throttled"):
+        batches.write(findings((WAITING + 2) * BATCH_ITEMS))
