@@ -39,8 +39,8 @@ class Cloud(Service):
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but the secret."""
-        self.tables = Tables()
+        """Forget everything but the secret, and what is to be refused."""
+        self.tables = Tables(self.tables.refuse_every)
         for name, described in self._described.items():
             indexes = {
                 index["IndexName"]: Schema.of_template(index["KeySchema"])
@@ -149,6 +149,8 @@ class Cloud(Service):
             self.calls.clear()
             for table in self.tables.tables.values():
                 table.forget_counts()
+        elif path == "/bench/published":
+            return Answer(200, json.dumps(self.published).encode())
         elif path != "/bench/counters":
             return _s3_error(404, "NoSuchKey")
         return Answer(200, json.dumps(self._count()).encode())

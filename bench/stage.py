@@ -61,7 +61,7 @@ class Taken:
         return float(self.registry["lists_until"] - self.registry["lists_from"])
 
 
-class _Server:
+class Server:
     """A module of this package that serves, in a process of its own."""
 
     def __init__(self, module: str, first_line: dict[str, Any]) -> None:
@@ -83,7 +83,13 @@ class _Server:
         self.port = int(line)
 
     def stop(self) -> None:
+        """End it, by the end of its standard input."""
         self.process.communicate()
+
+    def tell(self, path: str, body: str = "") -> Any:
+        """Ask or tell it something under /bench/, over plain HTTP."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ADMINISTRATION_SECONDS)
+        return _ask(connection, "POST", path, body)
 
 
 class Stage:
@@ -92,7 +98,7 @@ class Stage:
     def __init__(self) -> None:
         self._authority = CertificateAuthority("Bench CA")
         self._template = templates.load(PROJECT / "template.yaml")
-        self._servers: list[_Server] = []
+        self._servers: list[Server] = []
         self._run = 0
         self.registry_port = self.aws_port = 0
         self.shape = Shape(1, 1)
@@ -111,10 +117,10 @@ class Stage:
 
     def _start(self) -> Self:
         certificate = self._authority.issue("localhost", "127.0.0.1")
-        registry = _Server("bench.registry", asdict(certificate))
+        registry = Server("bench.registry", asdict(certificate))
         self._servers.append(registry)
         resources = self._template["Resources"]
-        cloud = _Server("bench.cloud", {name: resources[name]["Properties"] for name in ("FindingsTable", "RunsTable")})
+        cloud = Server("bench.cloud", {name: resources[name]["Properties"] for name in ("FindingsTable", "RunsTable")})
         self._servers.append(cloud)
         self.registry_port, self.aws_port = registry.port, cloud.port
         secret = {"username": USER, "password": PASSWORD, "ca_bundle": self.ca_bundle}
@@ -151,14 +157,15 @@ class Stage:
     def _ask_registry(self, path: str) -> dict[str, Any]:
         context = ssl.create_default_context(cadata=self.ca_bundle)
         connection = http.client.HTTPSConnection("localhost", self.registry_port, context=context)
-        return _ask(connection, "GET", path)
+        told: dict[str, Any] = _ask(connection, "GET", path)
+        return told
 
     # -- AWS ---------------------------------------------------------------------------------------------------------
 
     def tell_aws(self, path: str, *, body: str = "") -> dict[str, Any]:
         """Ask or tell the AWS something: `reset`, `refuse?7`, `counters`…"""
-        connection = http.client.HTTPConnection("127.0.0.1", self.aws_port, timeout=_ADMINISTRATION_SECONDS)
-        return _ask(connection, "POST", path, body)
+        told: dict[str, Any] = self._servers[1].tell(path, body)
+        return told
 
     def read_object(self, key: str) -> bytes:
         """Read a file of the bucket."""
@@ -278,9 +285,9 @@ def _resolve(value: Any, names: dict[str, str]) -> str:
     raise KeyError(f"{function} is not resolved here")
 
 
-def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: str = "") -> dict[str, Any]:
+def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: str = "") -> Any:
     connection.request(method, f"/bench/{path}", body.encode() or None)
     answer = connection.getresponse()
-    content: dict[str, Any] = json.loads(answer.read())
+    content = json.loads(answer.read())
     connection.close()
     return content

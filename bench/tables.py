@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 from .expressions import Item, Terms, UnknownExpressionError, is_met, update
 
@@ -91,6 +92,7 @@ class Table:
         self.unprocessed = 0
         self.index_writes: dict[str, Counter[str]] = {name: Counter() for name in indexes}
         self._collections: dict[str, dict[str, _Collection]] = {name: {} for name in ("", *indexes)}
+        self._in_order: list[Key] | None = None
 
     def __len__(self) -> int:
         return sum(len(collection.items) for collection in self._collections[""].values())
@@ -124,6 +126,8 @@ class Table:
         before = self.find(key)
         stored = _Stored(item, json.dumps(item, separators=(",", ":")).encode(), size)
         self.written += 1
+        if before is None:
+            self._in_order = None
         self._collections[""].setdefault(key[0], _Collection()).put(key, stored)
         self._index(key, before, stored)
 
@@ -132,6 +136,7 @@ class Table:
         before = self.find(key)
         self.written += 1
         if before is not None:
+            self._in_order = None
             collection = self._collections[""][key[0]]
             collection.remove(key)
             if not collection.items:
@@ -154,18 +159,20 @@ class Table:
         """Give one partition of the table ('') or of an index."""
         return self._collections[index].get(partition) or _Collection()
 
-    def everything(self, index: str) -> list[tuple[Key, _Stored]]:
-        """Give all items of the table ('') or of an index, in an order that stays."""
-        collections = self._collections[index]
-        return [entry for partition in sorted(collections) for entry in sorted(collections[partition].items.items())]
+    def everything(self, after: Key | None) -> Iterator[tuple[Key, _Stored]]:
+        """Yield all items behind a key, in the order of their keys."""
+        if self._in_order is None:
+            self._in_order = sorted(key for collection in self._collections[""].values() for key in collection.items)
+        for key in self._in_order[bisect_right(self._in_order, after) if after else 0 :]:
+            yield key, self._collections[""][key[0]].items[key]
 
 
 class Tables:
     """The operations, by name: a request's JSON to an answer's, as bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuse_every: int = 0) -> None:
         self.tables: dict[str, Table] = {}
-        self.refuse_every = 0  # every how many-th item of a batch is left unprocessed; 0: none
+        self.refuse_every = refuse_every  # every how many-th item of a batch is left unprocessed; 0: none
         self._offered = 0
         self._operations: dict[str, Callable[[dict[str, Any]], bytes]] = {
             "BatchGetItem": self._batch_get,
@@ -336,17 +343,18 @@ class Tables:
         return _page(asked, matching, table, schema if index else None, terms)
 
     def _scan(self, asked: dict[str, Any]) -> bytes:
-        table, index, schema = self._source(asked)
+        table, index, _ = self._source(asked)
+        if index:
+            raise _invalid("scans of an index are not known here")
         terms = _terms(asked)
-        found = table.everything(index)
         segments, segment = asked.pop("TotalSegments", 1), asked.pop("Segment", 0)
-        found = [entry for number, entry in enumerate(found) if number % segments == segment]
         start = asked.pop("ExclusiveStartKey", None)
-        if start is not None:
-            place = table.key_of(start)
-            at = next((number for number, (key, _) in enumerate(found) if key == place), len(found))
-            found = found[at + 1 :]
-        return _page(asked, iter(found), table, schema if index else None, terms)
+        found = (
+            (key, stored)
+            for key, stored in table.everything(table.key_of(start) if start else None)
+            if segments == 1 or crc32(key[0].encode()) % segments == segment
+        )
+        return _page(asked, found, table, None, terms)
 
     def _source(self, asked: dict[str, Any]) -> tuple[Table, str, Schema]:
         table = self._table(asked.pop("TableName"))
