@@ -183,13 +183,16 @@ def _read_domains(
             break
         reading = registry.tags(repository, domain)
         problem = problem or reading.problem
+        if not number:
+            tags.update(reading.tags)
+            continue
         unread = TrustFlags(domain, None, None)
         for name, tag in reading.tags.items():
             before = tags.get(name)
             if before is not None and before.digest == tag.digest:
                 tags[name] = replace(tag, trust=before.trust + tag.trust)
             else:
-                agree = agree and not number
+                agree = False
                 missed = tuple(TrustFlags(one, None, None) for one in domains[:number])
                 tags[name] = replace(tag, trust=missed + tag.trust)
         for name in tags.keys() - reading.tags.keys():

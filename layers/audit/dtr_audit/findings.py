@@ -77,7 +77,7 @@ def compare(
     moment: Moment,
     exceptions: Exceptions | None = None,
 ) -> Moves:
-    """Compare what was read of a repository with what is known of it; `known` is by tag.
+    """Compare what was read of a repository, each tag once, with what is known of it; `known` is by tag.
 
     An UNKNOWN tag moves nothing. Tags that are gone resolve their finding only if the repository was read to its end. Without
     `exceptions` nobody knows which there are: none holds, and of none it is known that it has ended.
@@ -85,11 +85,9 @@ def compare(
     writes: list[Finding] = []
     resolutions: list[Finding] = []
     standing: list[Finding] = []
-    seen: set[str] = set()
+    left = dict(known)
     for tag in judged:
-        name = tag.tag.name
-        seen.add(name)
-        before = known.get(name)
+        before = left.pop(tag.tag.name, None)
         if tag.is_finding:
             after = _opened(registry, repository, tag, before, moment)
             if exceptions is not None:
@@ -102,13 +100,11 @@ def compare(
                 resolutions.append(resolve(before, NO_IMAGE if tag.is_artifact else SIGNED_SINCE, moment))
             else:
                 standing.append(before)
-    for name, left in known.items():
-        if name in seen:
-            continue
-        if left.state is State.OPEN and is_complete:
-            resolutions.append(resolve(left, TAG_REMOVED, moment))
+    for unseen in left.values():
+        if unseen.state is State.OPEN and is_complete:
+            resolutions.append(resolve(unseen, TAG_REMOVED, moment))
         else:
-            standing.append(left)
+            standing.append(unseen)
     return Moves(tuple(writes), tuple(resolutions), tuple(standing))
 
 

@@ -36,20 +36,11 @@ class KnownBefore:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by close()
         self._end = 0
         self._places: dict[str, list[tuple[int, int]]] | None = {}  # by repository: where, and how many bytes
-        group: list[Mapping[str, Any]] = []
-        of = ""
-        # The table gives items of one repository one after the other, mostly.
-        for repository, item in table.everything(with_trust=with_trust):
-            if repository != of or len(group) >= ITEMS_TOGETHER:
-                self._keep(of, group)
-                of, group = repository, []
-            group.append({name: value for name, value in item.items() if name not in _OF_THE_TABLE})
-            if self._end > FILE_BYTES:
-                logger.info("more is known than can be read ahead: each repository is asked for")
-                self._places = None
-                self._file.truncate(0)
-                return
-        self._keep(of, group)
+        try:
+            self._read(with_trust=with_trust)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Remove the file."""
@@ -63,6 +54,22 @@ class KnownBefore:
         return from_items(
             item for place, length in places for item in json.loads(os.pread(self._file.fileno(), length, place))
         )
+
+    def _read(self, *, with_trust: bool) -> None:
+        group: list[Mapping[str, Any]] = []
+        of = ""
+        # The table gives items of one repository one after the other, mostly.
+        for repository, item in self._table.everything(with_trust=with_trust):
+            if repository != of or len(group) >= ITEMS_TOGETHER:
+                self._keep(of, group)
+                of, group = repository, []
+            group.append({name: value for name, value in item.items() if name not in _OF_THE_TABLE})
+            if self._end > FILE_BYTES:
+                logger.info("more is known than can be read ahead: each repository is asked for")
+                self._places = None
+                self._file.truncate(0)
+                return
+        self._keep(of, group)
 
     def _keep(self, repository: str, items: list[Mapping[str, Any]]) -> None:
         if items and self._places is not None:
