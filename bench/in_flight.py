@@ -32,7 +32,7 @@ def measure(repetitions: int) -> dict[str, Any]:
     del repetitions  # a point is many requests already
     with Stage() as stage:
         points = [_measure(stage, latency, concurrency) for latency in LATENCIES for concurrency in CONCURRENCIES]
-        server = _measure_server(stage)
+        server = measure_server(stage)
     return {"tags_of_a_repository": TAGS, "points": points, "server": server, "goals": _goals(points)}
 
 
@@ -107,7 +107,7 @@ def _goals(points: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _measure_server(stage: Stage) -> dict[str, Any]:
+def measure_server(stage: Stage) -> dict[str, Any]:
     """Have wrk ask the same server for the same pages: without latency, and with the least one.
 
     wrk verifies no certificate and cannot be told to. What it is given is this server's token, which is no secret.

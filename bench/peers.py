@@ -30,7 +30,6 @@ CONCURRENCIES = (16, 64)  # the default, and the most that the setting allows
 AUDITS = 3
 PAGED = "the loop with paging"
 _FOLDER = PROJECT / "bench" / "peer"
-_SEEN_UNPAGED = DEFAULT_PAGE * DEFAULT_PAGE
 
 
 def measure(repetitions: int) -> dict[str, Any]:
@@ -39,8 +38,8 @@ def measure(repetitions: int) -> dict[str, Any]:
     missing = [tool for tool in ("bash", "curl", "jq") if shutil.which(tool) is None]
     with Stage() as stage:
         stage.hold(SHAPE)
-        peers = [] if missing else _measure_loops(stage)
-        peers.append(_measure_script(stage))
+        peers = [] if missing else measure_loops(stage)
+        peers.append(measure_script(stage))
         audits = [_measure_audit(stage, concurrency) for concurrency in CONCURRENCIES]
     goals: dict[str, Any] = {}
     for paged, audit in itertools.product((peer for peer in peers if peer["name"] == PAGED), audits):
@@ -78,27 +77,31 @@ def tables(numbers: results.Numbers) -> list[results.Table]:
     ]
 
 
-def _measure_loops(stage: Stage) -> list[dict[str, Any]]:
+def measure_loops(stage: Stage) -> list[dict[str, Any]]:
+    """Run the rule's loop, and once more with paging, and with larger pages, of what the registry holds."""
+    shape = stage.shape
+    unpaged = min(DEFAULT_PAGE, shape.repositories) * min(DEFAULT_PAGE, shape.tags)
     return [
-        _measure(stage, "the rule's loop", ["bash", str(_FOLDER / "stig.sh")], lines=_SEEN_UNPAGED),
-        _measure(stage, PAGED, ["bash", str(_FOLDER / "stig-paged.sh")], lines=SHAPE.all_tags),
+        _measure(stage, "the rule's loop", ["bash", str(_FOLDER / "stig.sh")], lines=unpaged),
+        _measure(stage, PAGED, ["bash", str(_FOLDER / "stig-paged.sh")], lines=shape.all_tags),
         _measure(
             stage,
             "the loop with pages of 100",
             ["bash", str(_FOLDER / "stig-paged.sh")],
-            lines=SHAPE.all_tags,
+            lines=shape.all_tags,
             PAGE_SIZE="100",
         ),
     ]
 
 
-def _measure_script(stage: Stage) -> dict[str, Any]:
+def measure_script(stage: Stage) -> dict[str, Any]:
+    """Run the script in Python."""
     command = [sys.executable, str(_FOLDER / "sequential.py")]
-    return _measure(stage, "a sequential script", command, lines=SHAPE.all_tags)
+    return _measure(stage, "a sequential script", command, lines=stage.shape.all_tags)
 
 
 def _measure(stage: Stage, name: str, command: list[str], *, lines: int, **environment: str) -> dict[str, Any]:
-    stage.hold(SHAPE)
+    stage.hold(stage.shape)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         ca_file = Path(folder) / "ca.pem"
         ca_file.write_text(stage.ca_bundle, encoding="ascii")
