@@ -120,7 +120,8 @@ class EmbeddedAws:
 
         Raises ParameterError for a value the template forbids, DeploymentError for whatever moto cannot do.
         """
-        import local.digest_signing  # noqa: F401, PLC0415 (as above; importing it is all it takes)
+        import local.digest_signing  # noqa: PLC0415 (as above; importing it is all it takes)
+        import local.transactions  # noqa: F401, PLC0415 (likewise)
         from local.resource_types import unsupported_types  # noqa: PLC0415 (as above)
 
         region = region or self.region

@@ -291,7 +291,12 @@ def _wanted(request: Request, role_arn: str, *, region: str, service: str) -> It
     _, _, operation = request.headers.get("X-Amz-Target", "").rpartition(".")
     asked = json.loads(request.get_data()) if operation else request.form
     action = f"{service}:{operation or asked.get('Action')}"
-    if service == "dynamodb" and action in KEY_USES:
+    if action == "dynamodb:TransactWriteItems":
+        # There is no such right: each item's own is asked for.
+        parts: list[dict[str, dict[str, str]]] = json.loads(request.get_data())["TransactItems"]
+        for kind, table in {(kind, item["TableName"]) for part in parts for kind, item in part.items()}:
+            yield f"dynamodb:{kind}Item", f"arn:{partition}:dynamodb:{region}:{account}:table/{table}", {}
+    elif service == "dynamodb" and action in KEY_USES:
         index = f"/index/{asked['IndexName']}" if "IndexName" in asked else ""
         for table in asked["RequestItems"] if operation == "BatchWriteItem" else [asked["TableName"]]:
             yield action, f"arn:{partition}:dynamodb:{region}:{account}:table/{table}{index}", {}

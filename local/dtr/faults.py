@@ -23,6 +23,7 @@ import glob
 import gzip
 import json
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -197,6 +198,21 @@ class Slow:
     head_pause: float = 0.0
     body_pause: float = 0.0
     body_piece: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """Answer as a server does that can do no more than so much at once.
+
+    Each answer takes one of the `workers` for so many `seconds`, and by the share `thrash` longer for each request that is
+    under way beyond them; who comes meanwhile waits. With more than `most` under way, a request is refused with 503 at once.
+    """
+
+    workers: int
+    seconds: float
+    calls: Calls = EVERY_CALL
+    thrash: float = 0.0
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +414,7 @@ class Misfortune:
         self._harmless = faults == NO_FAULTS
         self._lock = threading.Lock()
         self._counts: dict[tuple[object, str], int] = {}
+        self._ends: dict[int, list[float]] = {}  # of what is under way, by strike
 
     def strike(self, request: Request) -> Struck:
         """Tell what goes wrong with `request`; to be asked once for each request."""
@@ -408,10 +425,26 @@ class Misfortune:
             return Struck(
                 faults,
                 frozenset(name for name, calls in self._named if self._is_struck(name, calls, request)),
-                tuple(strike for i, strike in enumerate(faults.strikes) if self._is_struck(i, strike.calls, request)),
+                tuple(
+                    self._queue(i, strike) if isinstance(strike, Overload) else strike
+                    for i, strike in enumerate(faults.strikes)
+                    if self._is_struck(i, strike.calls, request)
+                ),
                 sum(m.by for i, m in enumerate(faults.miscounts) if self._is_struck(("miscount", i), m.calls, request)),
                 tuple(f for i, f in enumerate(faults.forged) if self._is_struck(("forged", i), f.calls, request)),
             )
+
+    def _queue(self, key: int, overload: Overload) -> Slow | Status:
+        """Give a request its place with the workers: when each of them is free again is all there is to know."""
+        now = time.monotonic()
+        ends = [end for end in self._ends.get(key, ()) if end > now]
+        if overload.most is not None and len(ends) >= overload.most:
+            return Status(503)
+        seconds = overload.seconds * (1 + overload.thrash * max(0, len(ends) + 1 - overload.workers))
+        # Whoever comes now follows the one whose worker is free first.
+        free = sorted(ends)[-overload.workers] if len(ends) >= overload.workers else now
+        self._ends[key] = [*ends, free + seconds]
+        return Slow(delay=free + seconds - now)
 
     def _is_struck(self, key: object, calls: Calls, request: Request) -> bool:
         path = request.path

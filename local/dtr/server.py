@@ -123,6 +123,10 @@ class Server(ABC):
         """How many connections have been accepted since the start."""
         return self._http.accepted if self._http is not None else 0
 
+    def take_busiest(self) -> int:
+        """Give how many requests were under way at once, at the most, since this was asked last."""
+        return self._http.take_busiest() if self._http is not None else 0
+
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
         """The latest requests, oldest first."""

@@ -12,7 +12,7 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
@@ -129,6 +129,8 @@ class HttpServer:
         self._lock = threading.Lock()
         self._live: dict[threading.Thread, socket.socket] = {}
         self._accepted = 0
+        self._under_way = 0
+        self._busiest = 0
         self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
         # A client that is gone between select and accept must not keep the acceptor from stopping.
         self._listener.setblocking(False)
@@ -146,6 +148,12 @@ class HttpServer:
         """How many connections have been accepted so far."""
         with self._lock:
             return self._accepted
+
+    def take_busiest(self) -> int:
+        """Give how many requests were under way at once, at the most, since this was asked last."""
+        with self._lock:
+            busiest, self._busiest = self._busiest, self._under_way
+            return busiest
 
     def start(self) -> None:
         """Begin to accept connections."""
@@ -216,16 +224,28 @@ class HttpServer:
             if received is None:
                 return True
             request, keep_alive = received
-            try:
-                response = self._answer(request)
-            except OSError as error:
-                # Not to be taken for a client that has gone away.
-                raise RuntimeError(f"cannot answer {request.method} {request.path}") from error
-            if not self._deliver(connection, response, keep_alive=keep_alive, bodiless=request.method == "HEAD"):
-                return False
+            with self._working():
+                try:
+                    response = self._answer(request)
+                except OSError as error:
+                    # Not to be taken for a client that has gone away.
+                    raise RuntimeError(f"cannot answer {request.method} {request.path}") from error
+                if not self._deliver(connection, response, keep_alive=keep_alive, bodiless=request.method == "HEAD"):
+                    return False
             if not keep_alive:
                 return True
         return False
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        with self._lock:
+            self._under_way += 1
+            self._busiest = max(self._busiest, self._under_way)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
 
     def _deliver(self, connection: socket.socket, response: Response, *, keep_alive: bool, bodiless: bool) -> bool:
         """Send an answer; tell whether the connection may go on."""

@@ -88,7 +88,7 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         record_reads=counted.pop("record_reads"),
         index_queries=counted.pop("index_queries"),
         batches=counted.pop("dynamodb:BatchWriteItem", 0),
-        marks=counted.pop("dynamodb:UpdateItem", 0),
+        marks=counted.pop("dynamodb:UpdateItem", 0) + counted.pop("dynamodb:TransactWriteItems", 0),
         record_writes=counted.pop("record_writes"),
         objects=counted.pop("s3:PutObject"),
         lists=counted.pop("s3:ListObjectsV2"),

@@ -326,6 +326,7 @@ class Rehearsal:
         registry = InMemoryRegistry()
         registry.push("web", "shop", "1")
         registry.push("web", "till", "1")
+        registry.push("web", "gone", "1")
         stack = self._deployed.stack
         with DtrServer(registry, authority=AUTHORITY) as server:
             trusted = Trusted(registry, server)
@@ -348,6 +349,7 @@ class Rehearsal:
                 self._night(audited)
                 trusted.sign("shop")
                 registry.push("web", "till", "1")
+                registry.delete_repository("web", "gone")
                 self._night(audited)
                 self.parts = [key.rpartition("/")[2] for key in audited.keys("findings")]
             finally:
@@ -416,8 +418,8 @@ def test_a_whole_audit_runs_with_the_rights_that_the_template_grants(rehearsal: 
     assert rehearsal.problem is None
     assert rehearsal.refused == {"audit": [], "schedule": []}
     assert rehearsal.news == [
-        {("opened", "web/shop:1")},
-        {("resolved", "web/shop:1"), ("opened", "web/till:1")},
+        {("opened", "web/shop:1"), ("opened", "web/gone:1")},
+        {("resolved", "web/shop:1"), ("resolved", "web/gone:1"), ("opened", "web/till:1")},
     ]
     assert rehearsal.parts == ["20261101T030000Z-00001.jsonl.gz", "20261102T030000Z-00001.jsonl.gz"]
 

@@ -140,9 +140,10 @@ def test_a_run_in_which_nothing_moves_sends_and_writes_nothing_about_findings() 
     assert count_calls(SMALL, 0).batches == count_calls(SMALL, 0).marks == 0
 
 
-def test_more_findings_than_a_batch_takes_in_one_repository_are_more_batches() -> None:
-    one = Workload(tags=100, repositories=1, findings=100, changes=0)
-    assert [count_calls(one, moves).batches for moves in (1, 25, 26, 100)] == [1, 1, 2, 4]
+def test_more_findings_than_a_batch_takes_are_more_batches_whatever_the_repositories() -> None:
+    for repositories in (1, 100):
+        workload = Workload(tags=100, repositories=repositories, findings=100, changes=0)
+        assert [count_calls(workload, moves).batches for moves in (1, 25, 26, 100)] == [1, 1, 2, 4]
 
 
 def test_a_run_lasts_as_long_as_the_longer_of_waiting_and_computing() -> None:

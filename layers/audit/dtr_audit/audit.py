@@ -353,7 +353,7 @@ class _OneRun:
             )
             return Examined(reading, moves)
 
-        return examine(repositories, examine_one, threads=self._settings.concurrency, stop_at=self._stop_at)
+        return examine(repositories, examine_one, concurrency=self._settings.concurrency, stop_at=self._stop_at)
 
     def _take(self, examined: Examined) -> None:
         """Write down and count one repository."""

@@ -67,6 +67,11 @@ class AwsClients:
         return self._session.client("securityhub", config=config)
 
 
+def is_cancelled(error: ClientError) -> bool:
+    """Tell whether DynamoDB made nothing of a transaction, because of one of its items."""
+    return error.response.get("Error", {}).get("Code") == "TransactionCanceledException"
+
+
 def is_condition_failure(error: ClientError) -> bool:
     """Tell whether DynamoDB left an item alone because its condition did not hold."""
     return error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 20.0  # past the time for reading, to write down what had been read in time
 REASON_LENGTH = 400
+READ_AHEAD = 2_000  # repositories, listed and not yet begun; with the largest pages, two of them
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -39,69 +40,116 @@ def examine(
     repositories: Iterator[Repository],
     examine_one: Callable[[Repository], Examined],
     *,
-    threads: int,
+    concurrency: int,
     stop_at: float,
 ) -> Iterator[Examined]:
     """Examine repositories in parallel and yield each when it is done, in no order.
+
+    The list is read ahead while the repositories are. There are more threads than the `concurrency` of requests, which is not
+    kept here: while one thread reads what has come, another one's question is under way.
 
     No more than a few results are held. Raises OutOfTimeError once `stop_at` (time.monotonic) has come, after everything
     that was done in time; whatever a thread raises otherwise is raised here. Threads only read: one that is left waiting
     for an answer changes nothing when it comes.
     """
-    results: queue.Queue[Examined | BaseException | None] = queue.Queue(maxsize=2 * threads)
-    taking = threading.Lock()
-    stop = threading.Event()
-
-    def deliver(result: Examined | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                results.put(result, timeout=0.5)
-            except queue.Full:
-                continue
-            return
-
-    def work() -> None:
-        try:
-            while not stop.is_set():
-                with taking:
-                    repository = next(repositories, None)
-                if repository is None:
-                    break
-                deliver(examine_one(repository))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, and raised there
-            deliver(error)
-        deliver(None)
-
-    # Daemons: a thread that waits for a registry which never ends its answer must not keep the process.
-    for number in range(threads):
-        threading.Thread(target=work, name=f"examine-{number}", daemon=True).start()
-    working = threads
+    readers = _Readers(repositories, examine_one, concurrency)
+    readers.start()
     late = False
     try:
-        while working:
+        while True:
             if time.monotonic() >= stop_at:
                 late = True
-                stop.set()
+                readers.stop.set()
             if time.monotonic() >= stop_at + DRAIN_SECONDS:
                 break
             try:
-                result = results.get(block=not late, timeout=min(1.0, max(0.05, stop_at - time.monotonic())))
+                result = readers.results.get(block=not late, timeout=min(1.0, max(0.05, stop_at - time.monotonic())))
             except queue.Empty:
                 if late:
                     break
                 continue
             if result is None:
-                working -= 1
-            elif isinstance(result, OutOfTimeError):
+                break
+            if isinstance(result, OutOfTimeError):
                 late = True
             elif isinstance(result, BaseException):
                 raise result
             else:
                 yield result
     finally:
-        stop.set()
+        readers.stop.set()
     if late:
         raise OutOfTimeError("the time for reading the registry is over")
+
+
+class _Readers:
+    """The threads of one examination: one that lists, and as many as there is work for that read."""
+
+    def __init__(
+        self, repositories: Iterator[Repository], examine_one: Callable[[Repository], Examined], concurrency: int
+    ) -> None:
+        self._repositories = repositories
+        self._examine_one = examine_one
+        self._most = concurrency + concurrency // 2
+        self._ahead: queue.Queue[Repository | None] = queue.Queue(maxsize=READ_AHEAD)
+        # None is the last.
+        self.results: queue.Queue[Examined | BaseException | None] = queue.Queue(maxsize=max(2, concurrency // 4))
+        self.stop = threading.Event()
+        self._working = 0
+        self._counting = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to list, and so to read."""
+        self._begin("list", self._list)
+
+    def _begin(self, name: str, task: Callable[[], None]) -> None:
+        with self._counting:
+            self._working += 1
+        # Daemons: a thread that waits for a registry which never ends its answer must not keep the process.
+        threading.Thread(target=self._run, args=(task,), name=name, daemon=True).start()
+
+    def _run(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, and raised there
+            self._hand(error, self.results)
+        with self._counting:
+            self._working -= 1
+            is_last = not self._working
+        if is_last:
+            self._hand(None, self.results)
+
+    def _list(self) -> None:
+        readers = 0
+        try:
+            for repository in self._repositories:
+                self._hand(repository, self._ahead)
+                if self.stop.is_set():
+                    break
+                if readers < self._most:
+                    self._begin(f"examine-{readers}", self._read)
+                    readers += 1
+        finally:
+            for _ in range(readers):
+                self._hand(None, self._ahead)
+
+    def _read(self) -> None:
+        while not self.stop.is_set():
+            try:
+                repository = self._ahead.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if repository is None:
+                break
+            self._hand(self._examine_one(repository), self.results)
+
+    def _hand(self, what: _T, to: "queue.Queue[_T]") -> None:
+        while not self.stop.is_set():
+            try:
+                to.put(what, timeout=0.5)
+            except queue.Full:
+                continue
+            break
 
 
 def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:

@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from .clients import is_condition_failure
+from .clients import is_cancelled, is_condition_failure
 from .errors import AuditError
 from .exceptions import Exceptions
 from .model import Excepted, Finding, JudgedTag, News, Repository, State, Transition, Verdict, iso
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHARDS = 8  # of each index: one registry's findings never share one partition
 BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
+TRANSACTION_ITEMS = 100  # and of one TransactWriteItems
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
 
@@ -334,14 +335,9 @@ class FindingsTable:
 
     def mark_announced(self, findings: Iterable[Finding], *, threads: int) -> None:
         """Drop the news that subscribers now have; a finding that has moved since keeps its newer news."""
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            rest = iter(findings)
-            # In handfuls, so that not all of them are held at once.
-            while handful := tuple(islice(rest, 64 * threads)):
-                for _ in pool.map(self._mark_announced, handful):
-                    pass
+        self._update_all(map(self._announced, findings), threads=threads)
 
-    def _mark_announced(self, finding: Finding) -> None:
+    def _announced(self, finding: Finding) -> dict[str, Any]:
         update = "REMOVE unannounced, unannounced_shard"
         if finding.unannounced[-1].news is not News.RESOLVED:
             update += ", unheard"
@@ -351,21 +347,44 @@ class FindingsTable:
             expires = datetime.fromisoformat(finding.last_changed) + timedelta(days=self._resolved_days)
             update = f"SET expires_at = :expires {update}"
             values[":expires"] = int(expires.timestamp())
-        self._update(finding, update, condition="last_changed = :seen AND unannounced = :news", values=values)
+        return self._change(finding, update, condition="last_changed = :seen AND unannounced = :news", values=values)
 
-    def _update(self, finding: Finding, update: str, *, condition: str, values: dict[str, Any]) -> None:
-        """Change an item, if the condition holds."""
-        try:
-            self._client.update_item(
-                TableName=self._table,
-                Key={"pk": self._partition(finding.repository), "sk": finding.tag},
-                UpdateExpression=update,
-                ConditionExpression=condition,
-                ExpressionAttributeValues=values,
-            )
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+    def _change(self, finding: Finding, update: str, *, condition: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Describe a change of an item, to be made if the condition holds."""
+        return {
+            "TableName": self._table,
+            "Key": {"pk": self._partition(finding.repository), "sk": finding.tag},
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+        }
+
+    def _update_all(self, changes: Iterable[dict[str, Any]], *, threads: int) -> None:
+        """Make changes of items, each whose condition holds."""
+        rest = iter(changes)
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            # In handfuls, so that not all of them are held at once.
+            while handful := tuple(islice(rest, TRANSACTION_ITEMS * threads)):
+                together = (handful[at : at + TRANSACTION_ITEMS] for at in range(0, len(handful), TRANSACTION_ITEMS))
+                for _ in pool.map(self._update_together, together):
+                    pass
+
+    def _update_together(self, changes: Sequence[dict[str, Any]]) -> None:
+        """Make changes of different items in one call; one by one, where the condition of one of them does not hold."""
+        if len(changes) > 1:
+            try:
+                self._client.transact_write_items(TransactItems=[{"Update": change} for change in changes])  # type: ignore[typeddict-item]
+            except ClientError as error:
+                if not is_cancelled(error):
+                    raise
+            else:
+                return
+        for change in changes:
+            try:
+                self._client.update_item(**change)
+            except ClientError as error:
+                if not is_condition_failure(error):
+                    raise
 
     def owed_to_security_hub(self, *, sent_before: str) -> Iterator[tuple[Finding, bool]]:
         """Yield the findings that Security Hub does not have as they are, and the open ones sent before a time, with True.
@@ -385,17 +404,16 @@ class FindingsTable:
     def mark_in_security_hub(self, findings: Iterable[Finding], at: str, *, threads: int) -> None:
         """Note that Security Hub has had some findings, as they are, since a time; one that has moved since stays owed to it."""
 
-        def mark(finding: Finding) -> None:
-            self._update(
+        changes = (
+            self._change(
                 finding,
                 "SET security_hub_at = :at",
                 condition="last_changed = :seen",
                 values={":seen": finding.last_changed, ":at": at},
             )
-
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            for _ in pool.map(mark, findings):
-                pass
+            for finding in findings
+        )
+        self._update_all(changes, threads=threads)
 
     @property
     def _partition_prefix(self) -> str:

@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLErr
 from urllib3.exceptions import TimeoutError as TookTooLongError
 
 from .errors import OutOfTimeError, RegistryError, SettingsError
+from .pace import Pace
 from .text import clean
 
 CONNECT_SECONDS = 10.0
@@ -157,10 +158,13 @@ class Transport:
         self._clock = clock or SystemClock()
         self._adapter = _VerifyingAdapter(_tls_context(ca_bundle, x509_strict, party), connections)
         self._pool = self._adapter.connections_to(url)
+        self._pace = Pace(connections, self._clock, party.name)
         self._stopped = threading.Event()
 
     def close(self) -> None:
         """Close every connection; a request under way ends with an error."""
+        if not self._stopped.is_set():
+            self._pace.tell()
         self._stopped.set()
         self._adapter.close()
 
@@ -189,7 +193,7 @@ class Transport:
                 continue
             if answer.status not in RETRIED_STATUSES or last:
                 return answer
-            asked = _retry_after(answer)
+            asked = _retry_after(answer.headers)
             if asked > RETRY_AFTER_LIMIT_SECONDS:
                 raise RegistryError(
                     f"{call}: answered {answer.status} and asks to come back in {asked:.0f} s; "
@@ -210,6 +214,32 @@ class Transport:
             raise RegistryError(f"{call}: {error}") from None
 
     def _ask(self, call: _Call, *, params: Mapping[str, str] | None = None, content: bytes | None = None) -> Answer:
+        while (pause := self._pace.pause_left) > 0:
+            if pause >= self._seconds_left(call):
+                raise OutOfTimeError(
+                    f"{call}: {self._party.name} is to be asked again later than the time of this run allows"
+                )
+            self._clock.sleep(pause)
+        turn = self._pace.begin(lambda: self._seconds_left(call))
+        waited: float | None = None
+        refused = False
+        try:
+            response = self._send(call, params, content)
+            refused = response.status == 429 or "Retry-After" in response.headers
+            if response.status not in RETRIED_STATUSES:
+                waited = self._clock.monotonic() - turn.began
+            elif 0 < (asked := _retry_after(response.headers)) <= RETRY_AFTER_LIMIT_SECONDS:
+                # Who asks one of us to wait asks all of us.
+                self._pace.pause(asked)
+            return self._take(response, call)
+        except _BrokenConnectionError:
+            waited = None
+            raise
+        finally:
+            self._pace.end(turn, waited, refused=refused)
+
+    def _send(self, call: _Call, params: Mapping[str, str] | None, content: bytes | None) -> BaseHTTPResponse:
+        """Send a request, and give the answer as it begins."""
         left = self._seconds_left(call)
         headers = {
             "Accept": call.accept,
@@ -221,7 +251,7 @@ class Transport:
         if content:
             headers["Content-Type"] = "application/json"
         try:
-            response = self._pool.urlopen(
+            return self._pool.urlopen(
                 call.method,
                 f"{call.path}?{urlencode(params)}" if params else call.path,
                 body=content,
@@ -246,6 +276,9 @@ class Transport:
             if isinstance(error, TookTooLongError) and not isinstance(error, NewConnectionError):
                 raise _BrokenConnectionError("no answer in time") from None
             raise _BrokenConnectionError(f"no answer: {_innermost(error)}") from None
+
+    def _take(self, response: BaseHTTPResponse, call: _Call) -> Answer:
+        """Take an answer, whole, and give its connection back."""
         try:
             if 300 <= response.status < 400:
                 raise RegistryError(
@@ -352,9 +385,9 @@ def _backoff(attempt: int) -> float:
     return random.uniform(0.0, most)  # noqa: S311 - spreading load, not a secret
 
 
-def _retry_after(answer: Answer) -> float:
+def _retry_after(headers: Mapping[str, str]) -> float:
     """Give the wait that the answer asks for, in seconds (RFC 9110, 10.2.3: a number or a date)."""
-    text = answer.headers.get("Retry-After", "").strip()[:64]
+    text = headers.get("Retry-After", "").strip()[:64]
     if text.isascii() and text.isdigit():
         return float(text)
     try:

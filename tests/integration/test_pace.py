@@ -1,0 +1,120 @@
+"""A registry that degrades under load gets less of it, and all of it again when it has recovered."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from dtr_audit.transport import ATTEMPTS, Transport
+
+from local.dtr.faults import ALL_TAGS, EVERY_CALL, Faults, Overload, Slow, Status
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from tests.audited import Audited
+
+MOST = 16
+THREADS = 24
+
+
+class Reader:
+    """Asks with more threads than there are turns, as the audit does."""
+
+    def __init__(self, dtr: DtrServer) -> None:
+        self._dtr = dtr
+        self.transport = Transport(
+            dtr.url, ca_bundle=dtr.ca_bundle, x509_strict=True, connections=MOST, stop_at=time.monotonic() + 120
+        )
+        self.problems: list[Exception] = []
+
+    def read(self, requests: int) -> tuple[int, float]:
+        """Ask so many times; gives how many of it were under way at once, at the most, and the seconds that it took."""
+        left = iter(range(requests))
+        taking = threading.Lock()
+
+        def work() -> None:
+            while True:
+                with taking:
+                    if next(left, None) is None:
+                        return
+                try:
+                    self.transport.get("/health")
+                except Exception as error:  # noqa: BLE001 - held against what is expected
+                    self.problems.append(error)
+
+        self._dtr.take_busiest()
+        began = time.monotonic()
+        threads = [threading.Thread(target=work) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return self._dtr.take_busiest(), time.monotonic() - began
+
+
+@pytest.fixture
+def reader(dtr: DtrServer) -> Iterator[Reader]:
+    reader = Reader(dtr)
+    yield reader
+    reader.transport.close()
+
+
+def test_a_registry_that_is_always_slow_gets_all_that_the_setting_allows(dtr: DtrServer, reader: Reader) -> None:
+    dtr.faults = Faults(strikes=(Slow(delay=0.2),))
+    reader.read(MOST)
+    busiest, seconds = reader.read(20 * MOST)
+    assert busiest == MOST
+    assert seconds < 20 * 0.2 * 2
+    assert reader.problems == []
+
+
+def test_a_registry_that_slows_down_under_load_gets_less_and_all_again_afterwards(
+    dtr: DtrServer, reader: Reader
+) -> None:
+    dtr.faults = Faults(strikes=(Slow(delay=0.02),))
+    assert reader.read(10 * MOST)[0] == MOST
+    dtr.faults = Faults(strikes=(Overload(workers=2, seconds=0.03, thrash=0.2),))
+    reader.read(8 * MOST)
+    busiest, _ = reader.read(4 * MOST)
+    assert busiest <= MOST // 2
+    dtr.faults = Faults(strikes=(Slow(delay=0.02),))
+    reader.read(40 * MOST)
+    busiest, _ = reader.read(2 * MOST)
+    assert busiest == MOST
+    assert reader.problems == []
+
+
+def test_a_registry_that_refuses_under_load_answers_in_the_end(dtr: DtrServer, reader: Reader) -> None:
+    dtr.faults = Faults(strikes=(Overload(workers=2, seconds=0.02, most=4),))
+    reader.read(4 * MOST)
+    dtr.forget_requests()
+    busiest, _ = reader.read(4 * MOST)
+    assert busiest <= MOST // 2
+    refused = [record for record in dtr.requests if record.status == 503]
+    assert len(refused) < len(dtr.requests) / 3, "most of what is asked is answered"
+    assert reader.problems == []
+
+
+def test_all_wait_whom_one_was_asked_to_wait(dtr: DtrServer, reader: Reader) -> None:
+    dtr.faults = Faults(strikes=(Status(429, EVERY_CALL.limited(times=1), retry_after="1"),))
+    reader.transport.post("/health")
+    dtr.forget_requests()
+    asked = time.monotonic()
+    reader.read(MOST)
+    assert min(record.at for record in dtr.requests) >= asked + 0.9
+    assert reader.problems == []
+
+
+def test_an_audit_of_a_registry_that_refuses_under_load_is_complete(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    for number in range(80):
+        registry.push("web", f"r{number}", "1", at=datetime(2026, 1, 1, tzinfo=UTC).isoformat())
+        registry.sign("web", f"r{number}", "1")
+    dtr.faults = Faults(strikes=(Overload(workers=2, seconds=0.02, calls=ALL_TAGS, most=5),))
+    run = audited.audit(CONCURRENCY=str(MOST))
+    assert run["complete"] is True
+    assert run["status"] == "NOT_A_FINDING"
+    assert run["tags"]["signed"] == 80
+    refused = [record for record in dtr.requests if record.status == 503]
+    assert 0 < len(refused) < 80 * (ATTEMPTS - 1) / 2
