@@ -6,7 +6,6 @@ beside the standard library, so that its memory and its processor time are the a
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import resource
@@ -15,27 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).parents[1]
+from local import PROJECT
+from local.handler import Context, load_handler
+
 FUNCTION = PROJECT / "functions" / "audit" / "app.py"
-
-
-class Context:
-    """What Lambda tells a handler about its invocation."""
-
-    function_name = "bench"
-    function_version = "$LATEST"
-    memory_limit_in_mb = 512
-    invoked_function_arn = "arn:local:lambda:local:000000000000:function:bench"
-    log_group_name = "/aws/lambda/bench"
-    log_stream_name = "bench"
-
-    def __init__(self, request_id: str, seconds: float) -> None:
-        self.aws_request_id = request_id
-        self._ends_at = time.monotonic() + seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Give the time until the invocation would be ended."""
-        return max(0, int((self._ends_at - time.monotonic()) * 1000))
+MEMORY = 512  # megabytes; what the handler is told, and no limit here
 
 
 def peak_bytes() -> int:
@@ -52,21 +35,13 @@ def peak_bytes() -> int:
 
 def audit(wanted: dict[str, Any]) -> dict[str, Any]:
     """Load the handler and call it; gives the record with the times, in seconds, and the memory, in bytes."""
-    sys.path.insert(0, str(PROJECT / "layers" / "audit"))
-    began = time.monotonic()
-    spec = importlib.util.spec_from_file_location("app", FUNCTION)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{FUNCTION} cannot be imported as a function")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["app"] = module
-    spec.loader.exec_module(module)
+    handler = load_handler(FUNCTION, "handler")
     loaded_bytes = peak_bytes()
     processor = time.process_time()
     at = time.monotonic()
-    record = module.handler(wanted["event"], Context(wanted["request_id"], wanted["seconds"]))
+    context = Context("bench", memory=MEMORY, seconds=wanted["seconds"], request_id=wanted["request_id"])
+    record = handler(wanted["event"], context)
     return {
-        "load_seconds": at - began,
-        "load_processor_seconds": processor,
         "seconds": time.monotonic() - at,
         "processor_seconds": time.process_time() - processor,
         "loaded_bytes": loaded_bytes,
