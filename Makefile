@@ -82,7 +82,7 @@ build: $(SAM)  ## the deployable artifact, in .aws-sam/
 deploy: build  ## build and deploy; at first DEPLOY_ARGUMENTS="--parameter-overrides DtrUrl=https://… RegistryName=…"
 	$(SAM) deploy $(DEPLOY_ARGUMENTS)
 
-bench: $(DEV_READY) $(SAM) $(RUNTIME_READY)  ## how fast it starts, and what verifying signatures costs, in build/bench/
+bench: $(DEV_READY) $(SAM) $(RUNTIME_READY)  ## how fast, how large and how dear an audit is, beside its goals, in build/bench/
 	$(MAKE) build
 	$(BIN)/python -m bench
 

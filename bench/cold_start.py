@@ -26,6 +26,7 @@ from local.stack import EmbeddedAws
 
 from . import results
 
+TITLE = "Cold start"
 PLAIN_GOAL = 0.5  # of the init of a plain build
 FLOOR_GOAL = 1.15  # times the init of the packages alone
 _WORK = results.FOLDER / "cold-start"
@@ -53,8 +54,8 @@ class Timings:
     answer: list[float] = field(default_factory=list)
 
 
-def run(repetitions: int) -> None:
-    """Measure, print the table, and write build/bench/cold-start.json."""
+def measure(repetitions: int) -> dict[str, Any]:
+    """Start every variant so many times, in turns."""
     if missing := missing_parts():
         sys.exit(f"cold-start needs {'; '.join(missing)}.")
     ours = find_artifact("AuditFunction", "AuditLayer")
@@ -66,7 +67,45 @@ def run(repetitions: int) -> None:
     variants = list(_build_variants(ours))
     timings = _measure(variants, repetitions)
     sizes = {variant.name: _sizes(variant.artifact.layer) for variant in variants if variant.audits}
-    _report(variants, timings, sizes, repetitions)
+    init = {name: results.median(timing.init) for name, timing in timings.items()}
+    goals = {
+        "init, of a plain build's": results.goal(init["ours"] / init["plain"], at_most=PLAIN_GOAL),
+        "init, beside importing the same packages alone": results.goal(
+            init["ours"] / init["floor"], at_most=FLOOR_GOAL
+        ),
+    }
+    return {
+        "repetitions": repetitions,
+        "variants": {variant.name: variant.description for variant in variants},
+        "init_ms": init,
+        "init_and_answer_ms": {
+            variant.name: results.median(timings[variant.name].answer) for variant in variants if variant.audits
+        },
+        "layer_bytes": sizes,
+        "goals": goals,
+        "every_init_ms": {name: [round(value * 1000, 1) for value in timing.init] for name, timing in timings.items()},
+    }
+
+
+def tables(numbers: results.Numbers) -> list[results.Table]:
+    """Tabulate the variants, and the goals."""
+    init, answers, sizes = numbers["init_ms"], numbers["init_and_answer_ms"], numbers["layer_bytes"]
+    return [
+        results.Table.of(
+            ("build", "init", "beside ours", "init and one audit", "layer, zipped", "layer, unpacked"),
+            [
+                (
+                    f"{name}: {description}",
+                    f"{init[name]:.0f} ms",
+                    f"{init[name] / init['ours']:.2f}",
+                    f"{answers[name]:.0f} ms" if name in answers else "",
+                    *(f"{sizes[name][kind] / 1e6:.1f} MB" if name in sizes else "" for kind in ("zipped", "unpacked")),
+                )
+                for name, description in numbers["variants"].items()
+            ],
+        ),
+        results.tabulate_goals(numbers["goals"]),
+    ]
 
 
 def _build_variants(ours: Artifact) -> Iterator[Variant]:
@@ -152,46 +191,3 @@ def _sizes(layer: Path) -> dict[str, int]:
         for file in files:
             packed.write(file, file.relative_to(layer))
     return {"unpacked": sum(file.stat().st_size for file in files), "zipped": archive.stat().st_size}
-
-
-def _report(
-    variants: list[Variant], timings: Mapping[str, Timings], sizes: Mapping[str, dict[str, int]], repetitions: int
-) -> None:
-    init = {name: results.median(timing.init) for name, timing in timings.items()}
-    answer = {variant.name: results.median(timings[variant.name].answer) for variant in variants if variant.audits}
-    results.print_table(
-        ("build", "init ms", "of ours", "init + answer ms", "zip MB", "unpacked MB"),
-        [
-            (
-                variant.name,
-                f"{init[variant.name]:.0f}",
-                f"{init[variant.name] / init['ours']:.2f}",
-                f"{answer[variant.name]:.0f}" if variant.audits else "",
-                *(
-                    f"{sizes[variant.name][kind] / 1e6:.1f}" if variant.audits else ""
-                    for kind in ("zipped", "unpacked")
-                ),
-            )
-            for variant in variants
-        ],
-    )
-    print()
-    for variant in variants:
-        print(f"{variant.name}: {variant.description}")
-    print()
-    goals: dict[str, Any] = {}
-    for other, limit in (("plain", PLAIN_GOAL), ("floor", FLOOR_GOAL)):
-        ratio = round(init["ours"] / init[other], 3)
-        goals[f"ours/{other}"] = {"ratio": ratio, "goal": limit, "met": ratio <= limit}
-        met = "met" if ratio <= limit else f"missed by {ratio - limit:.2f}"
-        print(f"init of ours / {other}: {ratio:.2f} (goal: at most {limit:g}; {met})")
-    numbers = {
-        "repetitions": repetitions,
-        "variants": {variant.name: variant.description for variant in variants},
-        "init_ms": init,
-        "init_and_answer_ms": answer,
-        "layer_bytes": sizes,
-        "goals": goals,
-        "every_init_ms": {name: [round(value * 1000, 1) for value in timing.init] for name, timing in timings.items()},
-    }
-    print(f"{results.write('cold-start', numbers)}")

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from dtr_audit.notary.memory import parse_memory
 from dtr_audit.notary.policy import TrustPolicy
@@ -19,8 +20,9 @@ from dtr_audit.notary.verification import verify
 
 from local.notary import Notary, TrustRepository
 
-from .results import print_table, write
+from .results import Numbers, Table
 
+TITLE = "Verifying signatures, of one repository (processor time; a token is one request more)"
 TAGS = (1, 20, 200, 2_000)
 GUN = "dtr.example.mil/payments/ledger"
 SECONDS_LEAST = 0.02  # of one measurement, so that the clock can see it
@@ -63,7 +65,7 @@ def processor_seconds(work: Callable[[], object]) -> float:
     return spent / calls
 
 
-def measure(tags: int, repetitions: int) -> dict[str, float]:
+def measure_repository(tags: int, repetitions: int) -> dict[str, float]:
     """Measure one repository; times are in milliseconds."""
     source, policy, now = Source(make_repository(tags)), TrustPolicy(), datetime.now(UTC)
     new = verify(source, GUN, None, policy, now)
@@ -93,23 +95,30 @@ def measure(tags: int, repetitions: int) -> dict[str, float]:
     }
 
 
-def run(repetitions: int) -> None:
-    """Measure repositories of several sizes, print a table, and keep the numbers."""
-    measured = [measure(tags, repetitions) for tags in TAGS]
-    print("\nVerifying signatures, of one repository (processor time; a token is one request more)\n")
-    print_table(
-        ("tags", "requests, new", "unchanged", "ms, new", "unchanged", "beside parsing alone", "kept"),
-        [
+def measure(repetitions: int) -> dict[str, Any]:
+    """Measure repositories of several sizes."""
+    return {"repositories": [measure_repository(tags, repetitions) for tags in TAGS]}
+
+
+def tables(numbers: Numbers) -> list[Table]:
+    """Tabulate the sizes."""
+    return [
+        Table.of(
             (
-                f"{one['tags']:,.0f}",
-                f"{one['requests_new']:.0f}",
-                f"{one['requests_unchanged']:.0f}",
-                f"{one['milliseconds_new']:.1f}",
-                f"{one['milliseconds_unchanged']:.1f}",
-                f"{one['milliseconds_new'] / one['milliseconds_parsing']:.0f} x",
-                f"{one['memory_bytes'] / 1000:.1f} KB",
-            )
-            for one in measured
-        ],
-    )
-    print(f"\n{write('trust', {'repositories': measured})}")
+                *("tags", "requests, new", "unchanged", "processor time, new", "unchanged"),
+                *("beside parsing the same JSON", "kept in the table"),
+            ),
+            [
+                (
+                    f"{one['tags']:,.0f}",
+                    f"{one['requests_new']:.0f}",
+                    f"{one['requests_unchanged']:.0f}",
+                    f"{one['milliseconds_new']:.1f} ms",
+                    f"{one['milliseconds_unchanged']:.1f} ms",
+                    f"{one['milliseconds_new'] / one['milliseconds_parsing']:.0f}",
+                    f"{one['memory_bytes'] / 1000:.1f} KB",
+                )
+                for one in numbers["repositories"]
+            ],
+        )
+    ]
