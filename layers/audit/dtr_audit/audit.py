@@ -24,7 +24,7 @@ from .findings import FindingsTable, Moment
 from .known import KnownBefore
 from .model import Repository, Run, Scope
 from .reading_order import Mark, ReadingOrder, explain_out_of_time
-from .reporting import Reporter
+from .reporting import Closings, Reporter
 from .request import AuditRequest
 from .runs import RunsTable
 from .settings import Settings
@@ -193,7 +193,7 @@ class _OneRun:
             started_at=self._started_at,
             now=now,
             ends_at=ends_at,
-            write_resolved=self._findings.write,
+            closings=Closings(),
         )
 
     def close(self) -> None:
