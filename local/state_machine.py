@@ -103,7 +103,8 @@ def _find(stack: Stack, logical_id: str, arn: str) -> Any:
     machine = stack.physical_id(logical_id)
     account = machine.split(":")[4]
     backend = stepfunctions_parser_backends[account][stack.region]
-    (found,) = [one for one in backend.describe_state_machine(machine).executions if one.exec_arn == arn]
+    executions: list[Any] = backend.describe_state_machine(machine).executions
+    (found,) = [one for one in executions if one.exec_arn == arn]
     return found
 
 

@@ -16,6 +16,7 @@ from local import template as templates
 TEMPLATE = templates.load(PROJECT / "template.yaml")
 NEEDED = {"DtrUrl": "https://dtr.example.mil", "RegistryName": "prod-dtr"}
 ACCOUNT = "123456789012"
+STACK_GUID = "c0ffee00-1234-11f1-9abc-0123456789ab"
 _PLACE = re.compile(r"\$\{([A-Za-z0-9:.]+)\}")
 
 
@@ -58,6 +59,7 @@ def _pseudo_parameters(region: str) -> dict[str, str]:
         "AWS::AccountId": ACCOUNT,
         "AWS::Partition": boto3.Session().get_partition_for_region(region),
         "AWS::Region": region,
+        "AWS::StackId": f"arn:aws:cloudformation:{region}:{ACCOUNT}:stack/audit/{STACK_GUID}",
         "AWS::StackName": "audit",
         "AWS::URLSuffix": "amazonaws.com",
     }
@@ -80,7 +82,10 @@ def _fill(node: Any, known: Mapping[str, Any]) -> Any:
     if node.keys() == {"Fn::Sub"}:
         return _substitute(node["Fn::Sub"], known)
     filled = {key: _fill(value, known) for key, value in node.items()}
-    if filled.keys() == {"Fn::Select"}:
+    if filled.keys() == {"Fn::Split"}:
+        separator, text = filled["Fn::Split"]
+        return text.split(separator) if isinstance(text, str) else filled
+    if filled.keys() == {"Fn::Select"} and isinstance(filled["Fn::Select"][1], list):
         index, elements = filled["Fn::Select"]
         return elements[int(index)]
     return filled
@@ -98,5 +103,7 @@ def _substitute(text: str | list[Any], known: Mapping[str, Any]) -> Any:
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         ((function, argument),) = value.items()
-        return f"${{{argument if function == 'Ref' else '.'.join(argument)}}}"
+        return (
+            str(argument) if function == "Fn::Sub" else f"${{{argument if function == 'Ref' else '.'.join(argument)}}}"
+        )
     return str(value)

@@ -54,6 +54,7 @@ STACKS = {
         "BaselineKey": "baseline/dtr.ckl",
         "TrustVerification": "signatures",
         "PinTrust": "true",
+        "Engine": "stepfunctions",
     },
 }
 
