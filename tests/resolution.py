@@ -81,13 +81,16 @@ def _fill(node: Any, known: Mapping[str, Any]) -> Any:
         return known.get(node["Ref"], node)
     if node.keys() == {"Fn::Sub"}:
         return _substitute(node["Fn::Sub"], known)
-    filled = {key: _fill(value, known) for key, value in node.items()}
-    if filled.keys() == {"Fn::Split"}:
-        separator, text = filled["Fn::Split"]
-        return text.split(separator) if isinstance(text, str) else filled
-    if filled.keys() == {"Fn::Select"} and isinstance(filled["Fn::Select"][1], list):
-        index, elements = filled["Fn::Select"]
-        return elements[int(index)]
+    return _choose({key: _fill(value, known) for key, value in node.items()})
+
+
+def _choose(filled: dict[str, Any]) -> Any:
+    """Work a Fn::Split or Fn::Select out, unless what it takes apart is still a reference."""
+    match filled:
+        case {"Fn::Split": [separator, str(text)]}:
+            return text.split(separator)
+        case {"Fn::Select": [index, [*elements]]}:
+            return elements[int(index)]
     return filled
 
 

@@ -295,4 +295,4 @@ def test_a_machine_without_it_is_told_how_to_get_it(machine: Machine) -> None:
 
 def test_another_version_than_the_functions_does_not_fit(machine: Machine) -> None:
     found = machine.find(LAMBDA_PYTHON=sys.executable)
-    assert (found.returncode == 0) == (RUNTIME == f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    assert (found.returncode == 0) == (f"python{sys.version_info[0]}.{sys.version_info[1]}" == RUNTIME)
