@@ -52,7 +52,7 @@ class HeldTime:
 @pytest.fixture
 def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
     held = HeldTime()
-    for module in ("audit", "examination"):
+    for module in ("audit", "examination", "examiner", "reporting"):
         monkeypatch.setattr(f"dtr_audit.{module}.time", held)
     monkeypatch.setattr("dtr_audit.transport.time", held)
     return held
