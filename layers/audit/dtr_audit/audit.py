@@ -200,6 +200,8 @@ class _OneRun:
         day = self._started_at.astimezone(UTC).date()
         exceptions = ExceptionsRead.of(fetch_exceptions(self._clients.s3, self._settings.bucket), day)
         self._reporter.know_exceptions(exceptions)
+        if exceptions.warning:
+            self._tally.warnings.append(exceptions.warning)
         if not connect(self._connection, self._settings, self._tally):
             return self._reporter.report(proven=False, may_resolve=False, hint="")
         tally, connection = self._tally, self._connection

@@ -58,6 +58,7 @@ class Connection:
         self._read_pins = read_pins
         self._registry: DtrClient | None = None
         self._notary: NotaryClient | None = None
+        self._is_connected = False
 
     @property
     def registry(self) -> DtrClient:
@@ -65,6 +66,11 @@ class Connection:
         if self._registry is None:
             raise AssertionError("the registry is asked before anybody is logged in")  # pragma: no cover
         return self._registry
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether `connect()` has come to its end."""
+        return self._is_connected
 
     def connect(self) -> None:
         """Log in, prove that the account is an administrator's, and prepare to judge; raises AuditError."""
@@ -82,6 +88,7 @@ class Connection:
             self.domains, self.warning = choose_domains(settings.domains, dtr_host, settings.dtr_url)
         if settings.trust is TrustVerification.SIGNATURES:
             self.verifier = self._make_verifier()
+        self._is_connected = True
 
     def prove_admin(self) -> str:
         """Prove once more that the account is an administrator's; gives why it is not proven, '' if it is."""

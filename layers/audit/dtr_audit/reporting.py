@@ -100,8 +100,6 @@ class Reporter:
     def know_exceptions(self, read: ExceptionsRead) -> None:
         """Take what is known of the exceptions; until then none holds."""
         self._read = read
-        if read.warning:
-            self._tally.warnings.append(read.warning)
 
     def stand(self, finding: Finding) -> None:
         """Take a finding of a repository that was examined, as it stands: it waits for nothing."""

@@ -94,13 +94,16 @@ class RunsTable:
 
     def is_finished(self, run_id: str) -> bool:
         """Tell whether a run has been recorded and its news delivered."""
+        return "finished" in self.recorded(run_id)
+
+    def recorded(self, run_id: str) -> Mapping[str, Any]:
+        """Give the record of a run, empty if it came to none; its numbers are Decimals."""
         found = self._client.get_item(TableName=self._table, Key=self._key(run_id), ConsistentRead=True)
-        return "finished" in found.get("Item", {})
+        return found.get("Item", {})
 
     def resolved_by(self, run_id: str) -> int:
         """Give how many findings an earlier attempt at a run recorded as resolved, 0 if it came to no record."""
-        found = self._client.get_item(TableName=self._table, Key=self._key(run_id), ConsistentRead=True)
-        item: Mapping[str, Any] = found.get("Item", {})
+        item = self.recorded(run_id)
         return int(item["findings"]["resolved"]) if item else 0
 
     def last_complete(self, *, before: str) -> PreviousRun | None:

@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from .dtr import Listing
 from .model import (
@@ -64,6 +64,17 @@ class Tally:
         """Remember the first by name of the tags that could not be judged."""
         self.first_unknown = min(self.first_unknown, (image, reason)) if self.first_unknown[0] else (image, reason)
 
+    def add(self, part: "Tally") -> None:
+        """Add what was seen of other repositories."""
+        for counts, more in ((self.repositories, part.repositories), (self.tags, part.tags)):
+            _add(counts, more)
+        _add(self.trust, part.trust)
+        self.trust.keep_expiring(part.trust.first_expiring)
+        for repository, reason in part.unreadable:
+            self.keep_unreadable(repository, reason)
+        if part.first_unknown[0]:
+            self.note_unknown(*part.first_unknown)
+
     def note_incomplete(self, reason: str) -> None:
         """Take down why there is no answer for all that was asked."""
         self.incomplete_because.append(clean(reason, 8 * REASON_LENGTH))
@@ -77,3 +88,9 @@ class Tally:
             self.findings.excepted += 1
             self.excepted_by_namespace[finding.repository.namespace] += 1
             self.matched.add(excepted.exception_id)
+
+
+def _add(counts: RepositoryCounts | TagCounts | TrustCounts, more: RepositoryCounts | TagCounts | TrustCounts) -> None:
+    for one in fields(more):
+        if one.type is int:
+            setattr(counts, one.name, getattr(counts, one.name) + getattr(more, one.name))
