@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
 
+    from local.state_machine import Execution, Step
+
 _SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"  # what EventBridge Scheduler replaces in an Input
 _BATCH = 25  # items in one BatchWriteItem
 _RECEIVE = 10  # messages in one ReceiveMessage
@@ -376,6 +378,18 @@ class Stack:
     def function_arns(self) -> dict[str, str]:
         """Give the ARN of every function of the stack, by its logical id."""
         return {name: str(self._function(name)["FunctionArn"]) for name in self._logical_ids("AWS::Lambda::Function")}
+
+    def execute(self, logical_id: str, event: dict[str, Any], step: Step) -> Execution:
+        """Start an execution of a state machine, and wait for its end; `step` is called for each function that it invokes."""
+        from local import state_machine  # noqa: PLC0415 (moto reads the AWS profile when imported)
+
+        return state_machine.execute(self, logical_id, event, step)
+
+    def redrive(self, logical_id: str, execution: Execution, step: Step) -> Execution:
+        """Run an execution that did not succeed once more, from the state in which it ended."""
+        from local import state_machine  # noqa: PLC0415 (as above)
+
+        return state_machine.redrive(self, logical_id, execution, step)
 
     def schedule_event(self, logical_id: str, scheduled_time: datetime) -> dict[str, Any]:
         """Give the event that the schedule of a function or machine delivers for `scheduled_time` (which must know its zone)."""

@@ -1,6 +1,6 @@
 """Step Functions in this process: a stack's machine in moto's interpreter, its functions in the stack's own handlers.
 
-    execution = execute(stack, "AuditStateMachine", {"scheduled_time": "2026-11-22T03:00:00Z"}, invoke_step)
+    execution = stack.execute("AuditStateMachine", {"scheduled_time": "2026-11-22T03:00:00Z"}, invoke_step)
     execution.status, execution.output
 
 Importing this module is all it takes for moto to interpret machines rather than to keep their definitions. What the interpreter
@@ -52,11 +52,11 @@ class Execution:
     entered: tuple[tuple[str, Any], ...]  # the states of the machine itself, with their inputs, in order
 
 
-def execute(stack: Stack, logical_id: str, event: dict[str, Any], step: Step, *, name: str = "") -> Execution:
-    """Start an execution of a machine, wait for its end, and give that; `name` is one of its own if not given."""
+def execute(stack: Stack, logical_id: str, event: dict[str, Any], step: Step) -> Execution:
+    """Start an execution of a machine, wait for its end, and give that."""
     with _answering(stack, step):
         started = stack.steps.start_execution(
-            stateMachineArn=stack.physical_id(logical_id), name=name or str(uuid4()), input=json.dumps(event)
+            stateMachineArn=stack.physical_id(logical_id), name=str(uuid4()), input=json.dumps(event)
         )
         return _end(_find(stack, logical_id, started["executionArn"]))
 

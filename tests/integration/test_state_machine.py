@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from dtr_audit.errors import LeaseHeldError
@@ -16,8 +17,10 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.invocation import invoke
 from local.stack import EmbeddedAws, Stack
-from local.state_machine import Execution, execute, redrive
 from tests.audited import Audited
+
+if TYPE_CHECKING:
+    from local.state_machine import Execution
 
 MACHINE = "AuditStateMachine"
 REPOSITORIES = 120  # three batches
@@ -38,11 +41,11 @@ class Machine:
         if event is None:
             self.audited.runs += 1
             event = self.audited.event()
-        return execute(self.audited.stack, MACHINE, event, self._step)
+        return self.audited.stack.execute(MACHINE, event, self._step)
 
     def redrive(self, execution: Execution) -> Execution:
         """Have an execution go on where it failed."""
-        return redrive(self.audited.stack, MACHINE, execution, self._step)
+        return self.audited.stack.redrive(MACHINE, execution, self._step)
 
     def record(self, run_id: str) -> dict[str, Any]:
         """Read the record of a run."""
@@ -243,7 +246,7 @@ def test_a_redrive_of_the_reading_makes_no_tag_twice(machine: Machine) -> None:
     machine.failing = lambda name, payload: name == "ReportFunction"
     failed = machine.run()
     machine.failing = lambda name, payload: False
-    at_examine = Execution(failed.arn, failed.status, None, "", "", failed.entered[:3])
+    at_examine = replace(failed, entered=failed.entered[:3])
     redriven = machine.redrive(at_examine)
     record = machine.record(run_id(redriven))
     assert (record["complete"], record["tags"]["audited"]) == (True, REPOSITORIES)
