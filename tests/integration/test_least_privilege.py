@@ -588,6 +588,20 @@ def test_the_audit_fails_when_any_one_right_is_taken_away(deployed: Deployed, na
     assert unnoticed == []
 
 
+@pytest.mark.parametrize("deployed", ["steps"], indirect=True)
+@pytest.mark.parametrize("name", ROLES_IN_STEPS)
+def test_an_audit_in_steps_fails_when_any_one_statement_is_taken_away(deployed: Deployed, name: str) -> None:
+    whole = deployed.role(name).statements
+    unnoticed = []
+    for statement in whole:
+        with deployed.granting(name, [other for other in whole if other is not statement]):
+            rehearsal = Rehearsal(deployed)
+        refused = rehearsal.refused[name]
+        if rehearsal.problem is None or not refused or not all(permits(whole, access) for access in refused):
+            unnoticed.append((statement["Sid"], rehearsal.problem))
+    assert unnoticed == []
+
+
 def test_both_ends_have_every_statement_of_the_template(deploy: Callable[[str], Deployed]) -> None:
     resources = templates.load(PROJECT / "template.yaml")["Resources"].values()
     roles = [resource["Properties"]["Policies"] for resource in resources if resource["Type"] == "AWS::IAM::Role"]
