@@ -9,6 +9,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
+from tests.scissors import Scissors
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +43,11 @@ def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
     audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
     yield audited
     audited.close()
+
+
+@pytest.fixture
+def scissors(monkeypatch: pytest.MonkeyPatch) -> Scissors:
+    """What cuts a run off after a call to AWS."""
+    scissors = Scissors()
+    scissors.attach(monkeypatch)
+    return scissors

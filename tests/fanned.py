@@ -1,7 +1,7 @@
 """A run made in steps, as the state machine makes it: in this process, one step after the other."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,9 @@ class Fanned:
 
     SECONDS = 600.0
 
-    def __init__(self, audited: Audited, clients: AwsClients | None = None, **environment: str) -> None:
+    def __init__(
+        self, audited: Audited, environment: Mapping[str, str] | None = None, clients: AwsClients | None = None
+    ) -> None:
         self.audited = audited
         self.settings = Settings.from_environment(
             {
@@ -28,11 +30,12 @@ class Fanned:
                 **audited.environment,
                 "CONCURRENCY": "4",
                 "FAN_OUT_WORKERS": "2",
-                **environment,
+                **(environment or {}),
             }
         )
         self.clients = clients or AwsClients(connections=6)
         self.seconds = self.SECONDS
+        self.now: datetime | None = None  # None: as it is
 
     def execute(
         self,
@@ -66,7 +69,7 @@ class Fanned:
 
     def payload(self, event: dict[str, Any], execution: str = "") -> dict[str, Any]:
         """Give what the state machine hands to each step."""
-        started_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        started_at = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return {"event": event, "execution": execution or f"execution:{json.dumps(event)}", "started_at": started_at}
 
     def make(self, step: Step, payload: dict[str, Any]) -> dict[str, Any]:
@@ -76,10 +79,13 @@ class Fanned:
             StepRequest.from_payload(json.loads(json.dumps(payload))),
             self.clients,
             seconds=self.seconds,
-            now=lambda: datetime.now(UTC),
+            now=self._now,
         )
         answer: dict[str, Any] = json.loads(json.dumps(step(invocation)))
         return answer
+
+    def _now(self) -> datetime:
+        return self.now or datetime.now(UTC)
 
     def record(self, run_id: str) -> dict[str, Any]:
         """Read the record of a run from the bucket."""

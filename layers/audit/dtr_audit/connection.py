@@ -99,11 +99,16 @@ class Connection:
         return ""
 
     def look_around(self) -> "Surroundings":
-        """See what stands beside the rule. It decides nothing, takes half a minute at most, and cannot fail."""
-        from .surroundings import look_around  # noqa: PLC0415 - loaded by the first run, not by the start
+        """See what stands beside the rule. It decides nothing, takes half a minute at most, and cannot fail.
 
+        Without a way to the registry at all there is nothing to see; where it refuses the account, it says so of each fact.
+        """
+        from .surroundings import Surroundings, look_around  # noqa: PLC0415 - loaded by the first run, not by the start
+
+        if self._registry is None:
+            return Surroundings((), "")
         return look_around(
-            self.registry,
+            self._registry,
             self._credentials,
             ucp_url=self._settings.ucp_url,
             x509_strict=self._settings.x509_strict,

@@ -40,6 +40,7 @@ from .reporting import Reporter
 from .request import BATCHES, StepRequest
 from .runs import RunsTable
 from .settings import Settings
+from .surroundings import Surroundings
 from .tally import Tally
 from .text import clean
 from .work import BatchResult, FindingsFile, Inventory, Proof, Work
@@ -118,7 +119,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
                     f"the list of repositories was not at its end when the time of the function was over, after "
                     f"{len(tally.is_examined)} of them. Raise the time limit of the functions"
                 )
-            batches = _split(sorted(tally.is_examined.copy()))
+            batches = split(sorted(tally.is_examined.copy()))
             explain_listing(parts.request, tally)
             unproven = connection.prove_admin()
     parts.confirm()
@@ -205,34 +206,40 @@ def prove(invocation: Invocation) -> dict[str, Any]:
         except AuditError as error:
             for repository, problem in gone.items():
                 tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
-            proof = Proof(unproven=explain_unproven(error), settled=bool(gone))
+            unproven, hint = explain_unproven(error), ""
         else:
             if gone:
-                try:
-                    part.examiner.settle(gone)
-                except OutOfTimeError:
-                    noun = "repository" if len(gone) == 1 else "repositories"
-                    tally.note_incomplete(
-                        f"the time of the function was over before all was known of {len(gone)} {noun} that had answered 404. "
-                        "Raise the time limit of the functions"
-                    )
-            proof = Proof(
-                unproven=connection.prove_admin(),
-                settled=bool(gone),
-                incomplete_because=tuple(tally.incomplete_because),
-            )
+                _settle(part, gone)
+            unproven = connection.prove_admin()
             seen.add(tally)
-            if parts.request.scope is Scope.FULL:
-                around = connection.look_around()
-                proof = replace(proof, facts=around.facts, warnings=(around.warning,) if around.warning else ())
-            proof = replace(proof, hint=connection.hint_at_domain() if seen.is_all_unsigned else "")
+            hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
+        around = connection.look_around() if parts.request.scope is Scope.FULL else Surroundings((), "")
         if gone:
             removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
             left = tuple(one for one, done in tally.is_examined.items() if not done)
-            part.put_result(BatchResult(tally, left=left, removed=removed, unproven=proof.unproven))
+            part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
+        proof = Proof(
+            unproven=unproven,
+            settled=bool(gone),
+            incomplete_because=tuple(tally.incomplete_because),
+            warnings=(around.warning,) if around.warning else (),
+            facts=around.facts,
+            hint=hint,
+        )
     parts.confirm()
     work.put_proof(proof)
     return {}
+
+
+def _settle(part: "_Part", gone: Mapping[Repository, str]) -> None:
+    try:
+        part.examiner.settle(gone)
+    except OutOfTimeError:
+        noun = "repository" if len(gone) == 1 else "repositories"
+        part.tally.note_incomplete(
+            f"the time of the function was over before all was known of {len(gone)} {noun} that had answered 404. Raise the time "
+            "limit of the functions"
+        )
 
 
 def report(invocation: Invocation) -> dict[str, Any]:
@@ -244,7 +251,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
     settings, work, runs = invocation.settings, parts.work, parts.runs
     if runs.is_finished(parts.request.run_id):
         runs.release_lease(parts.execution)
-        return _summarise(runs.recorded(parts.request.run_id))
+        return summarise(runs.recorded(parts.request.run_id))
     known = work.inventory()
     if known is None:
         # Nothing was read, and nothing will be resolved: whoever holds no lease may take it.
@@ -282,7 +289,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
         reporter.close()
     metrics.emit(run)
     runs.release_lease(parts.execution)
-    return _summarise(run.as_dict())
+    return summarise(run.as_dict())
 
 
 class _Closing:
@@ -568,14 +575,14 @@ class _Parts:
         return content
 
 
-def _split(repositories: list[Repository]) -> list[list[Repository]]:
+def split(repositories: list[Repository]) -> list[list[Repository]]:
     """Make even batches, no more than a fan-out may have; a namespace with large repositories is spread over all of them."""
     size = max(BATCH_REPOSITORIES, -(-len(repositories) // BATCHES))
     count = -(-len(repositories) // size)
     return [repositories[number::count] for number in range(count)]
 
 
-def _summarise(record: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
     """Give what an execution shows of its run; a state machine carries 256 KB at most."""
     texts = {
         name: [clean(text, TEXT_LENGTH) for text in record[name][:TEXTS]] for name in ("incomplete_because", "warnings")
