@@ -133,6 +133,13 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="the roots that this audit trusts, and no others, for the repositories that the file names (docs/contracts.md has its "
         "form)",
     )
+    audit.add_argument(
+        "--engine",
+        choices=("lambda", "stepfunctions"),
+        default="lambda",
+        help="make the audit in one function, or in the steps of the state machine, one after the other; the results are the same "
+        "(lambda)",
+    )
     audit.add_argument("--registry-name", metavar="NAME", help="what the results call it (made of the address)")
     audit.add_argument(
         "--namespace",
@@ -389,6 +396,7 @@ def _audit(options: argparse.Namespace) -> int:
             baseline=read_baseline(options.baseline) if options.baseline else None,
             exceptions=read_exceptions_file(options.exceptions) if options.exceptions else None,
             limits={name: value for name, value in limits.items() if value is not None},
+            engine=options.engine,
         )
         assignment.check()
         return audit(assignment, password or _ask_password(options.username, url), Display())
