@@ -206,6 +206,7 @@ ONLY_IF = {
     "SignManifest": "ManifestIsSigned",
     "ReadBaseline": "BaselineIsGiven",
     "ReadTrustPins": "TrustIsPinned",
+    "FindWhatSecurityHubLacks": "SecurityHubIsTold",
     "TellSecurityHub": "SecurityHubIsTold",
     "ManageNetworkInterfaces": "InVpc",
     "SeeNetworkInterfaces": "InVpc",
