@@ -1,6 +1,7 @@
 """Findings go into the table by full batches, several at once, and never without end into the memory."""
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import cast
 
@@ -89,6 +90,17 @@ def test_after_a_flush_everything_is_in_the_table(table: Table, batches: Finding
     assert sum(map(len, table.batches)) == BATCH_ITEMS + 1
     batches.flush()
     assert sum(map(len, table.batches)) == BATCH_ITEMS + 1
+
+
+def test_a_batch_that_does_not_become_full_is_sent_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, table: Table, batches: FindingBatches
+) -> None:
+    monkeypatch.setattr("dtr_audit.batches.LINGER_SECONDS", 0.05)
+    batches.write(findings(3))
+    until = time.monotonic() + SECONDS
+    while not table.batches and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [len(batch) for batch in table.batches] == [3]
 
 
 def test_several_batches_are_under_way_at_once_and_no_more_than_may(table: Table, batches: FindingBatches) -> None:

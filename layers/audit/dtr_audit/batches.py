@@ -1,5 +1,6 @@
 """Findings on their way into the table: full batches, of however many repositories, several at once."""
 
+import threading
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from .model import Finding
 
 WRITERS = 4  # more of them only wait for each other's processor
 WAITING = 2 * WRITERS  # batches; whoever brings more waits until the table has taken some
+LINGER_SECONDS = 5.0  # a batch that does not become full is sent after that
 
 
 class FindingBatches:
@@ -18,28 +20,50 @@ class FindingBatches:
         self._table = table
         self._batch: list[Finding] = []
         self._waiting: deque[Future[None]] = deque()
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
         self._pool = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="write")
 
     def close(self) -> None:
         """Begin no further write; without `flush()`, what has not been written is not."""
+        with self._lock:
+            self._batch = []
+            self._stop_timer()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def write(self, findings: Iterable[Finding]) -> None:
         """Take findings to be written as they are now; raises whatever has gone wrong with earlier ones."""
         for finding in findings:
-            self._batch.append(finding)
-            if len(self._batch) == BATCH_ITEMS:
+            with self._lock:
+                self._batch.append(finding)
+                if len(self._batch) == 1:
+                    # A registry that is slow to answer keeps no finding from the table.
+                    self._timer = threading.Timer(LINGER_SECONDS, self._send)
+                    self._timer.daemon = True
+                    self._timer.start()
+                is_full = len(self._batch) == BATCH_ITEMS
+            if is_full:
+                self._make_room()
                 self._send()
 
     def flush(self) -> None:
         """Wait until everything is in the table; raises AuditError when DynamoDB keeps turning some away."""
-        if self._batch:
-            self._send()
+        self._send()
         while self._waiting:
             self._waiting.popleft().result()
 
-    def _send(self) -> None:
+    def _make_room(self) -> None:
         while len(self._waiting) >= WAITING or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._table.write, self._batch))
-        self._batch = []
+
+    def _send(self) -> None:
+        with self._lock:
+            self._stop_timer()
+            if self._batch:
+                self._waiting.append(self._pool.submit(self._table.write, self._batch))
+                self._batch = []
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
