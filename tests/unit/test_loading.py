@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from dtr_audit.loading import collector_paused
+from dtr_audit.loading import OBJECTS_BETWEEN, collector_paused, collector_relaxed
 
 
 class Ring:
@@ -51,3 +51,12 @@ def test_what_is_loaded_first_is_left_alone_and_later_garbage_is_found() -> None
     del ring
     gc.collect()
     assert gone() is None
+
+
+def test_the_collector_is_seldom_at_work_while_tags_are_read_and_as_often_as_before_afterwards() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(RuntimeError), collector_relaxed():
+        assert gc.get_threshold()[0] == OBJECTS_BETWEEN > before[0]
+        assert gc.isenabled(), "what only it finds is still found"
+        raise RuntimeError
+    assert gc.get_threshold() == before

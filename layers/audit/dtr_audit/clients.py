@@ -1,9 +1,12 @@
 """The AWS clients, each made when it is first asked for."""
 
+import json
 from functools import cached_property
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import boto3
+from boto3.dynamodb.types import DYNAMODB_CONTEXT
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -37,7 +40,12 @@ class AwsClients:
         It does not hold each attribute of each item against the service's model, which costs more than to send it.
         """
         config = self._config.merge(Config(parameter_validation=False))
-        return self._session.resource("dynamodb", config=config).meta.client
+        client = self._session.resource("dynamodb", config=config).meta.client
+        for operation in ("Query", "Scan"):
+            client.meta.events.register(f"before-parse.dynamodb.{operation}", _take_items)
+        # Behind boto3's own, which hears of every operation too.
+        client.meta.events.register_last("after-call.dynamodb", _give_items)
+        return client
 
     @cached_property
     def kms(self) -> "SigningClient":
@@ -65,6 +73,48 @@ class AwsClients:
         """Where findings go as well, if that is asked for; what it does not take soon, the next run brings."""
         config = self._config.merge(Config(retries={"mode": "standard", "total_max_attempts": 3}))
         return self._session.client("securityhub", config=config)
+
+
+# botocore looks for each of ten types in each attribute of each item, and boto3 goes through all of it once more: five times what
+# it takes to read the JSON. So pages of items are read here, past both of them, unless there is a type that is not known here.
+_ITEMS = "PlainItems"
+
+
+def _take_items(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    if response_dict["status_code"] != HTTPStatus.OK:
+        return
+    body = json.loads(response_dict["body"])
+    try:
+        items = [_plain({"M": item}) for item in body.pop("Items", ())]
+    except _UnknownTypeError:
+        return
+    customized_response_dict[_ITEMS] = items
+    response_dict["body"] = json.dumps(body).encode()
+
+
+def _give_items(parsed: dict[str, Any], **_: object) -> None:
+    if _ITEMS in parsed:
+        parsed["Items"] = parsed.pop(_ITEMS)
+
+
+class _UnknownTypeError(Exception):
+    """A type of DynamoDB that none of our items has."""
+
+
+def _plain(attribute: dict[str, Any]) -> Any:
+    """Give the value of an attribute as boto3 does."""
+    ((kind, value),) = attribute.items()
+    if kind in {"S", "BOOL"}:
+        return value
+    if kind == "M":
+        return {name: inner["S"] if "S" in inner else _plain(inner) for name, inner in value.items()}
+    if kind == "L":
+        return [_plain(inner) for inner in value]
+    if kind == "N":
+        return DYNAMODB_CONTEXT.create_decimal(value)
+    if kind == "NULL":
+        return None
+    raise _UnknownTypeError
 
 
 def is_cancelled(error: ClientError) -> bool:

@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ from .text import clean, redact
 from .transport import Answer, Clock, SystemClock, Transport
 
 PAGES = 20_000  # of one list
+LARGE_BYTES = 64 * 1024  # of a page: parsed it takes five times as much, so only one such is held at a time
 REPOSITORIES = 1_000_000
 TAGS_OF_A_REPOSITORY = 100_000  # about 100 MB while they are compared, if none is signed
 CURSOR_LENGTH = 4_096
@@ -116,6 +118,7 @@ class DtrClient:
             clock=self._clock,
         )
         self._lock = threading.Lock()
+        self._parsing = threading.Lock()
         self._authorization = ""
         self._secrets: set[str] = set()
         self._generation = 0
@@ -351,7 +354,9 @@ class DtrClient:
             malformed = ""
             counts: set[int | None] = set()
             try:
-                for page in self._pages("/api/v0/repositories", "repositories", {}):
+                path = "/api/v0/repositories"
+                for answer in self._answers(path, {}):
+                    page = _page(_json(answer, path), answer, "repositories", path)
                     counts.add(page.count)
                     for entry in page.entries:
                         try:
@@ -393,16 +398,19 @@ class DtrClient:
             unpaged = False
             malformed = ""
             try:
-                for page in self._pages(path, "tags", {"domain": domain}):
+                for answer in self._answers(path, {"domain": domain}):
+                    with self._parsing if len(answer.body) > LARGE_BYTES else nullcontext():
+                        page = _page(_json(answer, path), answer, "tags", path)
+                        for entry in page.entries:
+                            try:
+                                tag = _tag(entry, domain)
+                            except RegistryError as error:
+                                malformed = malformed or str(error)
+                                continue
+                            reading.tags.setdefault(tag.name, tag)
+                        page.entries.clear()
                     counts.add(page.count)
                     unpaged = page.is_unpaged
-                    for entry in page.entries:
-                        try:
-                            tag = _tag(entry, domain)
-                        except RegistryError as error:
-                            malformed = malformed or str(error)
-                            continue
-                        reading.tags.setdefault(tag.name, tag)
                     if len(reading.tags) > TAGS_OF_A_REPOSITORY:
                         raise RegistryError(f"it has more than {TAGS_OF_A_REPOSITORY} tags")
             except (RepositoryGoneError, OutOfTimeError):
@@ -417,7 +425,7 @@ class DtrClient:
                 return reading
         return reading
 
-    def _pages(self, path: str, key: str, params: Mapping[str, str]) -> Iterator[_Page]:
+    def _answers(self, path: str, params: Mapping[str, str]) -> Iterator[Answer]:
         """Follow X-Next-Page-Start to the end of a list; raises RegistryError on a loop, a cap or an unusable answer."""
         cursor = ""
         seen: set[str] = set()
@@ -428,7 +436,7 @@ class DtrClient:
             answer = self._get(path, asked)
             if answer.status != 200:
                 raise self._status_error(answer, path, number)
-            yield _page(_json(answer, path), answer, key, path)
+            yield answer
             cursor = answer.headers.get("X-Next-Page-Start", "").strip()
             if not cursor:
                 return

@@ -12,6 +12,7 @@ from aws_lambda_powertools import Logger
 from .dtr import DtrClient
 from .errors import AuditError, OutOfTimeError, RepositoryGoneError
 from .findings import Moves
+from .loading import collector_relaxed
 from .model import Repository, RepositoryReading, Tag, TrustFlags
 from .rule import judge_together
 from .text import clean
@@ -53,7 +54,12 @@ def examine(
     for an answer changes nothing when it comes.
     """
     readers = _Readers(repositories, examine_one, concurrency)
-    readers.start()
+    with collector_relaxed():
+        readers.start()
+        yield from _results(readers, stop_at)
+
+
+def _results(readers: "_Readers", stop_at: float) -> Iterator[Examined]:
     late = False
     try:
         while True:

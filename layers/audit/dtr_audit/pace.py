@@ -7,7 +7,6 @@ half or three quarters of it at once, and the rest back one by one. A host begin
 import math
 import threading
 from collections.abc import Callable
-from statistics import median
 from typing import NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
@@ -123,7 +122,7 @@ class Pace:
         if (not is_telling) if self._is_starting else (self._answers < window):
             return
         if is_telling:
-            usual = median(self._waits)
+            usual = sorted(self._waits)[len(self._waits) // 2]
             best = self._best or usual
             self._best = min(usual, best * (1 + BEST_DRIFT))
             if usual > LATENCY_RISE * best + LATENCY_SLACK_SECONDS:
