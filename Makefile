@@ -20,6 +20,7 @@ UV := build/uv/bin/uv
 SOURCES := layers functions local tests bench
 AUDIT_ARGUMENTS ?=
 COST_ARGUMENTS ?=
+SCALE_ARGUMENTS ?=
 Q ?=
 QUERY_ARGUMENTS ?=
 DEPLOY_ARGUMENTS ?=
@@ -29,7 +30,7 @@ UNANSWERED ?= fail
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit cost query queries test check lint format build deploy validate bench sbom scan advisories readers lock clean
+.PHONY: demo audit cost scale query queries test check lint format build deploy validate bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/python -m local demo
@@ -39,6 +40,9 @@ audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGU
 
 cost: $(LOCAL_READY)  ## what a month costs: make cost COST_ARGUMENTS="--tags 5000 --repositories 200"
 	$(BIN)/python -m local cost $(COST_ARGUMENTS)
+
+scale: $(LOCAL_READY)  ## how far each engine carries: make scale SCALE_ARGUMENTS="--tags 5000000 --repositories 90000"
+	$(BIN)/python -m local scale $(SCALE_ARGUMENTS)
 
 query: $(QUERY_READY)  ## ask what audits have left in out/: make query Q=open-findings; without Q: what can be asked
 	$(BIN)/python -m local query $(Q) $(QUERY_ARGUMENTS)

@@ -58,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m local", description="Audit a Docker Trusted Registry, on this machine."
     )
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="demo | audit | exceptions | cost | query | verify"
+        title="commands", required=True, metavar="demo | audit | exceptions | cost | scale | query | verify"
     )
-    for add in (_add_demo, _add_audit, _add_exceptions, _add_cost, _add_query, _add_verify):
+    for add in (_add_demo, _add_audit, _add_exceptions, _add_cost, _add_scale, _add_query, _add_verify):
         add(commands)
     return parser
 
@@ -133,6 +133,13 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="the roots that this audit trusts, and no others, for the repositories that the file names (docs/contracts.md has its "
         "form)",
     )
+    audit.add_argument(
+        "--engine",
+        choices=("lambda", "stepfunctions"),
+        default="lambda",
+        help="make the audit in one function, or in the steps of the state machine, one after the other; the results are the same "
+        "(lambda)",
+    )
     audit.add_argument("--registry-name", metavar="NAME", help="what the results call it (made of the address)")
     audit.add_argument(
         "--namespace",
@@ -197,6 +204,53 @@ def _add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     cost.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
     cost.set_defaults(command=_cost, parser=cost)
+
+
+def _add_scale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    scale = commands.add_parser(
+        "scale",
+        help="how long a night takes, what it uses, and which limit is met first: simulated",
+        description="Simulate audits of one registry, by both engines or by one. Without --tags and --repositories: the tables of "
+        "docs/scale.md.",
+        allow_abbrev=False,
+    )
+    scale.add_argument("--tags", type=int, metavar="N", help="image tags in the registry")
+    scale.add_argument("--repositories", type=int, metavar="N", help="repositories in the registry")
+    scale.add_argument("--engine", choices=("lambda", "stepfunctions"), help="the template's Engine (both)")
+    scale.add_argument(
+        "--latency-ms", type=float, default=100.0, metavar="N", help="time of the registry's answers (100)"
+    )
+    scale.add_argument(
+        "--registry-rps",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="requests a second that it answers (0: all that are asked)",
+    )
+    scale.add_argument("--concurrency", type=int, default=16, metavar="N", help="the template's Concurrency (16)")
+    scale.add_argument("--workers", type=int, default=4, metavar="N", help="the template's FanOutWorkers (4)")
+    scale.add_argument("--page-size", type=int, default=100, metavar="N", help="the template's PageSize (100)")
+    scale.add_argument("--memory", type=int, default=512, metavar="MB", help="the template's MemoryMegabytes (512)")
+    scale.add_argument("--domains", type=int, default=1, metavar="N", help="domains that images are pushed under (1)")
+    scale.add_argument(
+        "--unsigned", type=float, default=1.0, metavar="PERCENT", help="of the tags that are findings (1)"
+    )
+    scale.add_argument(
+        "--changed",
+        type=float,
+        default=5.0,
+        metavar="PERCENT",
+        help="of the findings that open or are resolved in a night (5)",
+    )
+    scale.add_argument("--seed", type=int, default=1, metavar="N", help="another night of the same kind (1)")
+    scale.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
+    scale.add_argument(
+        "--write", action="store_true", help="write the tables into docs/scale.md and docs/operations.md"
+    )
+    scale.add_argument(
+        "--against", type=Path, metavar="FILE", help="measured audits to hold it against: build/bench/in-flight.json"
+    )
+    scale.set_defaults(command=_scale, parser=scale)
 
 
 def _add_query(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -342,6 +396,7 @@ def _audit(options: argparse.Namespace) -> int:
             baseline=read_baseline(options.baseline) if options.baseline else None,
             exceptions=read_exceptions_file(options.exceptions) if options.exceptions else None,
             limits={name: value for name, value in limits.items() if value is not None},
+            engine=options.engine,
         )
         assignment.check()
         return audit(assignment, password or _ask_password(options.username, url), Display())
@@ -433,6 +488,47 @@ def _cost(options: argparse.Namespace) -> int:
     except ValueError as error:
         options.parser.error(str(error))
     print(describe(workload, prices), end="")
+    return 0
+
+
+def _scale(options: argparse.Namespace) -> int:
+    from .cost import PRICES, PriceList  # noqa: PLC0415 (see above)
+    from .outlook import DOCUMENTS, check_prices, compare_table, describe, document, write_into  # noqa: PLC0415
+    from .scale import Engine, Plan  # noqa: PLC0415
+
+    if (options.tags is None) is not (options.repositories is None):
+        options.parser.error("--tags and --repositories belong together")
+    try:
+        prices = PriceList.read(options.prices or PRICES)
+        check_prices(prices)
+        if options.against is not None:
+            print(compare_table(options.against))
+            return 0
+        if options.tags is None:
+            tables = document(prices)
+            for path in DOCUMENTS if options.write else ():
+                write_into(path, tables)
+            print("\n\n".join(f"{name}\n\n{table}" for name, table in tables.items()))
+            return 0
+        for engine in [Engine(options.engine)] if options.engine else list(Engine):
+            plan = Plan(
+                options.tags,
+                options.repositories,
+                engine=engine,
+                latency=options.latency_ms / 1000,
+                registry_rps=options.registry_rps,
+                concurrency=options.concurrency,
+                page_size=options.page_size,
+                memory=options.memory,
+                workers=options.workers,
+                domains=options.domains,
+                unsigned=options.unsigned / 100,
+                changed=options.changed / 100,
+                seed=options.seed,
+            )
+            print(f"Engine: {engine}\n\n{describe(plan, prices)}")
+    except ValueError as error:
+        options.parser.error(str(error))
     return 0
 
 

@@ -82,7 +82,7 @@ _FACTS: tuple[tuple[str, Callable[[Workload], Decimal | int]], ...] = (
 def quantities_table(workloads: Sequence[Workload]) -> str:
     """Put what the model says of registries into a table, one a column."""
     head = ["Tags", *(f"{one.tags:,}" for one in workloads)]
-    return _table(head, ([text, *(_number(fact(one)) for one in workloads)] for text, fact in _FACTS))
+    return table(head, ([text, *(number(fact(one)) for one in workloads)] for text, fact in _FACTS))
 
 
 def bill_table(workloads: Sequence[Workload], prices: PriceList) -> str:
@@ -90,28 +90,28 @@ def bill_table(workloads: Sequence[Workload], prices: PriceList) -> str:
     months = [use_of_month(one) for one in workloads]
     firsts = [price(use_of_run(one, one.findings), prices) for one in workloads]
     rows = [
-        [line.text, *(_money(prices.prices[line.price].of(month[line.price])) for month in months)]
+        [line.text, *(money(prices.prices[line.price].of(month[line.price])) for month in months)]
         for line in LINES
         if any(month[line.price] for month in months)
     ]
-    total = ["**In all, a month**", *(f"**{_money(price(month, prices))}**" for month in months)]
-    first = ["The first run, once", *(_money(cost) for cost in firsts)]
+    total = ["**In all, a month**", *(f"**{money(price(month, prices))}**" for month in months)]
+    first = ["The first run, once", *(money(cost) for cost in firsts)]
     zones = 2
     hours = INTERFACE_ENDPOINTS * zones * HOURS_OF_A_MONTH
     endpoints = [
         f"Interface endpoints in {zones} zones, if wanted",
-        *[_money(prices.prices["endpoint_hours"].of(hours))] * len(months),
+        *[money(prices.prices["endpoint_hours"].of(hours))] * len(months),
     ]
     told = [replace(one, security_hub=True) for one in workloads]
     hub = [
         "Security Hub, if wanted",
         *(
-            _money(price(use_of_month(one), prices) - price(month, prices))
+            money(price(use_of_month(one), prices) - price(month, prices))
             for one, month in zip(told, months, strict=True)
         ),
     ]
     head = [f"{prices.currency} a month", *(f"{one.tags:,} tags" for one in workloads)]
-    return _table(head, [*rows, total, first, endpoints, hub])
+    return table(head, [*rows, total, first, endpoints, hub])
 
 
 def detail_table(workload: Workload, prices: PriceList) -> str:
@@ -120,15 +120,15 @@ def detail_table(workload: Workload, prices: PriceList) -> str:
     rows = [
         [
             line.text,
-            _number(month[line.price]),
+            number(month[line.price]),
             f"{prices.prices[line.price].price} {prices.prices[line.price].spoken_unit}",
-            _money(prices.prices[line.price].of(month[line.price])),
+            money(prices.prices[line.price].of(month[line.price])),
         ]
         for line in LINES
         if month[line.price]
     ]
-    total = ["**In all, a month**", "", "", f"**{_money(price(month, prices))}**"]
-    return _table(["What", "Quantity", "Price", prices.currency], [*rows, total], alignment="lrlr")
+    total = ["**In all, a month**", "", "", f"**{money(price(month, prices))}**"]
+    return table(["What", "Quantity", "Price", prices.currency], [*rows, total], alignment="lrlr")
 
 
 def prices_table(prices: PriceList) -> str:
@@ -138,7 +138,7 @@ def prices_table(prices: PriceList) -> str:
         for line in LINES
         for found in (prices.prices[line.price],)
     )
-    return _table(["Service", prices.currency, "Where it stands"], rows, alignment="lll")
+    return table(["Service", prices.currency, "Where it stands"], rows, alignment="lll")
 
 
 def explain(prices: PriceList) -> str:
@@ -161,7 +161,7 @@ def document(prices: PriceList) -> dict[str, str]:
 def describe(workload: Workload, prices: PriceList) -> str:
     """Say what one registry costs, as text."""
     parts = [quantities_table([workload]), detail_table(workload, prices)]
-    parts.append(f"The first run, once: {_money(price(use_of_run(workload, workload.findings), prices))}.")
+    parts.append(f"The first run, once: {money(price(use_of_run(workload, workload.findings), prices))}.")
     if not fits(workload, max(workload.changes, workload.findings)):
         parts.append(
             f"A run takes longer than one Lambda invocation has ({TIMEOUT_SECONDS} seconds, of which {REPORT_SECONDS:.0f} are kept "
@@ -171,7 +171,8 @@ def describe(workload: Workload, prices: PriceList) -> str:
     return "\n\n".join([*parts, explain(prices)]) + "\n"
 
 
-def _number(value: Decimal | int) -> str:
+def number(value: Decimal | int) -> str:
+    """Write a quantity, with as many digits as it deserves."""
     if isinstance(value, int) or value == value.to_integral_value() or value >= 100:
         return f"{value:,.0f}"
     if value >= 1:
@@ -179,11 +180,13 @@ def _number(value: Decimal | int) -> str:
     return f"{value:.2f}" if value >= Decimal("0.005") else "< 0.01"
 
 
-def _money(value: Decimal) -> str:
+def money(value: Decimal) -> str:
+    """Write an amount of money."""
     return f"{value:,.2f}" if value == 0 or value >= Decimal("0.005") else "< 0.01"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], alignment: str = "lrrr") -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], alignment: str = "lrrr") -> str:
+    """Write a table of Markdown; `alignment` is l or r for each column."""
     rule = ["---:" if side == "r" else "---" for side in alignment[: len(head)]]
     lines = [head, rule, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -42,9 +42,8 @@ LOGIN_REQUESTS = 6  # the challenge, the token, who we are, before and after, an
 # resolved one is less.
 WRITES_OF_A_MOVE = 7
 WRITES_OF_A_RUN = 7  # lease taken and given back, record, its end, and the time of the message
-RECORD_READS = (
-    14  # was it finished, the run before, what was told of the exceptions, and whose the lease is, time and again
-)
+# Was it finished, where it begins, the run before, what was told of the exceptions, and whose the lease is, time and again.
+RECORD_READS = 15
 METRICS = 11  # and one more if Security Hub is told
 ALARM_METRICS = 7
 INTERFACE_ENDPOINTS = 2

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dtr_audit.credentials import parse_secret
-from dtr_audit.errors import EvidenceError, ExceptionsError, SettingsError
+from dtr_audit.errors import AuditError, EvidenceError, ExceptionsError, SettingsError
 from dtr_audit.evidence.baseline import SIZE_LIMIT
 from dtr_audit.evidence.baseline import read as check_baseline
 from dtr_audit.exceptions import DOCUMENT_BYTES as EXCEPTIONS_BYTES
@@ -31,7 +31,7 @@ from .exit_status import ExitStatus
 from .function_log import FunctionLog
 from .invocation import invoke
 from .output import Delivered, OutputFolder, Run, Subscribers, put_exceptions
-from .stack import EmbeddedAws
+from .stack import EmbeddedAws, Stack
 from .template import complete_parameters
 from .template import load as load_template
 
@@ -97,6 +97,7 @@ class Assignment:
     baseline: BaselineFile | None = None
     exceptions: bytes | None = None  # the document; None: what lies in the output folder, if anything does
     limits: Mapping[str, str] = field(default_factory=dict)  # the template's Concurrency and PageSize, where given
+    engine: str = "lambda"
 
     def parameters(self) -> dict[str, str]:
         """Give the template's parameters."""
@@ -108,6 +109,8 @@ class Assignment:
             "BaselineKey": self.baseline.key if self.baseline else "",
             **(self.verification.parameters() if self.verification else {}),
             "LogLevel": "DEBUG",  # progress is read from it; at no level is a credential logged
+            "Engine": self.engine,
+            "FanOutWorkers": "1",  # in this process they take turns: one has all of Concurrency
             **self.limits,
         }
 
@@ -153,7 +156,7 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
         with folder.open_log() as file:
             log = FunctionLog(file)
             with display.progress("Reading the registry") as follow, log.capture(follow):
-                run = invoke(stack, "AuditFunction", assignment.event(), seconds=SECONDS)
+                run = _run(stack, assignment)
         alerts = subscribers.take()
         folder.keep(stack, run, alerts)
     _show(assignment.registry_name, run, Overview.of_rows(folder.rows(run)), alerts, display)
@@ -175,6 +178,25 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
     display.pause()
     display.say(f"Exit status {status}: {status.spoken()}.")
     return status
+
+
+def _run(stack: Stack, assignment: Assignment) -> Run:
+    """Have the engine make the run; gives its record. Raises AuditError if there is none."""
+    if assignment.engine == "lambda":
+        return invoke(stack, "AuditFunction", assignment.event(), seconds=SECONDS)
+
+    def step(name: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return invoke(stack, name, payload)
+
+    execution = stack.execute("AuditStateMachine", assignment.event(), step)
+    bucket = stack.outputs["BucketName"]
+    # The bucket is as new as the stack: no other run's record is in it.
+    records = stack.s3.list_objects_v2(Bucket=bucket, Prefix="runs/").get("Contents", [])
+    if not records:
+        raise AuditError(f"The audit failed and left no record: {execution.error}. The log of its functions says why.")
+    with stack.s3.get_object(Bucket=bucket, Key=records[0]["Key"])["Body"] as body:
+        record: dict[str, Any] = json.loads(body.read())
+    return record
 
 
 def derive_registry_name(url: str) -> str:

@@ -38,6 +38,7 @@ CONTENTS = frozenset(
 )
 _STATE = "state"
 _UNFINISHED = ".unfinished"
+_WORK = "work"  # what the steps of a run hand on to each other: of no use once it is made
 
 
 class OutputError(Exception):
@@ -128,6 +129,8 @@ class OutputFolder:
             if unfinished.exists():
                 shutil.rmtree(unfinished)
             stack.mirror_bucket(unfinished)
+            if (unfinished / _WORK).exists():
+                shutil.rmtree(unfinished / _WORK)
             stack.dump_tables(unfinished / _STATE)
             (unfinished / "run.json").write_text(f"{json.dumps(run, indent=2)}\n", encoding="utf-8")
             lines = [f"{json.dumps(alert.as_dict())}\n" for alert in alerts]

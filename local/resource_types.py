@@ -11,6 +11,7 @@ rules, public access and the like would change nothing. The tests assert those o
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, ClassVar
 
 import boto3
@@ -27,6 +28,7 @@ from moto.s3.models import FakeBucket, s3_backends
 from moto.scheduler.models import scheduler_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.sns.models import sns_backends
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 from moto.utilities.utils import get_partition
 
 
@@ -286,6 +288,36 @@ class NamedQuery(_Made, CloudFormationModel):
             workgroup=properties["WorkGroup"],
         )
         return cls(saved)
+
+
+class Machine(_Made, CloudFormationModel):
+    """A state machine that moto interprets, with what its definition leaves open filled in."""
+
+    attribute_names = ("Arn", "Name")
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """Name the type."""
+        return "AWS::StepFunctions::StateMachine"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
+    ) -> Machine:
+        """Create the machine."""
+        properties = cloudformation_json["Properties"]
+        definition: str = properties["DefinitionString"]
+        for name, value in properties.get("DefinitionSubstitutions", {}).items():
+            definition = definition.replace(f"${{{name}}}", str(value))
+        # moto's grammar takes a percentage only with a decimal point.
+        definition = re.sub(r'("ToleratedFailurePercentage": *\d+)(?=[^\d.])', r"\1.0", definition)
+        machine = stepfunctions_parser_backends[account_id][region_name].create_state_machine(
+            properties.get("StateMachineName", resource_name),
+            definition,
+            properties["RoleArn"],
+            sm_type=properties.get("StateMachineType"),
+        )
+        return cls(machine.arn, Arn=machine.arn, Name=machine.name)
 
 
 class _NotEnforced(_Made):

@@ -40,10 +40,13 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
 
+    from local.state_machine import Execution, Step
+
 _SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"  # what EventBridge Scheduler replaces in an Input
 _BATCH = 25  # items in one BatchWriteItem
 _RECEIVE = 10  # messages in one ReceiveMessage
 _MOTO_TIMEOUT = 10  # seconds
+_QUIET = {"werkzeug": logging.WARNING, "moto.stepfunctions": logging.CRITICAL}
 
 
 class DeploymentError(Exception):
@@ -64,7 +67,7 @@ class EmbeddedAws:
         self.endpoint = ""
         self._environment: dict[str, str] = {}
         self._server: ThreadedMotoServer | None = None
-        self._server_log_level = logging.NOTSET
+        self._log_levels: dict[str, int] = {}
         self._stacks: list[Stack] = []
 
     def __enter__(self) -> Self:
@@ -72,12 +75,12 @@ class EmbeddedAws:
             raise RuntimeError("An EmbeddedAws is running in this process already: deploy a second stack into it.")
         EmbeddedAws._running = True
         self._environment = _take_environment(self.region)
-        server_log = logging.getLogger("werkzeug")
-        self._server_log_level = server_log.level
-        server_log.setLevel(logging.WARNING)  # or else every request is a line on the console
+        # Or else every request is a line on the console, and every error of a step a page of the interpreter's inside.
+        self._log_levels = {name: _set_level(name, level) for name, level in _QUIET.items()}
         try:
             self.endpoint = self._start()
             os.environ["AWS_ENDPOINT_URL"] = self.endpoint
+            os.environ["MOTO_PORT"] = self.endpoint.rpartition(":")[2]  # by which moto's Step Functions finds its S3
             requests.post(f"{self.endpoint}/moto-api/reset", timeout=_MOTO_TIMEOUT).raise_for_status()
         except BaseException:
             self._stop()
@@ -97,7 +100,8 @@ class EmbeddedAws:
         _give_environment_back(self._environment)
         if self._server:
             self._server.stop()
-        logging.getLogger("werkzeug").setLevel(self._server_log_level)
+        for name, level in self._log_levels.items():
+            _set_level(name, level)
         EmbeddedAws._running = False
 
     def _start(self) -> str:
@@ -121,6 +125,7 @@ class EmbeddedAws:
         Raises ParameterError for a value the template forbids, DeploymentError for whatever moto cannot do.
         """
         import local.digest_signing  # noqa: PLC0415 (as above; importing it is all it takes)
+        import local.state_machine  # noqa: PLC0415 (likewise)
         import local.transactions  # noqa: F401, PLC0415 (likewise)
         from local.resource_types import unsupported_types  # noqa: PLC0415 (as above)
 
@@ -128,7 +133,8 @@ class EmbeddedAws:
         template = templates.load(template_path)
         values = templates.complete_parameters(template, parameters)
         translated = _with_partition(
-            templates.translate(template, region), boto3.Session().get_partition_for_region(region)
+            templates.translate(templates.with_definitions(template, template_path.parent), region),
+            boto3.Session().get_partition_for_region(region),
         )
         unsupported = unsupported_types({resource["Type"] for resource in translated["Resources"].values()})
         if unsupported:
@@ -139,6 +145,14 @@ class EmbeddedAws:
         self._stacks.append(stack)
         stack.create(translated, values)
         return stack
+
+
+def _set_level(name: str, level: int) -> int:
+    """Set the level of a log; give what it was."""
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(level)
+    return before
 
 
 def _take_environment(region: str) -> dict[str, str]:
@@ -164,7 +178,7 @@ def _take_environment(region: str) -> dict[str, str]:
 
 
 def _give_environment_back(before: Mapping[str, str]) -> None:
-    ours = {"VALIDATE_LAMBDA_S3", "NO_PROXY", "no_proxy"}
+    ours = {"VALIDATE_LAMBDA_S3", "MOTO_PORT", "NO_PROXY", "no_proxy"}
     for name in [name for name in os.environ if name.startswith("AWS_") or name in ours]:
         del os.environ[name]
     os.environ.update({name: value for name, value in before.items() if name.startswith("AWS_") or name in ours})
@@ -297,6 +311,7 @@ class Stack:
         self.secrets = session.client("secretsmanager")
         self.sns = session.client("sns")
         self.sqs = session.client("sqs")
+        self.steps = session.client("stepfunctions")
 
     def create(self, translated: templates.Template, parameters: Mapping[str, str]) -> None:
         """Create the stack's resources from its translated template. Raises DeploymentError."""
@@ -329,6 +344,7 @@ class Stack:
             self.secrets,
             self.sns,
             self.sqs,
+            self.steps,
         ):
             client.close()
 
@@ -360,9 +376,26 @@ class Stack:
         module, _, name = properties["Handler"].rpartition(".")
         return self._template_path.parent / properties["CodeUri"] / f"{module}.py", name
 
+    def function_arns(self) -> dict[str, str]:
+        """Give the ARN of every function of the stack, by its logical id."""
+        return {name: str(self._function(name)["FunctionArn"]) for name in self._logical_ids("AWS::Lambda::Function")}
+
+    def execute(self, logical_id: str, event: dict[str, Any], step: Step) -> Execution:
+        """Start an execution of a state machine, and wait for its end; `step` is called for each function that it invokes."""
+        from local import state_machine  # noqa: PLC0415 (moto reads the AWS profile when imported)
+
+        return state_machine.execute(self, logical_id, event, step)
+
+    def redrive(self, logical_id: str, execution: Execution, step: Step) -> Execution:
+        """Run an execution that did not succeed once more, from the state in which it ended."""
+        from local import state_machine  # noqa: PLC0415 (as above)
+
+        return state_machine.redrive(self, logical_id, execution, step)
+
     def schedule_event(self, logical_id: str, scheduled_time: datetime) -> dict[str, Any]:
-        """Give the event that the function's schedule delivers for `scheduled_time` (which must know its zone)."""
-        arn = self._function(logical_id)["FunctionArn"]
+        """Give the event that the schedule of a function or machine delivers for `scheduled_time` (which must know its zone)."""
+        is_function = self._types[logical_id] == "AWS::Lambda::Function"
+        arn = self._function(logical_id)["FunctionArn"] if is_function else self.physical_id(logical_id)
         due = scheduled_time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for schedule_id in self._logical_ids("AWS::Scheduler::Schedule"):
             target = self.scheduler.get_schedule(Name=self.physical_id(schedule_id))["Target"]

@@ -62,6 +62,16 @@ def load(path: Path) -> Template:
     return template
 
 
+def with_definitions(template: Template, folder: Path) -> Template:
+    """Write the state machines' definitions into the template; `folder` is where their paths begin."""
+    whole = copy.deepcopy(template)
+    for resource in whole["Resources"].values():
+        path = resource.get("Properties", {}).pop("DefinitionS3Location", None)
+        if path is not None:
+            resource["Properties"]["DefinitionString"] = (folder / path).read_text(encoding="utf-8")
+    return whole
+
+
 def translate(template: Template, region: str) -> Template:
     """Expand the SAM macro as CloudFormation would in `region`; the code is said to lie in a bucket `artifacts`."""
     packaged = copy.deepcopy(template)
@@ -69,6 +79,8 @@ def translate(template: Template, region: str) -> Template:
         for key in ("CodeUri", "ContentUri"):
             if key in resource.get("Properties", {}):
                 resource["Properties"][key] = f"s3://artifacts/{logical_id}"
+        if "DefinitionS3Location" in resource.get("Properties", {}):
+            resource["Properties"]["DefinitionS3Location"] = {"Bucket": "artifacts", "Key": logical_id}
     translator = Translator({}, Parser(), boto_session=cast(boto3.Session, _Session(region)))
     translated: Template = translator.translate(packaged, parameter_values={}, passthrough_metadata=True)
     translator.metrics.publish()  # its timings, to nobody: unpublished, they become a warning on the console

@@ -9,6 +9,8 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
+from tests.held_time import HeldTime
+from tests.scissors import Scissors
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +44,21 @@ def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
     audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
     yield audited
     audited.close()
+
+
+@pytest.fixture
+def scissors(monkeypatch: pytest.MonkeyPatch) -> Scissors:
+    """What cuts a run off after a call to AWS."""
+    scissors = Scissors()
+    scissors.attach(monkeypatch)
+    return scissors
+
+
+@pytest.fixture
+def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
+    held = HeldTime()
+    for module in ("audit", "examination", "examiner", "reporting", "transport"):
+        monkeypatch.setattr(f"dtr_audit.{module}.time", held)
+    # Each finding is written as it comes: by the table these tests see how far the audit is.
+    monkeypatch.setattr("dtr_audit.batches.BATCH_ITEMS", 1)
+    return held

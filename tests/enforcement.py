@@ -39,6 +39,9 @@ Statement = dict[str, Any]
 # The keys of conditions that a caller here has, if AWS would give it them: of any other, nothing could be said.
 CONTEXT_KEYS = {
     "aws:SourceAccount",
+    "aws:SourceArn",
+    "kms:EncryptionContext:SourceArn",
+    "kms:EncryptionContext:aws:states:stateMachineArn",
     "kms:EncryptionContext:SecretARN",
     "kms:ViaService",
     "lambda:SourceFunctionArn",
@@ -60,6 +63,7 @@ KEY_USES = {
     "secretsmanager:GetSecretValue": ("kms:Decrypt",),
     "sns:Publish": ("kms:GenerateDataKey", "kms:Decrypt"),
     "sqs:SendMessage": ("kms:GenerateDataKey", "kms:Decrypt"),
+    "states:StartExecution": (),  # with the right of the machine's own role
 }
 # Which parameter of a request names its resource, where that is all there is to it.
 NAMED_BY = {
@@ -78,6 +82,7 @@ ARN_OF = {
     "AWS::SecretsManager::Secret": "Ref",
     "AWS::SNS::Topic": "Ref",
     "AWS::SQS::Queue": "Fn::GetAtt",
+    "AWS::StepFunctions::StateMachine": "Ref",
 }
 KEYS_USED_BY_THE_SERVICE_ITSELF = {"AWS::Logs::LogGroup"}
 
@@ -132,7 +137,7 @@ def _holds(operator: str, key: str, values: Sequence[str], context: Mapping[str,
         return str(value is None).lower() in values
     if operator == "StringEquals":
         return value in values
-    if operator == "StringLike":
+    if operator in {"ArnLike", "StringLike"}:
         return value is not None and any(_is_like(value, pattern) for pattern in values)
     raise UnknownToTheGateError(f"the condition operator {operator}")
 
@@ -365,6 +370,10 @@ class Deployment:
         """Give the properties of the only resource of a type."""
         (found,) = [resource for resource in self._described.values() if resource["Type"] == resource_type]
         return self._resolve(found["Properties"])
+
+    def properties_of(self, logical_id: str) -> Any:
+        """Give the properties of one resource."""
+        return self._resolve(self._described[logical_id]["Properties"])
 
     def keys(self) -> dict[str, str]:
         """Give the key of every resource that is encrypted with a customer's key, by the resource's ARN."""

@@ -16,6 +16,7 @@ from local import template as templates
 TEMPLATE = templates.load(PROJECT / "template.yaml")
 NEEDED = {"DtrUrl": "https://dtr.example.mil", "RegistryName": "prod-dtr"}
 ACCOUNT = "123456789012"
+STACK_GUID = "c0ffee00-1234-11f1-9abc-0123456789ab"
 _PLACE = re.compile(r"\$\{([A-Za-z0-9:.]+)\}")
 
 
@@ -58,6 +59,7 @@ def _pseudo_parameters(region: str) -> dict[str, str]:
         "AWS::AccountId": ACCOUNT,
         "AWS::Partition": boto3.Session().get_partition_for_region(region),
         "AWS::Region": region,
+        "AWS::StackId": f"arn:aws:cloudformation:{region}:{ACCOUNT}:stack/audit/{STACK_GUID}",
         "AWS::StackName": "audit",
         "AWS::URLSuffix": "amazonaws.com",
     }
@@ -79,10 +81,16 @@ def _fill(node: Any, known: Mapping[str, Any]) -> Any:
         return known.get(node["Ref"], node)
     if node.keys() == {"Fn::Sub"}:
         return _substitute(node["Fn::Sub"], known)
-    filled = {key: _fill(value, known) for key, value in node.items()}
-    if filled.keys() == {"Fn::Select"}:
-        index, elements = filled["Fn::Select"]
-        return elements[int(index)]
+    return _choose({key: _fill(value, known) for key, value in node.items()})
+
+
+def _choose(filled: dict[str, Any]) -> Any:
+    """Work a Fn::Split or Fn::Select out, unless what it takes apart is still a reference."""
+    match filled:
+        case {"Fn::Split": [separator, str(text)]}:
+            return text.split(separator)
+        case {"Fn::Select": [index, [*elements]]}:
+            return elements[int(index)]
     return filled
 
 
@@ -98,5 +106,7 @@ def _substitute(text: str | list[Any], known: Mapping[str, Any]) -> Any:
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         ((function, argument),) = value.items()
-        return f"${{{argument if function == 'Ref' else '.'.join(argument)}}}"
+        return (
+            str(argument) if function == "Fn::Sub" else f"${{{argument if function == 'Ref' else '.'.join(argument)}}}"
+        )
     return str(value)

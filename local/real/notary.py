@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from local.dtr.authority import Certificate, CertificateAuthority
 
 from .parts import NOTARY_SERVER, NOTARY_SIGNER, executable_path
+from .self_signed import certify_itself
 from .services import Service
 
 _LIFE = timedelta(days=2)
@@ -74,19 +74,7 @@ def start_server(directory: Path, *, signer: int, realm: str, service: str, toke
 def _make_client_certificate() -> Certificate:
     """Make what notary-server shows to its signer: a certificate that vouches for itself."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "notary-server")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _LIFE)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    certificate = certify_itself(key, "notary-server", life=_LIFE, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )

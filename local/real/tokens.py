@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.x509.oid import NameOID
 
 from local.dtr.accounts import EXPIRES_IN, Account, Accounts, Tokens
 from local.dtr.transport import HttpServer, Request, Response
+
+from .self_signed import certify_itself
 
 REALM_PATH = "/auth/token"
 
@@ -36,7 +36,7 @@ class SignedTokens(Tokens):
         super().__init__(clock)
         self._issuer = issuer
         self._key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certify(self._key, issuer)
+        certificate = certify_itself(self._key, issuer, life=_CERTIFICATE_LIFE)
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
         chain = [base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode("ascii")]
         self._header = {"typ": "JWT", "alg": "ES256", "x5c": chain}
@@ -126,21 +126,6 @@ def _grant(scope: str) -> dict[str, object]:
     # The name may hold a colon too: a Notary's begins with host:port.
     name, _, actions = rest.rpartition(":")
     return {"type": kind, "name": name, "actions": actions.split(",")}
-
-
-def _certify(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _CERTIFICATE_LIFE)
-        .sign(key, hashes.SHA256())
-    )
 
 
 def _encode(content: bytes) -> str:

@@ -10,16 +10,15 @@ import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 
 from .counterfeit import PrivateKeys
 from .parts import DOCKER, NOTARY, SKOPEO, Part, executable_path
+from .self_signed import certify_itself
 
 TOOL_SECONDS = 60
 RSA_USER = "rsa-"  # how the name of a user begins whose bundle holds an RSA key
@@ -227,18 +226,7 @@ def _write_bundle(user: str, certificate_path: Path, key_path: Path) -> None:
         key = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
     else:
         key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + BUNDLE_LIFE)
-        .sign(key, hashes.SHA256())
-    )
+    certificate = certify_itself(key, user, life=BUNDLE_LIFE)
     certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

@@ -17,7 +17,8 @@ from tests.requirement import require
 
 FUNCTION = "AuditFunction"
 LAYER = "AuditLayer"
-_SHIPPED = {"functions/audit": FUNCTION, "layers/audit/dtr_audit": f"{LAYER}/python/dtr_audit"}
+STEPS = {f"functions/{verb}": f"{verb.capitalize()}Function" for verb in ("inventory", "examine", "prove", "report")}
+_SHIPPED = {"functions/audit": FUNCTION, **STEPS, "layers/audit/dtr_audit": f"{LAYER}/python/dtr_audit"}
 
 Start = Callable[[Audited], LambdaProcess]
 

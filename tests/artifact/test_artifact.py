@@ -15,8 +15,9 @@ from local import PROJECT
 from local.dtr.faults import Faults, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
-from local.runtime import INTERFACE, Artifact, FunctionError, InitError, LambdaProcess
-from tests.artifact.conftest import Start
+from local.runtime import INTERFACE, Artifact, FunctionError, InitError, LambdaProcess, find_artifact
+from local.stack import Stack
+from tests.artifact.conftest import FUNCTION, LAYER, STEPS, Start
 from tests.audited import Audited
 
 EVENTS = sorted((PROJECT / "events").glob("*.json"))
@@ -108,6 +109,19 @@ def test_an_error_is_reported_to_lambda_and_the_next_event_is_answered(start: St
         assert "event: unknown key 'namespace'" in caught.value.report["errorMessage"]
         assert caught.value.report["stackTrace"]
         assert function.invoke({})["complete"]
+
+
+@pytest.mark.usefixtures("artifact")
+@pytest.mark.parametrize("step", STEPS.values())
+def test_each_step_is_loaded_and_refuses_what_no_state_machine_gives_it(
+    step: str, handler: str, stack: Stack, audited: Audited
+) -> None:
+    environment = {**stack.function_environment(FUNCTION), **audited.environment, "AWS_DEFAULT_REGION": "us-east-1"}
+    with LambdaProcess(find_artifact(step, LAYER), handler, environment) as function:
+        with pytest.raises(FunctionError) as caught:
+            function.invoke({"scheduled_time": "2026-11-20T03:00:00Z"})
+        assert caught.value.report["errorType"] == "SettingsError"
+        assert "step: 'execution'" in caught.value.report["errorMessage"]
 
 
 @pytest.mark.usefixtures("eventful")

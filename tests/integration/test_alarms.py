@@ -19,7 +19,7 @@ from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws
 from tests.audited import Audited
 from tests.cloudwatch import HOUR, MINUTE, Alarm, AlarmState, Metrics
-from tests.resolution import NEEDED, TEMPLATE, resolve
+from tests.resolution import NEEDED, resolve
 
 RUNS = ["AuditIncompleteAlarm", "AuditSilentAlarm", "RegistryShrunkAlarm", "AuditSlowAlarm"]
 SILENCE = 26  # hours, the parameter's default
@@ -277,33 +277,40 @@ def test_a_partial_audit_ends_no_alarm(
 # --- As deployed --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("region", ["us-east-1", "us-gov-west-1"])
-def test_every_alarm_is_deployed_and_on_the_dashboard_of_its_region(aws: EmbeddedAws, region: str) -> None:
+@pytest.mark.parametrize(
+    ("region", "engine"), [("us-east-1", "lambda"), ("us-gov-west-1", "lambda"), ("us-gov-west-1", "stepfunctions")]
+)
+def test_every_alarm_is_deployed_and_on_the_dashboard_of_its_region(aws: EmbeddedAws, region: str, engine: str) -> None:
     stack = aws.deploy(
         PROJECT / "template.yaml",
-        {**NEEDED, "SilenceHours": "50", "ShrinkPercent": "35"},
+        {**NEEDED, "SilenceHours": "50", "ShrinkPercent": "35", "Engine": engine},
         region=region,
-        stack_name="watched",
+        stack_name=f"watched-{engine}",
     )
     client = boto3.client("cloudwatch", region_name=region)
     try:
         described = {
             alarm["AlarmName"]: alarm
-            for page in client.get_paginator("describe_alarms").paginate(AlarmNamePrefix="watched-")
+            for page in client.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"watched-{engine}-")
             for alarm in page["MetricAlarms"]
         }
         body = client.get_dashboard(DashboardName=stack.outputs["DashboardName"])["DashboardBody"]
     finally:
         client.close()
-    names = [name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] == "AWS::CloudWatch::Alarm"]
+    deployed = resolve({"Engine": engine})["Resources"]
+    names = [name for name, resource in deployed.items() if resource["Type"] == "AWS::CloudWatch::Alarm"]
     assert {stack.physical_id(name) for name in names} == set(described)
     assert all(alarm["AlarmActions"] == [stack.outputs["AlertTopicArn"]] for alarm in described.values())
     assert described[stack.physical_id("AuditSilentAlarm")]["EvaluationPeriods"] == 50
     assert described[stack.physical_id("RegistryShrunkAlarm")]["Threshold"] == 35
     queue = described[stack.physical_id("DeadLetterAlarm")]["Dimensions"]
     assert queue == [{"Name": "QueueName", "Value": stack.outputs["DeadLetterQueueUrl"].rpartition("/")[2]}]
-    function = described[stack.physical_id("AuditFailedAlarm")]["Dimensions"]
-    assert function == [{"Name": "FunctionName", "Value": stack.outputs["FunctionName"]}]
+    failed, dimension, output = {
+        "lambda": ("AuditFailedAlarm", "FunctionName", "FunctionName"),
+        "stepfunctions": ("StepsFailedAlarm", "StateMachineArn", "StateMachineArn"),
+    }[engine]
+    watched = described[stack.physical_id(failed)]["Dimensions"]
+    assert watched == [{"Name": dimension, "Value": stack.outputs[output]}]
     widgets = json.loads(body)["widgets"]
     (shown,) = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
     assert sorted(shown) == sorted(alarm["AlarmArn"] for alarm in described.values())

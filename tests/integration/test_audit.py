@@ -9,7 +9,6 @@ from typing import Any
 
 import boto3
 import pytest
-from dtr_audit.audit import REPORT_SECONDS
 from dtr_audit.errors import LeaseHeldError
 from dtr_audit.runs import RunsTable
 
@@ -19,6 +18,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
 from tests.audited import Audited
+from tests.held_time import HeldTime
 
 ROW_KEYS = {
     "registry", "namespace", "repository", "tag", "digest", "verdict", "reason", "in_notary", "hash_mismatch",
@@ -29,33 +29,6 @@ ROW_KEYS = {
 
 
 PATIENCE_SECONDS = 60.0  # for what takes a moment, on a machine that has other things to do
-
-
-class HeldTime:
-    """The time that an audit goes by: it stands still until the test lets the time for reading be over."""
-
-    SECONDS = 600.0
-
-    def __init__(self) -> None:
-        self.now = time.monotonic()
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    def run_out(self) -> None:
-        self.now += self.SECONDS - REPORT_SECONDS + 1.0
-
-
-@pytest.fixture
-def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
-    held = HeldTime()
-    for module in ("audit", "examination"):
-        monkeypatch.setattr(f"dtr_audit.{module}.time", held)
-    monkeypatch.setattr("dtr_audit.transport.time", held)
-    return held
 
 
 def await_findings(audited: Audited, number: int) -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from botocore.client import BaseClient
 from dtr_audit import archive
 from dtr_audit.audit import audit
 from dtr_audit.clients import AwsClients
@@ -19,40 +18,9 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import Stack
 from tests.audited import Audited
+from tests.scissors import Cut, Scissors
 
 SLICES = 4  # of the calls of a run, so that they can be gone through side by side
-
-
-class Cut(BaseException):
-    """The process ends here: nothing in it may catch this."""
-
-
-class Scissors:
-    """Cut after the n-th call to AWS (0 is never), or after the first of one operation ('' is none)."""
-
-    def __init__(self) -> None:
-        self.after = 0
-        self.operation = ""
-        self.calls: list[str] = []
-
-    def count(self, operation: str) -> None:
-        self.calls.append(operation)
-        if len(self.calls) == self.after or operation == self.operation:
-            raise Cut(operation)
-
-
-@pytest.fixture
-def scissors(monkeypatch: pytest.MonkeyPatch) -> Scissors:
-    scissors = Scissors()
-    call = vars(BaseClient)["_make_api_call"]  # the one place that every call to AWS passes
-
-    def counted(self: Any, operation: str, arguments: Any) -> Any:
-        answer = call(self, operation, arguments)
-        scissors.count(operation)
-        return answer
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", counted)
-    return scissors
 
 
 @pytest.fixture(autouse=True)

@@ -132,6 +132,43 @@ def test_nothing_found_exits_with_0_and_leaves_every_file(laptop: Laptop, regist
     assert laptop.alerts() == []
 
 
+def test_an_audit_in_steps_answers_leaves_and_knows_the_same(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    registry.push("web", "shop", "2")
+    done = laptop.audit("--engine", "stepfunctions", "--registry-name", "prod")
+    assert (done.returncode, done.stderr) == (1, "")
+    run = laptop.run()
+    assert (run["status"], run["complete"], run["findings"]["opened"]) == ("OPEN", True, 2)
+    assert {name.split("/")[0] for name in tree(laptop.out)} == {
+        "run.json",
+        "alerts.jsonl",
+        "audit.log",
+        "state",
+        "findings",
+        "runs",
+        "evidence",
+    }
+    (alert,) = laptop.alerts()
+    assert [item["tag"] for item in alert["body"]["opened"]] == ["1", "2"]
+    assert "web/shop" in done.stdout
+
+    registry.sign("web", "shop", "1")
+    assert laptop.audit("--registry-name", "prod").returncode == 1  # in one function again
+    assert laptop.run()["findings"] == {"open": 1, "opened": 0, "resolved": 1, "excepted": 0}
+
+    registry.sign("web", "shop", "2")
+    assert laptop.audit("--engine", "stepfunctions", "--registry-name", "prod").returncode == 0
+    assert laptop.run()["findings"] == {"open": 0, "opened": 0, "resolved": 1, "excepted": 0}
+
+
+def test_an_audit_in_steps_that_fails_exits_with_2_and_says_why(laptop: Laptop, registry: InMemoryRegistry) -> None:
+    registry.push("web", "shop", "1")
+    done = laptop.audit("--engine", "stepfunctions", DTR_PASSWORD="wrong")
+    assert done.returncode == 2
+    assert "does not accept the credentials" in flat(done.stdout)
+    assert laptop.run()["status"] == "NOT_REVIEWED"
+
+
 def test_findings_exit_with_1_and_each_is_told_once_when_it_opens_and_once_when_it_is_resolved(
     laptop: Laptop, registry: InMemoryRegistry
 ) -> None:

@@ -19,10 +19,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from dtr_audit.audit import SIGNING_SECONDS
 from dtr_audit.clients import AwsClients
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import manifest, signature
+from dtr_audit.reporting import SIGNING_SECONDS
 
 from local.__main__ import main
 from local.dtr.registry import InMemoryRegistry
@@ -279,7 +279,7 @@ def test_a_kms_that_does_not_answer_costs_a_run_no_more_than_its_time(
         config = Config(connect_timeout=60, read_timeout=60, retries={"total_max_attempts": 1})
         with closing(boto3.client("kms", endpoint_url=endpoint, config=config)) as client:
             monkeypatch.setattr(AwsClients, "kms", client)
-            monkeypatch.setattr("dtr_audit.audit.SIGNING_SECONDS", 1.0)
+            monkeypatch.setattr("dtr_audit.reporting.SIGNING_SECONDS", 1.0)
             began = time.monotonic()
             run = audited.audit(SIGNING_KEY_ARN=key.arn)
             assert time.monotonic() - began < SIGNING_SECONDS

@@ -81,6 +81,8 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "TOPIC_ARN": stack.physical_id("AlertTopic"),
         "SECURITY_HUB_PRODUCT": "",
         "CONCURRENCY": "16",
+        "FAN_OUT_WORKERS": "4",
+        "EXECUTION_SECONDS": "43200",
         "PAGE_SIZE": "100",
         "ALERT_GROUPING": "run",
         "REMINDER_DAYS": "7",

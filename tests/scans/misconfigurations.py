@@ -1,8 +1,8 @@
 """checkov over template.yaml as it is written, and over two stacks that it deploys.
 
 CloudFormation deploys what SAM makes of the template, and checkov takes a property for set where an `!If` stands, whichever
-way that goes. So besides the template itself two stacks are scanned, translated and with every `!If` decided: one with every
-parameter left alone, one with every option taken. Between them each condition goes both ways.
+way that goes. So besides the template itself three stacks are scanned, translated and with every `!If` decided: one with every
+parameter left alone, one with only the engine chosen, one with every option taken. Between them each condition goes both ways.
 
 A finding is mended, or suppressed at its resource with a reason. The stacks are scanned a second time without the
 suppressions, so that one which nothing needs any more is found too. checkov itself exits with 0 where it could read
@@ -30,6 +30,7 @@ TEMPLATE = Path("template.yaml")
 REGION = "us-gov-west-1"
 STACKS = {
     "defaults": NEEDED,
+    "steps": {**NEEDED, "Engine": "stepfunctions"},
     "options": {
         **NEEDED,
         "CredentialsSecretArn": f"arn:aws-us-gov:secretsmanager:{REGION}:{ACCOUNT}:secret:dtr-AbCdEf",
@@ -54,6 +55,7 @@ STACKS = {
         "BaselineKey": "baseline/dtr.ckl",
         "TrustVerification": "signatures",
         "PinTrust": "true",
+        "Engine": "stepfunctions",
     },
 }
 

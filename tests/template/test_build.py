@@ -19,7 +19,10 @@ from local.runtime import find_python
 from tests.requirement import require
 
 ROOT = Path(__file__).parents[2]
-RESOURCES = templates.load(ROOT / "template.yaml")["Resources"]
+TEMPLATE = templates.load(ROOT / "template.yaml")
+RESOURCES = TEMPLATE["Resources"]
+RUNTIME = TEMPLATE["Globals"]["Function"]["Runtime"]
+FUNCTIONS = [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::Serverless::Function"]
 
 AUDITOR = ROOT / "layers/audit/dtr_audit"
 NO_LAMBDA_PYTHON = {"LAMBDA_PYTHON": "/nowhere/python3.13"}
@@ -69,7 +72,7 @@ def shipped(artifacts: Path) -> set[str]:
     return {str(file.relative_to(artifacts)) for file in artifacts.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("name", ["AuditFunction", "AuditLayer"])
+@pytest.mark.parametrize("name", [*FUNCTIONS, "AuditLayer"])
 def test_what_is_shipped_is_built_by_the_makefile_beside_it(name: str) -> None:
     properties = RESOURCES[name]["Properties"]
     assert RESOURCES[name]["Metadata"]["BuildMethod"] == "makefile"
@@ -87,9 +90,10 @@ def function(tmp_path: Path) -> Path:
     return source
 
 
-def test_the_function_ships_its_handler_and_nothing_else(function: Path, tmp_path: Path) -> None:
-    makefile = ROOT / "functions/audit/Makefile"
-    make(makefile, "build-AuditFunction", function, tmp_path / "artifacts", **NO_LAMBDA_PYTHON)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_ships_its_handler_and_nothing_else(name: str, function: Path, tmp_path: Path) -> None:
+    makefile = ROOT / RESOURCES[name]["Properties"]["CodeUri"] / "Makefile"
+    make(makefile, f"build-{name}", function, tmp_path / "artifacts", **NO_LAMBDA_PYTHON)
     assert shipped(tmp_path / "artifacts") == {"app.py"}
 
 
@@ -211,7 +215,7 @@ def test_the_layer_takes_only_locked_wheels_for_lambdas_python_and_processor(bui
     assert "--only-binary=:all:" in install
     version = install[install.index("--python-version") + 1]
     platforms = [install[n + 1] for n, word in enumerate(install) if word == "--platform"]
-    assert RESOURCES["AuditFunction"]["Properties"]["Runtime"] == f"python{version}"
+    assert f"python{version}" == RUNTIME
     assert all(p.endswith(RESOURCES["AuditLayer"]["Metadata"]["BuildArchitecture"]) for p in platforms)
     assert "manylinux2014_x86_64" in platforms
 
@@ -290,6 +294,5 @@ def test_a_machine_without_it_is_told_how_to_get_it(machine: Machine) -> None:
 
 
 def test_another_version_than_the_functions_does_not_fit(machine: Machine) -> None:
-    runtime = RESOURCES["AuditFunction"]["Properties"]["Runtime"]
     found = machine.find(LAMBDA_PYTHON=sys.executable)
-    assert (found.returncode == 0) == (runtime == f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    assert (found.returncode == 0) == (f"python{sys.version_info[0]}.{sys.version_info[1]}" == RUNTIME)

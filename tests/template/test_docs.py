@@ -1,4 +1,4 @@
-"""docs/operations.md, docs/security.md and docs/cost.md, held against the template and against AWS's own interfaces."""
+"""The documents, held against the template, against AWS's own interfaces, and against what their tables are reckoned by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from local import bill, cost
+from local import bill, cost, outlook
 from local import template as templates
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ CUSTOM_COMMANDS = {
 }
 # Options that the AWS CLI calls otherwise than the interface does.
 RENAMED_OPTIONS = {"notification-endpoint"}
-OPERATORS = {"StringEquals": "=", "StringLike": "like", "Null": "is missing:"}
+OPERATORS = {"StringEquals": "=", "StringLike": "like", "ArnLike": "like", "Null": "is missing:"}
 GLOBAL_OPTIONS = {"output", "query", "region", "no-paginate", "cli-binary-format", "max-items"}
 
 # Words in CamelCase that are not the template's: metrics, and AWS's own.
@@ -52,6 +52,7 @@ OTHER_NAMES = {
     *("CreatedAt", "UpdatedAt", "FirstObservedAt", "LastObservedAt"),
     *("BatchWriteItem", "RetriesExhausted", "EventAgeExceeded", "SecureTransport", "MessageStructure"),
     *("AccessDenied", "SlowDown", "GetSecretValue", "UpdateFunctionCode"),
+    *("LeaseHeldError", "OtherRunUnderWay", "ReportFailure"),
 }
 
 
@@ -83,11 +84,18 @@ def test_there_are_sections_for_no_other_alarms() -> None:
     assert re.findall(r"^### (\w+Alarm)$", OPERATIONS, re.MULTILINE) == list(ALARMS)
 
 
+def key_policy() -> list[dict[str, Any]]:
+    """Give the statements of the key's policy, those for an option included."""
+    written = RESOURCES["EncryptionKey"]["Properties"]["KeyPolicy"]["Statement"]
+    return [each["Fn::If"][1] if "Fn::If" in each else each for each in written]
+
+
 def test_the_policy_for_an_existing_key_is_that_of_the_stacks_own() -> None:
     block = re.search(r"^<!-- key policy -->\n```json\n(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
     assert block
-    own = json.dumps(RESOURCES["EncryptionKey"]["Properties"]["KeyPolicy"]["Statement"])
+    own = json.dumps(key_policy())
     own = re.sub(r'\{"Fn::Sub": ("[^"]*")\}', r"\1", own)
+    own = own.replace('{"Ref": "AWS::AccountId"}', '"${AWS::AccountId}"')
     for reference, word in (
         ("AWS::Partition", "PARTITION"),
         ("AWS::Region", "REGION"),
@@ -232,6 +240,7 @@ def spoken(value: Any) -> str:
     if function == "Fn::GetAtt":
         argument = argument[0]
     if function == "Fn::Sub":
+        argument = argument if isinstance(argument, str) else argument[0]
         argument = argument.removesuffix(".${AWS::Region}.${AWS::URLSuffix}").replace(".Arn}", "}")
         argument = re.sub(r"^arn:\$\{AWS::Partition\}:", "", argument)
         argument = re.sub(r"\$\{(?:AWS::)?(\w+)\}", r"\1", argument)
@@ -258,7 +267,7 @@ def rights(role: str) -> Iterator[list[str]]:
         ]
 
 
-@pytest.mark.parametrize("role", ["AuditRole", "ScheduleRole"])
+@pytest.mark.parametrize("role", [name for name, each in RESOURCES.items() if each["Type"] == "AWS::IAM::Role"])
 def test_the_table_of_rights_is_the_role_statement_by_statement(role: str) -> None:
     rows = [
         line.strip("| ").split(" | ")
@@ -271,7 +280,7 @@ def test_the_table_of_rights_is_the_role_statement_by_statement(role: str) -> No
 
 def test_every_statement_of_the_keys_policy_is_explained() -> None:
     text = section(SECURITY, "### The key's policy")
-    for statement in RESOURCES["EncryptionKey"]["Properties"]["KeyPolicy"]["Statement"]:
+    for statement in key_policy():
         assert f"`{statement['Sid']}`" in text
 
 
@@ -282,7 +291,7 @@ def test_what_every_parameter_widens_is_said() -> None:
 
 def test_every_resource_that_holds_data_is_in_the_table_of_data() -> None:
     text = section(SECURITY, "## Data")
-    holding = {"Table", "Bucket", "Topic", "Queue", "LogGroup", "Secret"}
+    holding = {"Table", "Bucket", "Topic", "Queue", "LogGroup", "Secret", "StateMachine"}
     for name, resource in RESOURCES.items():
         if resource["Type"].rsplit("::", 1)[1] in holding:
             assert f"`{name}`" in text, name
@@ -300,6 +309,19 @@ def test_the_tables_of_the_cost_are_reckoned_from_the_price_list() -> None:
         assert written[name].strip() == table, "write what `make cost` prints into docs/cost.md"
     assert prices.date in COST
     assert prices.region in COST
+
+
+# --- Scale ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_scale_are_what_the_simulation_says() -> None:
+    expected = outlook.document(cost.PriceList.read(cost.PRICES))
+    names: list[str] = []
+    for document in outlook.DOCUMENTS:
+        for name, table in outlook.tables_in(document).items():
+            assert table.strip() == expected[name], "run `.venv/bin/python -m local scale --write`"
+            names.append(name)
+    assert sorted(names) == sorted(expected)
 
 
 # --- The Serverless Application Repository ---------------------------------------------------------------------------------

@@ -23,22 +23,26 @@ OWN = "DtrSignatureAudit"
 DOCUMENTED = {
     ("AWS/Lambda", "Errors", "FunctionName"),
     ("AWS/Lambda", "Throttles", "FunctionName"),
+    ("AWS/States", "ExecutionsFailed", "StateMachineArn"),
+    ("AWS/States", "ExecutionsTimedOut", "StateMachineArn"),
+    ("AWS/States", "ExecutionThrottled", "StateMachineArn"),
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName"),
 }
-WATCHED_BY_LAMBDA_AND_SQS = {
+WATCHED_BY_AWS = {
     "AuditFailedAlarm": {"Ref": "AuditFunction"},
     "AuditThrottledAlarm": {"Ref": "AuditFunction"},
     "DeadLetterAlarm": {"Fn::GetAtt": ["DeadLetterQueue", "QueueName"]},
+    "StepsFailedAlarm": {"Ref": "AuditStateMachine"},
+    "StepsTimedOutAlarm": {"Ref": "AuditStateMachine"},
+    "StepsThrottledAlarm": {"Ref": "AuditStateMachine"},
 }
-NAMES = [
-    "AuditFailedAlarm",
-    "AuditIncompleteAlarm",
-    "AuditSilentAlarm",
-    "RegistryShrunkAlarm",
-    "DeadLetterAlarm",
-    "AuditThrottledAlarm",
-    "AuditSlowAlarm",
-]
+SHARED = ["AuditIncompleteAlarm", "AuditSilentAlarm", "RegistryShrunkAlarm", "DeadLetterAlarm"]
+OF_ENGINE = {
+    "lambda": ["AuditFailedAlarm", "AuditThrottledAlarm", "AuditSlowAlarm"],
+    "stepfunctions": ["StepsFailedAlarm", "StepsTimedOutAlarm", "StepsThrottledAlarm", "StepsSlowAlarm"],
+}
+NAMES = [*SHARED, *OF_ENGINE["lambda"], *OF_ENGINE["stepfunctions"]]
+engines = pytest.mark.parametrize("engine", OF_ENGINE)
 RUN = Run(
     registry="prod-dtr",
     run_id="20261122T030000Z",
@@ -67,6 +71,11 @@ def alarms(given: Mapping[str, str] | None = None, **options: Any) -> dict[str, 
     }
 
 
+def alarm(name: str) -> dict[str, Any]:
+    """Give the properties of an alarm of either engine."""
+    return {**alarms(), **alarms({"Engine": "stepfunctions"})}[name]
+
+
 def emitted(run: Run, capsys: Capture) -> Metrics:
     capsys.readouterr()
     metrics.emit(run)
@@ -75,10 +84,13 @@ def emitted(run: Run, capsys: Capture) -> Metrics:
     return told
 
 
-def test_these_are_the_alarms() -> None:
-    assert list(alarms()) == NAMES
+@engines
+def test_these_are_the_alarms(engine: str) -> None:
+    given = {"Engine": engine}
+    assert set(alarms(given)) == {*SHARED, *OF_ENGINE[engine]}
     # Three that are most easily lost by a condition.
-    assert list(alarms({"ScheduleState": "DISABLED", "KmsKeyArn": KEY, "AlertTopicArn": TOPIC})) == NAMES
+    switched = {"ScheduleState": "DISABLED", "KmsKeyArn": KEY, "AlertTopicArn": TOPIC}
+    assert list(alarms({**given, **switched})) == list(alarms(given))
 
 
 # --- A runbook each -----------------------------------------------------------------------------------------------
@@ -89,22 +101,30 @@ def names_used(text: str) -> set[str]:
     return {word for word in re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b", text) if word != "CloudWatch"}
 
 
+def of(engine: str, section: str) -> set[str]:
+    """Name what a stack with this engine has."""
+    return set(resolve({"Engine": engine})[section])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_alarm_says_what_to_do_within_what_cloudwatch_takes(name: str) -> None:
-    description = alarms()[name]["AlarmDescription"]
+    description = alarm(name)["AlarmDescription"]
     assert len(description) <= 1024
     assert description.endswith(".")
     assert description.count(". ") + description.count("? ") >= 2  # what happened, what to look at, what to do
     assert "\n" not in description
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_runbook_names_only_what_exists(name: str) -> None:
-    description = alarms()[name]["AlarmDescription"]
+@pytest.mark.parametrize(
+    ("engine", "name"), [(engine, name) for engine in OF_ENGINE for name in (*SHARED, *OF_ENGINE[engine])]
+)
+def test_a_runbook_names_only_what_its_stack_has(engine: str, name: str) -> None:
+    description = alarm(name)["AlarmDescription"]
     used = names_used(description)
-    assert used <= set(TEMPLATE["Parameters"]) | set(TEMPLATE["Outputs"]) | set(NAMES)
+    outputs = of(engine, "Outputs")
+    assert used <= set(TEMPLATE["Parameters"]) | outputs | {*SHARED, *OF_ENGINE[engine]}
     for output in re.findall(r"\(output (\w+)\)", description):
-        assert output in TEMPLATE["Outputs"]
+        assert output in outputs
     for parameter in re.findall(r"parameter (\w+)", description):
         assert parameter in TEMPLATE["Parameters"]
     # Somewhere to go: a name of the template, or the page of the console.
@@ -137,18 +157,19 @@ OPERATIONS = f"arn:aws-us-gov:sns:us-gov-west-1:{ACCOUNT}:operations"
 def test_an_alarm_goes_to_operations_if_there_is_such_a_topic_else_where_alerts_go(
     given: dict[str, str], topic: Any
 ) -> None:
-    for properties in alarms(given).values():
+    for properties in (*alarms(given).values(), *alarms({**given, "Engine": "stepfunctions"}).values()):
         assert properties["AlarmActions"] == [topic]
         assert "OKActions" not in properties
         assert "InsufficientDataActions" not in properties
 
 
-def test_silence_is_no_alarm_while_the_schedule_is_switched_off() -> None:
-    heard = {name for name, alarm in alarms().items() if alarm.get("ActionsEnabled", True)}
-    heard_without_schedule = {
-        name for name, alarm in alarms({"ScheduleState": "DISABLED"}).items() if alarm.get("ActionsEnabled", True)
-    }
-    assert heard == set(NAMES)
+@engines
+def test_silence_is_no_alarm_while_the_schedule_is_switched_off(engine: str) -> None:
+    heard, heard_without_schedule = (
+        {name for name, properties in alarms(given).items() if properties.get("ActionsEnabled", True)}
+        for given in ({"Engine": engine}, {"Engine": engine, "ScheduleState": "DISABLED"})
+    )
+    assert heard == {*SHARED, *OF_ENGINE[engine]}
     assert heard - heard_without_schedule == {"AuditSilentAlarm"}
 
 
@@ -156,8 +177,8 @@ def test_silence_is_no_alarm_while_the_schedule_is_switched_off() -> None:
 
 
 def watched() -> Iterator[tuple[str, Series]]:
-    for name, properties in alarms().items():
-        for series in Alarm(properties).watched:
+    for name in NAMES:
+        for series in Alarm(alarm(name)).watched:
             yield name, series
 
 
@@ -176,11 +197,11 @@ def test_a_partial_audit_emits_nothing_that_is_watched(capsys: Capture) -> None:
 
 def test_every_metric_of_aws_is_one_that_aws_documents() -> None:
     theirs = {(name, series) for name, series in watched() if series.namespace != OWN}
-    assert {name for name, _ in theirs} == set(WATCHED_BY_LAMBDA_AND_SQS)
+    assert {name for name, _ in theirs} == set(WATCHED_BY_AWS)
     for name, series in theirs:
         ((dimension, value),) = series.dimensions
         assert (series.namespace, series.name, dimension) in DOCUMENTED
-        assert json.loads(value) == WATCHED_BY_LAMBDA_AND_SQS[name]
+        assert json.loads(value) == WATCHED_BY_AWS[name]
 
 
 # --- Within what CloudWatch takes ---------------------------------------------------------------------------------
@@ -188,7 +209,8 @@ def test_every_metric_of_aws_is_one_that_aws_documents() -> None:
 
 @pytest.mark.parametrize("hours", ["2", "26", "168"])
 def test_no_alarm_looks_back_further_than_cloudwatch_does(hours: str) -> None:
-    for properties in alarms({"SilenceHours": hours}).values():
+    both = ({"SilenceHours": hours}, {"SilenceHours": hours, "Engine": "stepfunctions"})
+    for properties in (one for given in both for one in alarms(given).values()):
         period = Alarm(properties).period
         assert period % MINUTE == 0
         longest = 7 * 24 * HOUR if period >= HOUR else 24 * HOUR
@@ -196,7 +218,7 @@ def test_no_alarm_looks_back_further_than_cloudwatch_does(hours: str) -> None:
 
 
 def test_exactly_one_query_of_an_alarm_is_compared_with_the_threshold() -> None:
-    for properties in alarms().values():
+    for properties in map(alarm, NAMES):
         queries = properties.get("Metrics", [{}])
         assert len([query for query in queries if query.get("ReturnData", True)]) == 1
         assert ("MetricName" in properties) != ("Metrics" in properties)
@@ -210,15 +232,15 @@ def test_exactly_one_query_of_an_alarm_is_compared_with_the_threshold() -> None:
 
 def driven(name: str, points: dict[int, float], *, looks_back: int = 0) -> dict[int, AlarmState]:
     """Drive an alarm with one number at each of these minutes; gives its state after each of 60 minutes."""
-    alarm = Alarm(alarms()[name], looks_back=looks_back)
-    (series,) = alarm.watched
+    raised = Alarm(alarm(name), looks_back=looks_back)
+    (series,) = raised.watched
     told = Metrics()
     for minute, value in points.items():
         told.put(series, value, at=minute * MINUTE)
     states = {}
     for minute in range(60):
-        alarm.evaluate(told, at=minute * MINUTE)
-        states[minute] = alarm.state
+        raised.evaluate(told, at=minute * MINUTE)
+        states[minute] = raised.state
     return states
 
 
@@ -236,9 +258,14 @@ def test_a_crash_that_the_next_attempt_heals_within_minutes_is_told_all_the_same
     assert states[59] == "OK"
 
 
-@pytest.mark.parametrize("name", ["DeadLetterAlarm", "AuditThrottledAlarm"])
+@pytest.mark.parametrize(
+    "name",
+    ["DeadLetterAlarm", "AuditThrottledAlarm", "StepsFailedAlarm", "StepsTimedOutAlarm", "StepsThrottledAlarm"],
+)
 @pytest.mark.parametrize("looks_back", [0, 2])
-def test_a_full_queue_or_a_throttle_is_an_alarm_and_ends_with_its_cause(name: str, looks_back: int) -> None:
+def test_a_full_queue_a_throttle_or_a_failed_execution_is_an_alarm_and_ends_with_its_cause(
+    name: str, looks_back: int
+) -> None:
     states = driven(name, dict.fromkeys(range(10, 30), 1), looks_back=looks_back)
     assert states[9] == "OK"  # a queue that nobody uses, a function that was never throttled
     assert {states[minute] for minute in range(10, 30)} == {"ALARM"}
@@ -251,18 +278,26 @@ def test_a_full_queue_or_a_throttle_is_an_alarm_and_ends_with_its_cause(name: st
 @pytest.mark.parametrize(("seconds", "state"), [(539.9, "OK"), (540.0, "ALARM"), (779.0, "ALARM")])
 def test_an_audit_near_its_time_limit_is_an_alarm(capsys: Capture, seconds: float, state: str) -> None:
     told = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(seconds=seconds)), capsys)
-    alarm = Alarm(alarms({"TimeoutSeconds": "900"})["AuditSlowAlarm"])
-    alarm.evaluate(told, at=HOUR)
-    assert alarm.state == state
+    slow = Alarm(alarms({"TimeoutSeconds": "900"})["AuditSlowAlarm"])
+    slow.evaluate(told, at=HOUR)
+    assert slow.state == state
+
+
+@pytest.mark.parametrize(("hours", "state"), [(7.1, "OK"), (7.2, "ALARM"), (12.0, "ALARM")])
+def test_an_audit_in_steps_near_its_twelve_hours_is_an_alarm(capsys: Capture, hours: float, state: str) -> None:
+    told = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(hours=hours)), capsys)
+    slow = Alarm(alarm("StepsSlowAlarm"))
+    slow.evaluate(told, at=HOUR)
+    assert slow.state == state
 
 
 @pytest.mark.parametrize("limit", [60, 120, 300, 480, 600, 900])
 def test_the_alarm_about_time_comes_before_the_audit_has_to_stop(capsys: Capture, limit: int) -> None:
     stopped_at = limit - min(REPORT_SECONDS, limit * REPORT_SHARE)
     told = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(seconds=0.9 * stopped_at)), capsys)
-    alarm = Alarm(alarms({"TimeoutSeconds": str(limit)})["AuditSlowAlarm"])
-    alarm.evaluate(told, at=HOUR)
-    assert alarm.state == "ALARM"
+    slow = Alarm(alarms({"TimeoutSeconds": str(limit)})["AuditSlowAlarm"])
+    slow.evaluate(told, at=HOUR)
+    assert slow.state == "ALARM"
 
 
 def test_the_runbook_knows_when_the_audit_has_to_stop() -> None:
@@ -296,9 +331,11 @@ def test_no_value_that_a_parameter_accepts_breaks_the_dashboard() -> None:
     assert strange["ScheduleExpression"] in dashboard(strange)["widgets"][0]["properties"]["markdown"]
 
 
-def test_every_alarm_is_on_the_dashboard() -> None:
-    (widget,) = [widget for widget in dashboard()["widgets"] if widget["type"] == "alarm"]
-    assert sorted(widget["properties"]["alarms"]) == sorted(f"${{{name}.Arn}}" for name in NAMES)
+@engines
+def test_every_alarm_is_on_the_dashboard(engine: str) -> None:
+    (widget,) = [widget for widget in dashboard({"Engine": engine})["widgets"] if widget["type"] == "alarm"]
+    names = [*SHARED, *OF_ENGINE[engine]]
+    assert sorted(widget["properties"]["alarms"]) == sorted(f"${{{name}.Arn}}" for name in names)
 
 
 def test_every_metric_of_the_dashboard_is_one_that_a_complete_audit_emits(capsys: Capture) -> None:
@@ -337,10 +374,11 @@ def test_no_widget_lies_over_another_or_leaves_the_grid() -> None:
     assert {x for x, _ in taken} == set(range(24))
 
 
-def test_the_time_limit_is_drawn_where_it_is() -> None:
+@pytest.mark.parametrize(("engine", "limit"), [("lambda", 120), ("stepfunctions", 12 * HOUR)])
+def test_the_time_limit_is_drawn_where_it_is(engine: str, limit: int) -> None:
     drawn = [
         line["value"]
-        for widget in dashboard({"TimeoutSeconds": "120"})["widgets"]
+        for widget in dashboard({"Engine": engine, "TimeoutSeconds": "120"})["widgets"]
         for line in widget["properties"].get("annotations", {}).get("horizontal", [])
     ]
-    assert drawn == [120]
+    assert drawn == [limit]

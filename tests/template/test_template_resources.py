@@ -13,11 +13,14 @@ import pytest
 from local import PROJECT
 from local import template as templates
 from local.query_files import named_queries
-from tests.resolution import ACCOUNT, TEMPLATE, references, resolve
+from tests.resolution import ACCOUNT, STACK_GUID, TEMPLATE, references, resolve
 
 TEXT = (PROJECT / "template.yaml").read_text(encoding="utf-8")
 TRANSLATED = templates.translate(TEMPLATE, "us-gov-west-1")["Resources"]
 FUNCTION = TRANSLATED["AuditFunction"]["Properties"]
+STEPS = ["InventoryFunction", "ExamineFunction", "ProveFunction", "ReportFunction"]
+FUNCTIONS = ["AuditFunction", *STEPS]
+IN_STEPS = {"Engine": "stepfunctions"}
 
 ENVIRONMENT = {
     "DTR_URL",
@@ -30,6 +33,8 @@ ENVIRONMENT = {
     "TOPIC_ARN",
     "SECURITY_HUB_PRODUCT",
     "CONCURRENCY",
+    "FAN_OUT_WORKERS",
+    "EXECUTION_SECONDS",
     "PAGE_SIZE",
     "ALERT_GROUPING",
     "REMINDER_DAYS",
@@ -76,6 +81,7 @@ SWITCHES = [
     {"EvidenceLock": "compliance"},
     {"ManifestSigningKeyArn": KEY},
     ENDPOINTS,
+    IN_STEPS,
 ]
 
 
@@ -135,16 +141,19 @@ def test_nothing_has_a_fixed_name_that_a_second_stack_would_want_too() -> None:
         for key in resource.get("Properties", {})
         if key in {"Name", "FunctionName", "RoleName", "TableName", "BucketName", "TopicName", "QueueName"}
         or key in {"LogGroupName", "LayerName", "AlarmName", "AliasName", "GroupName", "DashboardName"}
+        or key == "StateMachineName"
     }
     assert named == {
         "AuditFunctionEventInvokeConfig": "FunctionName",
         LAYER: "LayerName",
         "AuditDashboard": "DashboardName",
         "QueryWorkGroup": "Name",
+        "AuditStateMachine": "StateMachineName",
         # Within the workgroup; Athena wants no two of them to differ.
         **{query.logical_id: "Name" for query in named_queries()},
     }
     assert TRANSLATED["QueryWorkGroup"]["Properties"]["Name"] == {"Ref": "AWS::StackName"}
+    assert properties("AuditStateMachine", IN_STEPS)["StateMachineName"] == f"signature-audit-{STACK_GUID}"
     assert TRANSLATED[LAYER]["Properties"]["LayerName"] == {"Fn::Sub": "${AWS::StackName}-audit"}
     # An account's dashboards share their names over all regions.
     dashboard = TRANSLATED["AuditDashboard"]["Properties"]["DashboardName"]
@@ -182,6 +191,21 @@ LAYER = next(iter(of_type("AWS::Lambda::LayerVersion")))
 
 def test_the_function_gets_exactly_the_agreed_environment() -> None:
     assert set(FUNCTION["Environment"]["Variables"]) == ENVIRONMENT
+
+
+def test_these_are_the_functions() -> None:
+    assert sorted(of_type("AWS::Lambda::Function")) == sorted(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_differs_from_the_whole_audit_in_code_role_and_engine_alone(name: str) -> None:
+    step, own = TRANSLATED[name], {"Code", "Role", "Description"}
+    assert step["Condition"] == "EngineIsStepFunctions"
+    assert step["Properties"].keys() == FUNCTION.keys()
+    assert {key for key, value in step["Properties"].items() if value != FUNCTION[key]} == own
+    verb = name.removesuffix("Function")
+    assert step["Properties"]["Role"] == {"Fn::GetAtt": [f"{verb}Role", "Arn"]}
+    assert TEMPLATE["Resources"][name]["Properties"]["CodeUri"] == f"functions/{verb.lower()}"
 
 
 def test_the_environment_holds_no_credential() -> None:
@@ -227,27 +251,47 @@ def test_half_a_network_setting_is_refused_rather_than_ignored() -> None:
 
 # --- The schedule -------------------------------------------------------------------------------------------------
 
-(SCHEDULE,) = of_type("AWS::Scheduler::Schedule").values()
+SCHEDULES = {"AuditFunctionSchedule": ["AuditFunction", "Arn"], "StepsSchedule": "AuditStateMachine"}
+schedules = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
-def test_two_stacks_do_not_fight_for_the_name_of_a_schedule() -> None:
-    assert "Name" not in SCHEDULE["Properties"]
+def test_there_is_one_schedule_for_either_engine() -> None:
+    assert set(of_type("AWS::Scheduler::Schedule")) == set(SCHEDULES)
+    for given in ({}, IN_STEPS):
+        deployed = resolve(given)["Resources"]
+        (name,) = SCHEDULES.keys() & deployed.keys()
+        assert SCHEDULES[name] in deployed[name]["Properties"]["Target"]["Arn"].values()
 
 
-def test_the_schedule_delivers_the_time_it_was_due() -> None:
-    event = json.loads(SCHEDULE["Properties"]["Target"]["Input"])
+def test_both_schedules_are_the_same_but_for_what_they_start() -> None:
+    audit, steps = ({**TRANSLATED[name]["Properties"], "Target": {}} for name in SCHEDULES)
+    assert audit == steps
+    audit, steps = ({**TRANSLATED[name]["Properties"]["Target"], "Arn": ""} for name in SCHEDULES)
+    assert audit == steps
+
+
+@schedules
+def test_two_stacks_do_not_fight_for_the_name_of_a_schedule(schedule: str) -> None:
+    assert "Name" not in TRANSLATED[schedule]["Properties"]
+
+
+@schedules
+def test_the_schedule_delivers_the_time_it_was_due(schedule: str) -> None:
+    event = json.loads(TRANSLATED[schedule]["Properties"]["Target"]["Input"])
     assert event == {"scheduled_time": "<aws.scheduler.scheduled-time>"}
 
 
-def test_a_missed_schedule_is_tried_a_few_times_for_an_hour_and_then_kept() -> None:
-    target = SCHEDULE["Properties"]["Target"]
+@schedules
+def test_a_missed_schedule_is_tried_a_few_times_for_an_hour_and_then_kept(schedule: str) -> None:
+    target = TRANSLATED[schedule]["Properties"]["Target"]
     assert target["RetryPolicy"] == {"MaximumRetryAttempts": 3, "MaximumEventAgeInSeconds": 3600}
     assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}}
     assert target["RoleArn"] == {"Fn::GetAtt": ["ScheduleRole", "Arn"]}
 
 
-def test_expression_time_zone_and_state_are_the_deployers() -> None:
-    properties = SCHEDULE["Properties"]
+@schedules
+def test_expression_time_zone_and_state_are_the_deployers(schedule: str) -> None:
+    properties = TRANSLATED[schedule]["Properties"]
     assert properties["ScheduleExpression"] == {"Ref": "ScheduleExpression"}
     assert properties["ScheduleExpressionTimezone"] == {"Ref": "ScheduleTimeZone"}
     assert properties["State"] == {"Ref": "ScheduleState"}
@@ -299,6 +343,19 @@ def test_everything_that_holds_data_is_listed_here() -> None:
 def test_everything_that_holds_data_is_encrypted_with_the_one_key(name: str) -> None:
     assert key_of(name) == OURS
     assert key_of(name, {"KmsKeyArn": KEY}) == KEY
+
+
+@pytest.mark.parametrize(("given", "key"), [({}, OURS), ({"KmsKeyArn": KEY}, KEY)])
+def test_the_history_of_an_execution_is_encrypted_with_it_too_and_logged_without_its_data(
+    given: dict[str, str], key: Any
+) -> None:
+    machine = properties("AuditStateMachine", {**IN_STEPS, **given})
+    assert machine["EncryptionConfiguration"]["Type"] == "CUSTOMER_MANAGED_KMS_KEY"
+    assert machine["EncryptionConfiguration"]["KmsKeyId"] == key
+    logging = machine["LoggingConfiguration"]
+    assert (logging["Level"], logging["IncludeExecutionData"]) == ("ERROR", False)
+    (destination,) = logging["Destinations"]
+    assert destination == {"CloudWatchLogsLogGroup": {"LogGroupArn": {"Fn::GetAtt": ["AuditLogGroup", "Arn"]}}}
 
 
 def test_with_a_key_of_yours_the_stack_makes_none() -> None:
@@ -395,8 +452,14 @@ def expiries(given: dict[str, str]) -> dict[str, int]:
 def test_rows_and_evidence_are_kept_as_long_as_is_said_and_0_is_for_ever(
     rows: str, evidence: str, expected: dict[str, int]
 ) -> None:
-    assert expiries({"RowsDays": rows, "EvidenceDays": evidence}) == expected
+    assert expiries({"RowsDays": rows, "EvidenceDays": evidence}) == {**expected, "work/": 7}
     assert set(expected) <= set(PREFIXES)
+
+
+def test_what_steps_hand_on_to_each_other_goes_after_a_week_with_its_older_versions() -> None:
+    (rule,) = [rule for rule in properties("AuditBucket")["LifecycleConfiguration"]["Rules"] if rule["Id"] == "Work"]
+    assert rule["Prefix"] == "work/"
+    assert (rule["ExpirationInDays"], rule["NoncurrentVersionExpiration"]) == (7, {"NoncurrentDays": 1})
 
 
 @pytest.mark.parametrize("days", ["0", "30"])
@@ -529,6 +592,7 @@ def test_the_outputs_say_where_everything_is() -> None:
         "RunNowCommand",
         "CredentialsSecretArn",
         "FunctionName",
+        "StateMachineArn",
         "LogGroupName",
         "BucketName",
         "FindingsTableName",
@@ -542,3 +606,37 @@ def test_the_outputs_say_where_everything_is() -> None:
         "DeadLetterQueueUrl",
     }
     assert all(output["Description"].endswith(".") for output in TEMPLATE["Outputs"].values())
+
+
+# --- One engine or the other ----------------------------------------------------------------------------------------
+
+
+def test_an_engine_makes_its_own_resources_and_shares_all_others() -> None:
+    whole, steps = (set(resolve(given)["Resources"]) for given in ({}, IN_STEPS))
+    assert whole - steps == {
+        "AuditFunction",
+        "AuditFunctionEventInvokeConfig",
+        "AuditFunctionSchedule",
+        "AuditRole",
+        "AuditFailedAlarm",
+        "AuditThrottledAlarm",
+        "AuditSlowAlarm",
+    }
+    assert steps - whole == {
+        "AuditStateMachine",
+        "StepsRole",
+        "StepsSchedule",
+        *STEPS,
+        *(name.replace("Function", "Role") for name in STEPS),
+        "StepsFailedAlarm",
+        "StepsTimedOutAlarm",
+        "StepsThrottledAlarm",
+        "StepsSlowAlarm",
+    }
+
+
+def test_the_outputs_name_what_an_engine_has_made() -> None:
+    whole, steps = (resolve(given)["Outputs"] for given in ({}, IN_STEPS))
+    assert whole.keys() ^ steps.keys() == {"FunctionName", "StateMachineArn"}
+    assert "aws lambda invoke " in whole["RunNowCommand"]["Value"]["Fn::Sub"]
+    assert "aws stepfunctions start-execution " in steps["RunNowCommand"]["Value"]["Fn::Sub"]

@@ -60,10 +60,12 @@ CHANGED = {
     "DeletionProtection": "false",
     "DtrDomains": "dtr.example.mil",
     "DtrUrl": "https://dtr.other.example.mil",
+    "Engine": "stepfunctions",
     "EvidenceDays": "400",
     "EvidenceFormats": "xccdf",
     "EvidenceLock": "compliance",
     "EvidenceLockDays": "30",
+    "FanOutWorkers": "8",
     "KmsKeyArn": _KEY,
     "LogLevel": "DEBUG",
     "LogRetentionDays": "30",
@@ -232,6 +234,17 @@ def test_what_holds_findings_or_evidence_is_never_removed() -> None:
 
 def test_going_back_removes_nothing() -> None:
     assert removed(deployed(CHANGED), deployed({})) == {}
+
+
+@pytest.mark.parametrize("start", [{}, {**CHANGED, "Engine": "lambda"}], ids=["defaults", "all options"])
+def test_switching_the_engine_keeps_all_that_is_known(start: dict[str, str]) -> None:
+    whole, steps = deployed(start), deployed({**start, "Engine": "stepfunctions"})
+    assert removed(whole, steps) == removed(steps, whole) == {}
+    assert replaced(whole, steps) == set()
+    shared = STATEFUL.keys() & whole.keys()
+    assert {name: whole[name] for name in shared - {"EncryptionKey"}} == {
+        name: steps[name] for name in shared - {"EncryptionKey"}
+    }
 
 
 # --- These tests could fail ---------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from dtr_audit.exceptions import (
     PATTERN_LENGTH,
     REASON_LENGTH,
     Exceptions,
+    fetch_exceptions,
     parse_exceptions,
-    read_exceptions,
 )
 from dtr_audit.model import Excepted, Repository
 from hypothesis import given
@@ -249,7 +249,10 @@ class Bucket:
 
 
 def read(bucket: Bucket) -> Exceptions:
-    return read_exceptions(bucket, "bucket", day=DAY)  # type: ignore[arg-type]
+    found = fetch_exceptions(bucket, "bucket")  # type: ignore[arg-type]
+    if isinstance(found, ExceptionsError):
+        raise found
+    return found.open(DAY)
 
 
 def test_no_document_is_no_exception() -> None:

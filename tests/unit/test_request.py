@@ -1,6 +1,7 @@
 """The event: what is asked for, and under which run id."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from dtr_audit.errors import SettingsError
 from dtr_audit.model import Repository, Scope
-from dtr_audit.request import AuditRequest
+from dtr_audit.request import AuditRequest, StepRequest
 
 NOW = datetime(2026, 11, 22, 15, 30, 12, 345678, UTC)
 EVENTS = Path(__file__).parents[2] / "events"
@@ -101,3 +102,53 @@ def test_every_example_event_is_one_that_the_function_takes(file: Path) -> None:
 
 def test_the_example_events_show_every_way_to_ask() -> None:
     assert {file.stem for file in EVENTS.glob("*.json")} == {"scheduled", "by-hand", "one-namespace", "no-alerts"}
+
+
+# --- One step of a fan-out --------------------------------------------------------------------------------------------
+
+STEP = {"event": {}, "execution": "execution", "started_at": "2026-11-22T03:00:01.234Z"}
+
+
+def test_every_step_and_every_retry_of_an_execution_is_the_same_run() -> None:
+    first = StepRequest.from_payload(STEP)
+    assert first.audit.run_id == "20261122T030001.234Z"
+    assert (first.execution, first.batch, first.failure) == ("execution", 0, "")
+    batch = StepRequest.from_payload({**STEP, "batch": {"number": 17, "key": "work/…/00017.json"}})
+    assert batch == replace(first, batch=17)
+    scheduled = StepRequest.from_payload({**STEP, "event": {"scheduled_time": "2026-11-22T03:00:00Z", "alerts": False}})
+    assert (scheduled.audit.run_id, scheduled.audit.alerts) == ("20261122T030000Z", False)
+
+
+def test_of_a_failure_its_name_is_taken_and_nothing_else() -> None:
+    failed = StepRequest.from_payload({**STEP, "failure": {"Error": "States.Timeout", "Cause": "hunter2"}})
+    assert failed.failure == "States.Timeout"
+    assert "hunter2" not in repr(failed)
+    for error in ("<b>", "a b", "x" * 129, 5, None, ""):
+        assert StepRequest.from_payload({**STEP, "failure": {"Error": error, "Cause": "hunter2"}}).failure == "an error"
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"execution": ""}, "execution"),
+        ({"execution": 5}, "execution"),
+        ({"execution": "x" * 2_049}, "execution"),
+        ({"started_at": None}, "started_at"),
+        ({"started_at": "yesterday"}, "started_at"),
+        ({"started_at": "2026-11-22T03:00:00"}, "started_at"),
+        ({"batch": {"number": "17"}}, "batch"),
+        ({"batch": {"number": True}}, "batch"),
+        ({"batch": {"number": -1}}, "batch"),
+        ({"batch": {"number": 5_001}}, "batch"),
+        ({"event": {"namespace": "web"}}, "namespace"),
+        ({"event": None}, "event"),
+    ],
+)
+def test_a_step_that_is_malformed_is_refused_by_its_key(changed: dict[str, Any], key: str) -> None:
+    with pytest.raises(SettingsError, match=key):
+        StepRequest.from_payload({**STEP, **changed})
+
+
+def test_a_step_without_a_payload_is_refused() -> None:
+    with pytest.raises(SettingsError, match="state machine"):
+        StepRequest.from_payload([])

@@ -2,9 +2,9 @@
 
 And what it finds there, of what people have put into the same bucket.
 
-Layout (Hive partitions, for Athena): `findings/registry=<name>/dt=<YYYY-MM-DD>/<run_id>-<part>.jsonl.gz` and
-`runs/registry=<name>/dt=<YYYY-MM-DD>/<run_id>.json`. Every row has the same lower-case keys. What people and their tools read
-lies in `evidence/registry=<name>/<run_id>/`.
+Layout (Hive partitions, for Athena): `findings/registry=<name>/dt=<YYYY-MM-DD>/<run_id>-<part>.jsonl.gz`, where a run in batches
+has `<run_id>-<batch>-<part>.jsonl.gz`, and `runs/registry=<name>/dt=<YYYY-MM-DD>/<run_id>.json`. Every row has the same lower-case
+keys. What people and their tools read lies in `evidence/registry=<name>/<run_id>/`.
 """
 
 import gzip
@@ -48,9 +48,17 @@ class Archive:
     """The S3 side of one run; rows are streamed, and never more than one part is held."""
 
     def __init__(
-        self, client: "S3Client", bucket: str, registry: str, run_id: str, date: str, *, confirm: Callable[[], None]
+        self,
+        client: "S3Client",
+        bucket: str,
+        registry: str,
+        run_id: str,
+        date: str,
+        *,
+        confirm: Callable[[], None],
+        batch: int = 0,
     ) -> None:
-        """Prepare; `date` is the run's partition, YYYY-MM-DD.
+        """Prepare; `date` is the run's partition, YYYY-MM-DD. With a `batch` only its rows are written and removed here.
 
         `confirm` raises when another attempt at the same run has taken over; it is asked before each write.
         """
@@ -60,7 +68,8 @@ class Archive:
         self._registry = registry
         self._run_id = run_id
         partition = f"registry={registry}/dt={date}"
-        self.rows_prefix = f"findings/{partition}/{run_id}-"
+        self.rows_prefix = f"findings/{partition}/{run_id}-" + (f"{batch:05d}-" if batch else "")
+        self._part_digits = 3 if batch else 5
         self.record_key = f"runs/{partition}/{run_id}.json"
         self.evidence_prefix = f"evidence/registry={registry}/{run_id}/"
         self.files: list[StoredFile] = []  # all that this attempt has written, in that order
@@ -81,10 +90,17 @@ class Archive:
 
     def begin(self) -> None:
         """Remove what an earlier attempt at the same run left, so that no row of it is ever counted beside this one's."""
+        self.keep(())
+
+    def keep(self, files: "Iterable[StoredFile]") -> None:
+        """Take files of rows that others have written for this run as its own, and remove all other rows of it."""
+        self.files += files
+        kept = {file.key for file in self.files}
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.rows_prefix)
         for page in pages:
             for entry in page.get("Contents", ()):
-                self._client.delete_object(Bucket=self._bucket, Key=entry["Key"])
+                if entry["Key"] not in kept:
+                    self._client.delete_object(Bucket=self._bucket, Key=entry["Key"])
 
     def add(
         self,
@@ -181,7 +197,11 @@ class Archive:
             self._zip = None
             self._rows = 0
         self._part += 1
-        self._put(f"{self.rows_prefix}{self._part:05d}.jsonl.gz", self._buffer.getvalue(), "application/gzip")
+        self._put(
+            f"{self.rows_prefix}{self._part:0{self._part_digits}d}.jsonl.gz",
+            self._buffer.getvalue(),
+            "application/gzip",
+        )
 
 
 def write_rows(

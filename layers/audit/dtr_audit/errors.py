@@ -51,3 +51,7 @@ class SecurityHubError(AuditError):
 
 class LeaseHeldError(AuditError):
     """Another run of the same registry is under way."""
+
+
+class WorkError(AuditError):
+    """What one step of a run left for the next is not there, or not what was left."""

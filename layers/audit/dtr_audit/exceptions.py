@@ -16,6 +16,7 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .documents import read_json
@@ -33,12 +34,16 @@ PATTERN_LENGTH = 256
 OWNER_LENGTH = 128  # of a reference too
 REASON_LENGTH = 400
 FAULTS_NAMED = 5
+PROBLEM_LENGTH = 1_600
+ENDED_NAMED = 10
 WARNING_DAYS = 7  # before its end an exception is spoken of again
 
 # Why a finding is under an exception no more.
 ENDED = "exception ended"
 WITHDRAWN = "exception withdrawn"
 UNFIT = "exception no longer fits"
+
+logger = Logger(service="dtr-signature-audit", child=True)
 
 _NEEDED = ("id", "namespace", "repository", "tag", "owner", "reason", "ends")
 _OPTIONAL = ("digest", "reference")
@@ -122,27 +127,78 @@ class Exceptions:
         return tuple(one for one in of_namespace if one.repository.match(repository.name))
 
 
-def read_exceptions(client: "S3Client", bucket: str, *, day: date) -> Exceptions:
-    """Read the document from the bucket; where there is none, nothing is excepted.
+@dataclass(frozen=True, slots=True)
+class ExceptionsDocument:
+    """The document as it lies in the bucket; `content` is None where there is none."""
 
-    Raises ExceptionsError saying what is wrong, and where. Its text is the same for the same fault.
-    """
+    content: bytes | None = None
+    version_id: str = ""  # that S3 gave it
+
+    def open(self, day: date) -> Exceptions:
+        """Give its exceptions on a day; raises ExceptionsError saying what is wrong, the same for the same fault."""
+        entries = [] if self.content is None else parse_exceptions(self.content)
+        return Exceptions(entries, day=day, version_id=self.version_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionsRead:
+    """What a run knows of the exceptions; None is that nobody knows them, and then none holds: `problem` says why."""
+
+    exceptions: Exceptions | None = None
+    problem: str = ""
+
+    @classmethod
+    def of(cls, document: ExceptionsDocument | ExceptionsError, day: date) -> "ExceptionsRead":
+        """Open a document, or take the error that came in its place."""
+        try:
+            if isinstance(document, ExceptionsError):
+                raise document
+            return cls(document.open(day))
+        except ExceptionsError as error:
+            logger.warning("nothing is excepted", reason=str(error), exc_info=error.__cause__)
+            return cls(problem=clean(str(error), PROBLEM_LENGTH))
+
+    @property
+    def warning(self) -> str:
+        """Say what is to be looked at, '' if nothing."""
+        if self.exceptions is None:
+            return f"nothing is excepted, since of the exceptions nobody knows: {self.problem}"
+        ended = self.exceptions.ended
+        if not ended:
+            return ""
+        named = ", ".join(f"{one.exception_id} ({one.ends})" for one in ended[:ENDED_NAMED])
+        more = f" and {len(ended) - ENDED_NAMED} more" if len(ended) > ENDED_NAMED else ""
+        have = "exception has" if len(ended) == 1 else "exceptions have"
+        return (
+            f"{len(ended)} {have} ended, and cover nothing any more: {named}{more}. Take them out of "
+            f"{KEY}, or have a new end agreed"
+        )
+
+
+def fetch_exceptions(client: "S3Client", bucket: str) -> ExceptionsDocument | ExceptionsError:
+    """Fetch the document from the bucket, or give the error that says why nobody can: a run goes on without it."""
     try:
         # Listed first: a reader of this key alone is answered 403 for a document that is not there.
         listed = client.list_objects_v2(Bucket=bucket, Prefix=KEY, MaxKeys=1).get("Contents", [])
         if not any(entry["Key"] == KEY for entry in listed):
-            return Exceptions(day=day)
+            return ExceptionsDocument()
         answer = client.get_object(Bucket=bucket, Key=KEY)
         with answer["Body"] as body:
             document = body.read(DOCUMENT_BYTES + 1)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "no code")
         if code == "NoSuchKey":  # removed in this very moment
-            return Exceptions(day=day)
-        raise ExceptionsError(f"{KEY}: it could not be read ({clean(code, 64)})") from error
+            return ExceptionsDocument()
+        return _unread(f"{KEY}: it could not be read ({clean(code, 64)})", error)
     except BotoCoreError as error:
-        raise ExceptionsError(f"{KEY}: it could not be read ({type(error).__name__})") from error
-    return Exceptions(parse_exceptions(document), day=day, version_id=answer.get("VersionId", ""))
+        return _unread(f"{KEY}: it could not be read ({type(error).__name__})", error)
+    return ExceptionsDocument(document, answer.get("VersionId", ""))
+
+
+def _unread(why: str, cause: Exception) -> ExceptionsError:
+    error = ExceptionsError(why)
+    error.__cause__ = cause
+    return error
 
 
 def parse_exceptions(document: bytes) -> list[PolicyException]:

@@ -293,11 +293,11 @@ class FindingsTable:
 
     def open(self) -> Iterator[Finding]:
         """Yield the open findings of the registry; the index lags a moment behind."""
-        return (_from_fields(item) for item in self._of_index("open", "open_shard"))
+        return (parse_finding(item) for item in self._of_index("open", "open_shard"))
 
     def unannounced(self) -> Iterator[Finding]:
         """Yield the findings with news that no subscriber has heard; the index lags a moment behind."""
-        return (_from_fields(item) for item in self._of_index("unannounced", "unannounced_shard"))
+        return (parse_finding(item) for item in self._of_index("unannounced", "unannounced_shard"))
 
     def _of_index(self, index: str, attribute: str) -> Iterator[Mapping[str, Any]]:
         for shard in range(SHARDS):
@@ -341,7 +341,7 @@ class FindingsTable:
         update = "REMOVE unannounced, unannounced_shard"
         if finding.unannounced[-1].news is not News.RESOLVED:
             update += ", unheard"
-        values: dict[str, Any] = {":seen": finding.last_changed, ":news": _to_fields(finding)["unannounced"]}
+        values: dict[str, Any] = {":seen": finding.last_changed, ":news": write_finding(finding)["unannounced"]}
         if finding.state is State.RESOLVED:
             # Only what has been announced may expire: news is never lost to the table's clock.
             expires = datetime.fromisoformat(finding.last_changed) + timedelta(days=self._resolved_days)
@@ -399,7 +399,7 @@ class FindingsTable:
             ExpressionAttributeNames={"#registry": "registry", "#state": "state"},
             ExpressionAttributeValues={":registry": self._registry, ":open": str(State.OPEN), ":before": sent_before},
         )
-        return ((_from_fields(item), "security_hub_at" in item) for page in pages for item in page["Items"])
+        return ((parse_finding(item), "security_hub_at" in item) for page in pages for item in page["Items"])
 
     def mark_in_security_hub(self, findings: Iterable[Finding], at: str, *, threads: int) -> None:
         """Note that Security Hub has had some findings, as they are, since a time; one that has moved since stays owed to it."""
@@ -425,7 +425,7 @@ class FindingsTable:
     def _to_item(self, finding: Finding) -> dict[str, Any]:
         partition = self._partition(finding.repository)
         shard = f"{self._registry}#{zlib.crc32(partition.encode()) % SHARDS}"
-        item = {"pk": partition, "sk": finding.tag, **_to_fields(finding)}
+        item = {"pk": partition, "sk": finding.tag, **write_finding(finding)}
         if finding.state is State.OPEN:
             item["open_shard"] = shard
         if finding.unannounced:
@@ -440,7 +440,7 @@ def from_items(items: Iterable[Mapping[str, Any]]) -> Known:
         if item["sk"].startswith(_TRUST):
             known.trust[item["sk"].removeprefix(_TRUST)] = item["trust"]
         else:
-            finding = _from_fields(item)
+            finding = parse_finding(item)
             known.findings[finding.tag] = finding
     return known
 
@@ -459,12 +459,12 @@ class FindingSpool:
     def __iter__(self) -> Iterator[Finding]:
         self._file.seek(0)
         for line in self._file:
-            yield _from_fields(json.loads(line))
+            yield parse_finding(json.loads(line))
 
     def add(self, finding: Finding) -> int:
         """Take one more, not while iterating; gives the place at which `at()` finds it."""
         place = self._end
-        line = json.dumps(_to_fields(finding)).encode() + b"\n"
+        line = json.dumps(write_finding(finding)).encode() + b"\n"
         self._file.write(line)
         self._length += 1
         self._end += len(line)
@@ -474,14 +474,15 @@ class FindingSpool:
         """Yield the findings at some places."""
         for place in places:
             self._file.seek(place)
-            yield _from_fields(json.loads(self._file.readline()))
+            yield parse_finding(json.loads(self._file.readline()))
 
     def close(self) -> None:
         """Remove the file."""
         self._file.close()
 
 
-def _to_fields(finding: Finding) -> dict[str, Any]:
+def write_finding(finding: Finding) -> dict[str, Any]:
+    """Give a finding's form in the table, and as JSON."""
     fields: dict[str, Any] = {
         "registry": finding.registry,
         "namespace": finding.repository.namespace,
@@ -525,7 +526,8 @@ def _to_move(move: Transition) -> dict[str, Any]:
     return fields
 
 
-def _from_fields(item: Mapping[str, Any]) -> Finding:
+def parse_finding(item: Mapping[str, Any]) -> Finding:
+    """Read a finding back; raises KeyError, TypeError or ValueError for anything that `write_finding` does not write."""
     return Finding(
         registry=item["registry"],
         repository=Repository(item["namespace"], item["repository"]),

@@ -1,6 +1,6 @@
 """The words of the audit: repositories, tags, verdicts, findings, the run. No I/O here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -364,9 +364,11 @@ class TrustCounts:
         if seen.expiring:
             self.expiring += 1
             role, when = seen.expiring[0]
-            self.first_expiring.append((str(repository), role, when))
-            # The first to come, of however many there are.
-            self.first_expiring = sorted(self.first_expiring, key=lambda one: (one[2], one))[:EXPIRING_NAMED]
+            self.keep_expiring([(str(repository), role, when)])
+
+    def keep_expiring(self, expiring: Iterable[tuple[str, str, str]]) -> None:
+        """Keep what expires first, of however many there are."""
+        self.first_expiring = sorted((*self.first_expiring, *expiring), key=lambda one: (one[2], one))[:EXPIRING_NAMED]
 
     @property
     def spoken(self) -> str:

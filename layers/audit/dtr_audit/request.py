@@ -12,6 +12,9 @@ from .model import Repository, Scope
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAMESPACES = 1_000  # the most that one partial run may name
+BATCHES = 5_000  # of one fan-out
+EXECUTION_LENGTH = 2_048
+_ERROR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,127}")
 _KEYS = frozenset({"scheduled_time", "namespaces", "alerts"})
 
 
@@ -55,11 +58,48 @@ class AuditRequest:
             raise SettingsError("event: 'alerts' is true or false")
         scheduled = event.get("scheduled_time")
         if scheduled is not None:
-            run_id = _run_id(_time(scheduled), "seconds", namespaces)
+            run_id = _run_id(_time(scheduled, "event: 'scheduled_time'"), "seconds", namespaces)
         else:
             # Milliseconds keep a run by hand apart from a scheduled one of the same second.
             run_id = earlier or _run_id(now, "milliseconds", namespaces)
         return cls(run_id=run_id, namespaces=namespaces, alerts=alerts)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRequest:
+    """What one step of a fan-out is asked for. All steps of one execution, and all their retries, are the same run."""
+
+    audit: AuditRequest
+    execution: str  # its id: who holds the registry's lease
+    started_at: datetime
+    batch: int = 0  # its number, where the step is about one
+    failure: str = ""  # the name of the error that ended an earlier step
+
+    @classmethod
+    def from_payload(cls, payload: object) -> "StepRequest":
+        """Read what the state machine gives to a step; raises SettingsError naming the key that is missing or malformed.
+
+        Of the cause of a failure nothing is taken: it quotes whatever a function has raised.
+        """
+        if not isinstance(payload, Mapping):
+            raise SettingsError("step: a JSON object is needed, as the state machine gives it")
+        execution = payload.get("execution")
+        if not isinstance(execution, str) or not 0 < len(execution) <= EXECUTION_LENGTH:
+            raise SettingsError("step: 'execution' is the id of the execution")
+        started_at = _time(payload.get("started_at"), "step: 'started_at'")
+        batch = payload.get("batch")
+        number = batch.get("number") if isinstance(batch, Mapping) else 0
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= BATCHES:
+            raise SettingsError(f"step: 'batch' has a 'number' from 1 to {BATCHES}")
+        failure = payload.get("failure")
+        error = failure.get("Error") if isinstance(failure, Mapping) else ""
+        return cls(
+            audit=AuditRequest.from_event(payload.get("event"), now=started_at),
+            execution=execution,
+            started_at=started_at,
+            batch=number,
+            failure=(error if isinstance(error, str) and _ERROR.fullmatch(error) else "an error") if failure else "",
+        )
 
 
 def _namespaces(event: Mapping[str, Any]) -> tuple[str, ...]:
@@ -84,8 +124,8 @@ def _run_id(moment: datetime, precision: str, namespaces: tuple[str, ...]) -> st
     return f"{run_id}.{scope}"
 
 
-def _time(text: object) -> datetime:
-    problem = SettingsError("event: 'scheduled_time' is an ISO 8601 time with a zone, such as 2026-11-22T03:00:00Z")
+def _time(text: object, name: str) -> datetime:
+    problem = SettingsError(f"{name} is an ISO 8601 time with a zone, such as 2026-11-22T03:00:00Z")
     if not isinstance(text, str):
         raise problem
     try:

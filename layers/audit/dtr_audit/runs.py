@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from .clients import is_condition_failure
 from .errors import LeaseHeldError
 from .model import PreviousRun, Run, Scope, iso
+from .reading_order import Mark
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -94,13 +95,16 @@ class RunsTable:
 
     def is_finished(self, run_id: str) -> bool:
         """Tell whether a run has been recorded and its news delivered."""
+        return "finished" in self.recorded(run_id)
+
+    def recorded(self, run_id: str) -> Mapping[str, Any]:
+        """Give the record of a run, empty if it came to none; its numbers are Decimals."""
         found = self._client.get_item(TableName=self._table, Key=self._key(run_id), ConsistentRead=True)
-        return "finished" in found.get("Item", {})
+        return found.get("Item", {})
 
     def resolved_by(self, run_id: str) -> int:
         """Give how many findings an earlier attempt at a run recorded as resolved, 0 if it came to no record."""
-        found = self._client.get_item(TableName=self._table, Key=self._key(run_id), ConsistentRead=True)
-        item: Mapping[str, Any] = found.get("Item", {})
+        item = self.recorded(run_id)
         return int(item["findings"]["resolved"]) if item else 0
 
     def last_complete(self, *, before: str) -> PreviousRun | None:
@@ -144,14 +148,29 @@ class RunsTable:
         }
         self._client.put_item(TableName=self._table, Item=item)
 
-    def finish(self, run_id: str, *, now: datetime) -> None:
-        """Note that nothing is left to do for a run, so that a retry of it does nothing."""
+    def finish(self, run_id: str, *, now: datetime, next_at: Mark | None = None) -> None:
+        """Note that nothing is left to do for a run, so that a retry of it does nothing, and where the next one begins.
+
+        Both at once: a retry before this begins where the first attempt did.
+        """
+        values: dict[str, Any] = {":now": iso(now)}
+        expression = "SET finished = :now"
+        if next_at is not None:
+            values[":next"] = next_at.as_dict()
+            expression += ", next_at = :next"
         self._client.update_item(
             TableName=self._table,
             Key=self._key(run_id),
-            UpdateExpression="SET finished = :now",
-            ExpressionAttributeValues={":now": iso(now)},
+            UpdateExpression=expression,
+            ExpressionAttributeValues=values,
         )
+
+    def mark_of_last(self, *, before: str) -> Mark | None:
+        """Give where a run of the whole registry begins to read; None if the finished one before it left nothing out."""
+        for found in self._whole_runs(before, page_size=_RUNS_PAGE):
+            if "finished" in found:
+                return Mark.of_dict(found["next_at"]) if "next_at" in found else None
+        return None
 
     def last_digest_at(self) -> datetime | None:
         """Give the time of the last message to subscribers, None before the first."""

@@ -58,7 +58,9 @@ class Settings:
     bucket: str
     topic_arn: str
     security_hub_product: str  # ARN of the product that findings are imported under; '': Security Hub is not told
-    concurrency: int  # requests to the registry in flight
+    concurrency: int  # requests to the registry in flight, of all workers together
+    fan_out_workers: int  # that examine at once, where there are any
+    execution_seconds: int  # after which a whole fan-out is ended from outside
     page_size: int
     alert_grouping: AlertGrouping
     reminder_days: int  # 0: never
@@ -78,6 +80,16 @@ class Settings:
     def days_resolved_are_kept(self) -> int:
         """Keep what is resolved at least as long as Security Hub keeps what it last heard of it: nothing is lost on the way."""
         return max(self.resolved_days, SECURITY_HUB_DAYS) if self.security_hub_product else self.resolved_days
+
+    @property
+    def worker_threads(self) -> int:
+        """Give how many requests one worker of a fan-out may have in flight; raises SettingsError if there is not one for each."""
+        if self.fan_out_workers > self.concurrency:
+            raise SettingsError(
+                f"FAN_OUT_WORKERS: {self.fan_out_workers} workers at once are more than the {self.concurrency} requests at once "
+                "that CONCURRENCY allows to all of them together"
+            )
+        return self.concurrency // self.fan_out_workers
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -122,6 +134,8 @@ class Settings:
             topic_arn=_text(environment, "TOPIC_ARN"),
             security_hub_product=product,
             concurrency=_number(environment, "CONCURRENCY", 1, 64),
+            fan_out_workers=_number(environment, "FAN_OUT_WORKERS", 1, 40),
+            execution_seconds=_number(environment, "EXECUTION_SECONDS", 900, 31_536_000),
             page_size=_number(environment, "PAGE_SIZE", 10, 1000),
             alert_grouping=AlertGrouping(grouping),
             reminder_days=_number(environment, "REMINDER_DAYS", 0, 365),

@@ -1,7 +1,8 @@
 """What a run has seen so far, in numbers, and in the few words that go with them."""
 
+from bisect import insort
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from .dtr import Listing
 from .model import (
@@ -14,6 +15,10 @@ from .model import (
     TagCounts,
     TrustCounts,
 )
+from .text import clean
+
+UNREADABLE_KEPT = 100
+REASON_LENGTH = 400
 
 
 @dataclass(slots=True)
@@ -27,7 +32,7 @@ class Tally:
     domains: tuple[str, ...] = ()
     incomplete_because: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # the first of them by name, and why
     is_examined: dict[Repository, bool] = field(default_factory=dict)  # of every repository listed
     namespaces: set[str] = field(default_factory=set)
     open_by_namespace: Counter[str] = field(default_factory=Counter)
@@ -36,8 +41,43 @@ class Tally:
     oldest: str = ""
     holding_news: int = 0
     facts: tuple[SupportingFact, ...] = ()
+    is_trust_verified: bool = False  # else the registry's word was taken
     trust: TrustCounts = field(default_factory=TrustCounts)
-    first_unknown: str = ""  # of the tags that could not be judged: which, and why
+    first_unknown: tuple[str, str] = ("", "")  # of the tags that could not be judged, by name: which, and why
+
+    @property
+    def is_all_unsigned(self) -> bool:
+        """Whether there are tags, and not one of them is signed under any domain."""
+        return 0 < self.tags.audited == self.tags.unsigned
+
+    def note_unreadable(self, repository: Repository, reason: str) -> None:
+        """Count a repository that could not be read to its end."""
+        self.repositories.unreadable += 1
+        self.keep_unreadable(str(repository), clean(reason, REASON_LENGTH))
+
+    def keep_unreadable(self, repository: str, reason: str) -> None:
+        """Keep a repository among those that are named, if it is one of the first: whatever the order they were read in."""
+        insort(self.unreadable, (repository, reason))
+        del self.unreadable[UNREADABLE_KEPT:]
+
+    def note_unknown(self, image: str, reason: str) -> None:
+        """Remember the first by name of the tags that could not be judged."""
+        self.first_unknown = min(self.first_unknown, (image, reason)) if self.first_unknown[0] else (image, reason)
+
+    def add(self, part: "Tally") -> None:
+        """Add what was seen of other repositories."""
+        for counts, more in ((self.repositories, part.repositories), (self.tags, part.tags)):
+            _add(counts, more)
+        _add(self.trust, part.trust)
+        self.trust.keep_expiring(part.trust.first_expiring)
+        for repository, reason in part.unreadable:
+            self.keep_unreadable(repository, reason)
+        if part.first_unknown[0]:
+            self.note_unknown(*part.first_unknown)
+
+    def note_incomplete(self, reason: str) -> None:
+        """Take down why there is no answer for all that was asked."""
+        self.incomplete_because.append(clean(reason, 8 * REASON_LENGTH))
 
     def count_open(self, finding: Finding, excepted: Excepted | None) -> None:
         """Count a finding that is open after the run, with the exception that covers it."""
@@ -48,3 +88,9 @@ class Tally:
             self.findings.excepted += 1
             self.excepted_by_namespace[finding.repository.namespace] += 1
             self.matched.add(excepted.exception_id)
+
+
+def _add(counts: RepositoryCounts | TagCounts | TrustCounts, more: RepositoryCounts | TagCounts | TrustCounts) -> None:
+    for one in fields(more):
+        if one.type is int:
+            setattr(counts, one.name, getattr(counts, one.name) + getattr(more, one.name))

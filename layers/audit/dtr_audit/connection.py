@@ -1,0 +1,194 @@
+"""The registry and its Notary, as one invocation sees them: logged in to, proven, and asked in time."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from aws_lambda_powertools import Logger
+
+from .credentials import SecretsManagerCredentials
+from .dtr import DtrClient, choose_domains
+from .errors import AuditError, SettingsError
+from .examination import answer_in_time
+from .model import TrustCounts
+from .settings import Settings, TrustVerification
+from .text import clean
+
+if TYPE_CHECKING:
+    from .notary.client import NotaryClient
+    from .notary.policy import Pin
+    from .surroundings import Surroundings
+    from .trust import TrustVerifier
+
+REASON_LENGTH = 400
+
+logger = Logger(service="dtr-signature-audit", child=True)
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """The registry and its Notary, seen with one account's eyes until `stop_at` (time.monotonic)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: SecretsManagerCredentials,
+        *,
+        threads: int,
+        stop_at: float,
+        at: datetime,
+        read_pins: Callable[[], bytes],
+        domains: tuple[str, ...] = (),
+    ) -> None:
+        """Prepare; asks nothing yet. `at` is when the run started, by which trust data is judged.
+
+        `domains` are those that another invocation of the same run has chosen; without them they are chosen here. `read_pins`
+        gives the document of pins, and raises SettingsError.
+        """
+        self.domains = domains
+        self.warning = ""  # about the domains that were chosen
+        self.verifier: TrustVerifier | None = None  # None: the registry's word is taken
+        self._settings = settings
+        self._credentials = credentials
+        self._threads = threads
+        self._stop_at = stop_at
+        self._at = at
+        self._read_pins = read_pins
+        self._registry: DtrClient | None = None
+        self._notary: NotaryClient | None = None
+        self._is_connected = False
+
+    @property
+    def registry(self) -> DtrClient:
+        """The registry, once it is connected."""
+        if self._registry is None:
+            raise AssertionError("the registry is asked before anybody is logged in")  # pragma: no cover
+        return self._registry
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether `connect()` has come to its end."""
+        return self._is_connected
+
+    def connect(self) -> None:
+        """Log in, prove that the account is an administrator's, and prepare to judge; raises AuditError."""
+        settings = self._settings
+        self._registry = DtrClient(
+            settings.dtr_url,
+            self._credentials,
+            x509_strict=settings.x509_strict,
+            concurrency=self._threads,
+            page_size=settings.page_size,
+            stop_at=self._stop_at,
+        )
+        dtr_host = self.in_time(self._registry.connect)
+        if not self.domains:
+            self.domains, self.warning = choose_domains(settings.domains, dtr_host, settings.dtr_url)
+        if settings.trust is TrustVerification.SIGNATURES:
+            self.verifier = self._make_verifier()
+        self._is_connected = True
+
+    def prove_admin(self) -> str:
+        """Prove once more that the account is an administrator's; gives why it is not proven, '' if it is."""
+        try:
+            self.in_time(self.registry.prove_admin)
+        except AuditError as error:
+            return explain_unproven(error)
+        return ""
+
+    def look_around(self) -> "Surroundings":
+        """See what stands beside the rule. It decides nothing, takes half a minute at most, and cannot fail.
+
+        Without a way to the registry at all there is nothing to see; where it refuses the account, it says so of each fact.
+        """
+        from .surroundings import Surroundings, look_around  # noqa: PLC0415 - loaded by the first run, not by the start
+
+        if self._registry is None:
+            return Surroundings((), "")
+        return look_around(
+            self._registry,
+            self._credentials,
+            ucp_url=self._settings.ucp_url,
+            x509_strict=self._settings.x509_strict,
+            stop_at=self._stop_at,
+        )
+
+    def hint_at_domain(self) -> str:
+        """Say under which host the Notary does have trust data, if it tells; '' if not."""
+        from .notary.changefeed import read_hosts, suggest_domain  # noqa: PLC0415 - as above
+
+        try:
+            hosts = self.in_time(lambda: read_hosts(self._ask_notary()))
+        except AuditError as error:
+            logger.info("the changefeed was not read", because=clean(str(error), REASON_LENGTH))
+            return ""
+        return suggest_domain(hosts, self.domains)
+
+    def in_time(self, ask: Callable[[], _T]) -> _T:
+        """Ask something in a thread of its own, so that its answer cannot outlast the time; raises OutOfTimeError."""
+        return answer_in_time(ask, stop_at=self._stop_at)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        if self._registry is not None:
+            self._registry.close()
+        if self._notary is not None:
+            self._notary.close()
+
+    def _make_verifier(self) -> "TrustVerifier":
+        """Prepare to verify signatures; raises SettingsError for pins that cannot be used, and for domains of unknown origin."""
+        from .notary import pins  # noqa: PLC0415
+        from .notary.policy import SignersNeeded, TrustPolicy  # noqa: PLC0415
+        from .trust import TrustVerifier  # noqa: PLC0415 - and cryptography with it
+
+        settings = self._settings
+        own = urlsplit(settings.dtr_url).netloc.lower().removesuffix(":443")
+        if not settings.domains and any(one.lower().removesuffix(":443") != own for one in self.domains):
+            # What is pinned and remembered hangs on the domain: a registry could choose another one, and begin anew.
+            raise SettingsError(
+                "DTR_DOMAINS: with TRUST_VERIFICATION signatures, name the domains that images are pushed under. The registry "
+                f"calls itself {', '.join(clean(one, 64) for one in self.domains)}, and its word for that is not taken"
+            )
+        pinned: tuple[Pin, ...] = pins.parse_pins(self._read_pins()) if settings.pin_trust else ()
+        policy = TrustPolicy(
+            required_signers=settings.required_signers,
+            signers_needed=SignersNeeded.ALL if settings.all_signers else SignersNeeded.ANY,
+            targets_key_suffices=settings.repository_key_suffices,
+            pins=pinned,
+            warning_days=settings.trust_warning_days,
+        )
+        return TrustVerifier(self._ask_notary(), policy, at=self._at)
+
+    def _ask_notary(self) -> "NotaryClient":
+        """Give the client of the registry's Notary, made when it is first needed; raises SettingsError."""
+        from .notary.client import NotaryClient  # noqa: PLC0415
+
+        settings = self._settings
+        if self._notary is None:
+            self._notary = NotaryClient(
+                settings.dtr_url,
+                self._credentials,
+                x509_strict=settings.x509_strict,
+                concurrency=self._threads,
+                stop_at=self._stop_at,
+                # For a hint alone they are sent to nobody else.
+                token_hosts=settings.domains if settings.trust is TrustVerification.SIGNATURES else (),
+            )
+        return self._notary
+
+
+def explain_unproven(error: AuditError) -> str:
+    """Say that nobody knows whether the registry showed everything to the end."""
+    return f"that the account is an administrator could not be proven at the end: {error}"
+
+
+def count_trust(settings: Settings) -> TrustCounts:
+    """Begin to count what comes of trust data, with what is required of it."""
+    return TrustCounts(
+        settings.required_signers,
+        all_signers=settings.all_signers,
+        repository_key_suffices=settings.repository_key_suffices,
+        pinned=settings.pin_trust,
+    )

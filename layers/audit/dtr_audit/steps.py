@@ -1,0 +1,614 @@
+"""The same run in many invocations: inventory() -> examine() of each batch, side by side -> prove() -> report().
+
+A state machine calls them; what they know of each other lies in S3 (`work.py`). Each may be cut off anywhere and made again: it
+replaces what its earlier attempt left, and that attempt, should it still be at work, finds its claim gone before its next file.
+"""
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from . import metrics
+from .archive import Archive
+from .audit import (
+    LAST_SECONDS,
+    LEASE_GRACE_SECONDS,
+    connect,
+    explain_listing,
+    read_pins,
+    stop_reading_at,
+)
+from .audit import (
+    inventory as list_repositories,
+)
+from .batches import FindingBatches
+from .clients import AwsClients
+from .connection import Connection, count_trust, explain_unproven
+from .credentials import SecretsManagerCredentials
+from .errors import AuditError, ExceptionsError, OutOfTimeError, SettingsError, WorkError
+from .examiner import Examiner
+from .exceptions import ExceptionsDocument, ExceptionsRead, fetch_exceptions
+from .findings import FindingSpool, FindingsTable, Moment
+from .model import Finding, Repository, Run, Scope
+from .reporting import Closings, Reporter
+from .request import BATCHES, StepRequest
+from .runs import RunsTable
+from .settings import Settings
+from .surroundings import Surroundings
+from .tally import Tally
+from .text import clean
+from .work import BatchResult, FindingsFile, Inventory, Proof, Work
+
+BATCH_REPOSITORIES = 50  # at least; a registry too large for so many batches has larger ones
+BATCHES_NAMED = 5
+LEFT_NAMED = 3
+SUMMARY = ("run_id", "status", "complete", "evidence")  # and the texts and the counts
+TEXTS = 10  # of each kind
+TEXT_LENGTH = 1_000
+EXCEPTIONS = "exceptions.json"
+PINS = "trust-pins.json"
+
+logger = Logger(service="dtr-signature-audit", child=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What every step of a run works with."""
+
+    settings: Settings
+    step: StepRequest
+    clients: AwsClients
+    seconds: float  # until it is ended from outside
+    now: Callable[[], datetime]
+
+
+def inventory(invocation: Invocation) -> dict[str, Any]:
+    """List the repositories in batches, and take the registry's lease; says where the batches lie.
+
+    Raises LeaseHeldError while another run of the registry is under way. A registry that cannot be read is not connected.
+    """
+    parts = _Parts(invocation, "inventory")
+    settings, work = invocation.settings, parts.work
+    threads = settings.worker_threads  # asked for here: wrong settings end the run before it begins
+    place = {"bucket": settings.bucket, "key": work.batches_key}
+    answer = {
+        "run_id": parts.request.run_id,
+        "finished_before": False,
+        "connected": False,
+        "batches": place,
+        "count": 0,
+    }
+    if parts.runs.is_finished(parts.request.run_id):
+        return {**answer, "finished_before": True}
+    parts.take_lease()
+    work.clear()
+    parts.claim()
+    archive = parts.archive()
+    archive.begin()
+    logger.info("audit started", run_id=parts.request.run_id, scope=str(parts.request.scope), threads=threads)
+    document = fetch_exceptions(invocation.clients.s3, settings.bucket)
+    exceptions = parts.exceptions(document)
+    tally = Tally()
+    if exceptions.warning:
+        tally.warnings.append(exceptions.warning)
+    if isinstance(document, ExceptionsDocument) and document.content is not None:
+        work.put(EXCEPTIONS, document.content, "application/json")
+
+    def keep_pins() -> bytes:
+        pins = read_pins(archive)
+        work.put(PINS, pins, "application/json")
+        return pins
+
+    with parts.connection(threads=1, read_pins=keep_pins) as connection:
+        connected = connect(connection, settings, tally)
+        batches: list[list[Repository]] = []
+        unproven = ""
+        if connected:
+            try:
+                listing = list_repositories(connection.registry, parts.request, tally)
+                connection.in_time(lambda: deque(listing, maxlen=0))
+            except OutOfTimeError:
+                tally.note_incomplete(
+                    f"the list of repositories was not at its end when the time of the function was over, after "
+                    f"{len(tally.is_examined)} of them. Raise the time limit of the functions"
+                )
+            batches = split(sorted(tally.is_examined.copy()))
+            explain_listing(parts.request, tally)
+            unproven = connection.prove_admin()
+    parts.confirm()
+    work.put_batches(batches)
+    work.put_inventory(
+        Inventory(
+            connected=connected,
+            domains=tally.domains,
+            is_trust_verified=tally.is_trust_verified,
+            incomplete_because=tuple(tally.incomplete_because),
+            warnings=tuple(tally.warnings),
+            listed=sum(map(len, batches)),
+            ghosts=tally.listing.ghosts,
+            listing_problem=tally.listing.problem,
+            unproven=unproven,
+            batches=len(batches),
+            exceptions_found=isinstance(document, ExceptionsDocument) and document.content is not None,
+            exceptions_version=document.version_id if isinstance(document, ExceptionsDocument) else "",
+            exceptions_problem=str(document) if isinstance(document, ExceptionsError) else "",
+        )
+    )
+    return {**answer, "connected": connected, "count": len(batches)}
+
+
+def examine(invocation: Invocation) -> dict[str, Any]:
+    """Examine the repositories of one batch; what came of it lies in S3 when this ends."""
+    parts = _Parts(invocation, f"examine-{invocation.step.batch:05d}")
+    number = invocation.step.batch
+    known, work = parts.inventory(), parts.work
+    repositories = work.batch(number)
+    parts.runs.confirm_lease(parts.execution)
+    parts.claim()
+    work.forget_result(number)
+    threads = invocation.settings.worker_threads
+    with parts.part(known, number, threads=threads) as part:
+        tally = part.tally
+        tally.is_examined.update(dict.fromkeys(repositories, False))
+        tally.repositories.listed = len(repositories)
+        gone: dict[Repository, str] = {}
+        is_late, unproven = False, ""
+        try:
+            part.connection.connect()
+            for examined in part.examiner.examine(iter(repositories)):
+                if examined.reading.gone:
+                    gone[examined.reading.repository] = examined.reading.problem
+                else:
+                    part.examiner.take(examined)
+        except OutOfTimeError:
+            is_late = True
+        except AuditError as error:
+            if part.connection.is_connected:
+                raise
+            for repository in repositories:
+                tally.note_unreadable(repository, str(error))
+        if part.connection.is_connected:
+            unproven = part.connection.prove_admin()
+        left = tuple(one for one, done in tally.is_examined.items() if not done and one not in gone)
+        part.put_result(
+            BatchResult(tally, left=left, is_late=is_late, gone=tuple(sorted(gone.items())), unproven=unproven)
+        )
+    return {}
+
+
+def prove(invocation: Invocation) -> dict[str, Any]:
+    """Ask what is to be asked once the batches are read: what is gone, and whether the account still is an administrator's."""
+    parts = _Parts(invocation, "prove")
+    known, work = parts.inventory(), parts.work
+    parts.runs.confirm_lease(parts.execution)
+    parts.claim()
+    work.delete("proof.json")
+    number = known.batches + 1
+    work.forget_result(number)
+    seen = Tally()
+    gone: dict[Repository, str] = {}
+    for _, result in work.results(range(1, number)):
+        if result is not None:
+            seen.add(result.tally)
+            gone.update(result.gone)
+    with parts.part(known, number, threads=invocation.settings.concurrency) as part:
+        tally, connection = part.tally, part.connection
+        tally.is_examined.update(dict.fromkeys(gone, False))
+        try:
+            connection.connect()
+        except AuditError as error:
+            for repository, problem in gone.items():
+                tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
+            unproven, hint = explain_unproven(error), ""
+        else:
+            if gone:
+                _settle(part, gone)
+            unproven = connection.prove_admin()
+            seen.add(tally)
+            hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
+        around = connection.look_around() if parts.request.scope is Scope.FULL else Surroundings((), "")
+        if gone:
+            removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
+            left = tuple(one for one, done in tally.is_examined.items() if not done)
+            part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
+        proof = Proof(
+            unproven=unproven,
+            settled=bool(gone),
+            incomplete_because=tuple(tally.incomplete_because),
+            warnings=(around.warning,) if around.warning else (),
+            facts=around.facts,
+            hint=hint,
+        )
+    parts.confirm()
+    work.put_proof(proof)
+    return {}
+
+
+def _settle(part: "_Part", gone: Mapping[Repository, str]) -> None:
+    try:
+        part.examiner.settle(gone)
+    except OutOfTimeError:
+        noun = "repository" if len(gone) == 1 else "repositories"
+        part.tally.note_incomplete(
+            f"the time of the function was over before all was known of {len(gone)} {noun} that had answered 404. Raise the time "
+            "limit of the functions"
+        )
+
+
+def report(invocation: Invocation) -> dict[str, Any]:
+    """Close the run with what its steps have left, and give the summary of its record.
+
+    It asks nothing of the registry and knows no credentials. What is missing makes a run that is not complete.
+    """
+    parts = _Parts(invocation, "report")
+    settings, work, runs = invocation.settings, parts.work, parts.runs
+    if runs.is_finished(parts.request.run_id):
+        runs.release_lease(parts.execution)
+        return summarise(runs.recorded(parts.request.run_id))
+    known = work.inventory()
+    if known is None:
+        # Nothing was read, and nothing will be resolved: whoever holds no lease may take it.
+        parts.take_lease()
+    else:
+        runs.confirm_lease(parts.execution)
+    parts.claim()
+    tally = Tally()
+    archive = parts.archive()
+    reporter = Reporter(
+        settings,
+        parts.request,
+        tally,
+        clients=invocation.clients,
+        runs=runs,
+        findings=parts.findings,
+        archive=archive,
+        attempt=parts.execution,
+        is_retry=True,
+        started_at=parts.started_at,
+        now=invocation.now,
+        ends_at=time.monotonic() + invocation.seconds - LAST_SECONDS,
+        closings=_KeptClosings(work),
+    )
+    try:
+        run = _Closing(parts, reporter, tally, archive).close(known)
+    finally:
+        reporter.close()
+    metrics.emit(run)
+    runs.release_lease(parts.execution)
+    return summarise(run.as_dict())
+
+
+class _KeptClosings(Closings):
+    """What the report has closed, among the documents of the run: what is written once is not written again, as news."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def recall(self) -> Iterable[Finding] | None:
+        return self._work.closed()
+
+    def keep(self, closed: FindingSpool) -> None:
+        with ExitStack() as closing:
+            findings = FindingsFile()
+            closing.callback(findings.close)
+            for finding in closed:
+                findings.stand(finding)
+            findings.finish()
+            self._work.put_closed(findings)
+
+
+class _Closing:
+    """The report step of one run: what the steps have left, put together and closed."""
+
+    def __init__(self, parts: "_Parts", reporter: Reporter, tally: Tally, archive: Archive) -> None:
+        self._parts = parts
+        self._work = parts.work
+        self._reporter = reporter
+        self._tally = tally
+        self._archive = archive
+        self._unproven: list[str] = []
+        self._failure = parts.failure
+
+    def close(self, known: Inventory | None) -> Run:
+        if known is None:
+            exceptions = self._parts.live_exceptions()
+            self._reporter.know_exceptions(exceptions)
+            if exceptions.warning:
+                self._tally.warnings.append(exceptions.warning)
+            self._explain_failure("inventory")
+            return self._reporter.report(proven=False, may_resolve=False, hint="")
+        tally = self._tally
+        self._reporter.know_exceptions(self._parts.exceptions_of(known))
+        tally.domains = known.domains
+        tally.is_trust_verified = known.is_trust_verified
+        if known.is_trust_verified:
+            tally.trust = count_trust(self._parts.settings)
+        tally.listing.ghosts = known.ghosts
+        tally.listing.problem = known.listing_problem
+        tally.incomplete_because += known.incomplete_because
+        tally.warnings += known.warnings
+        proof = self._work.proof()
+        self._note_unproven(known.unproven)
+        self._gather(known, is_settled=proof is not None and proof.settled)
+        tally.repositories.listed = known.listed
+        if proof is not None:
+            self._note_unproven(proof.unproven)
+            tally.facts = proof.facts
+        if self._unproven:
+            # One reason for all of them: the others say the same.
+            tally.note_incomplete(self._unproven[0])
+        if proof is not None:
+            tally.incomplete_because += proof.incomplete_because
+            tally.warnings += proof.warnings
+        if known.connected and (proof is None or self._failure):
+            self._explain_failure("prove" if self._work.was_begun("prove") else "examine")
+        may_resolve = proof is not None and not proof.unproven and not known.unproven
+        return self._reporter.report(
+            proven=may_resolve and not self._unproven,
+            may_resolve=may_resolve,
+            hint=proof.hint if proof is not None else "",
+        )
+
+    def _gather(self, known: Inventory, *, is_settled: bool) -> None:
+        """Take in what came of the batches, one after the other."""
+        tally = self._tally
+        late: list[Repository] = []
+        missing: list[int] = []
+        unread = late_batches = 0
+        # The repositories that were gone come last: of them more is known then.
+        for number, result in self._work.results(range(1, known.batches + 1 + is_settled)):
+            usable = result
+            try:
+                if result is not None:
+                    self._take_findings(number, result)
+            except WorkError as error:
+                logger.warning("the findings of a batch cannot be used", batch=number, reason=str(error))
+                usable = None
+            if usable is None:
+                missing.append(number)
+                names = self._work.batch(number) if number <= known.batches else ()
+                tally.is_examined.update(dict.fromkeys(names, False))
+                unread += len(names)
+                continue
+            tally.add(usable.tally)
+            self._note_unproven(usable.unproven)
+            self._archive.files += usable.files
+            tally.is_examined.update(dict.fromkeys(usable.examined, True))
+            tally.is_examined.update(dict.fromkeys((*usable.left, *(one for one, _ in usable.gone)), False))
+            for repository in usable.removed:
+                tally.is_examined.pop(repository, None)
+            if usable.is_late:
+                late_batches += 1
+                late += usable.left
+        self._parts.confirm()
+        self._archive.keep(())
+        if late:
+            self._explain_late(late, batches=late_batches, of=known)
+        if missing:
+            self._explain_missing(missing, unread, of=known)
+
+    def _take_findings(self, number: int, result: BatchResult) -> None:
+        for waits, finding in self._work.findings(number, result):
+            if not waits:
+                self._reporter.stand(finding)
+            elif result.unproven:
+                self._reporter.stay_open(finding)
+            else:
+                self._reporter.resolutions.add(finding)
+
+    def _note_unproven(self, reason: str) -> None:
+        if reason:
+            self._unproven.append(reason)
+
+    def _explain_late(self, late: list[Repository], *, batches: int, of: Inventory) -> None:
+        named = ", ".join(str(one) for one in sorted(late)[:LEFT_NAMED])
+        first = ", the first of them" if len(late) > LEFT_NAMED else ""
+        noun = "repository was" if len(late) == 1 else "repositories were"
+        self._tally.note_incomplete(
+            f"in {batches} of {of.batches} batches the time of the function was over: {len(late)} {noun} not read, of {of.listed} "
+            f"listed{first}: {named}. Raise the time limit of the functions, or CONCURRENCY"
+        )
+
+    def _explain_missing(self, missing: list[int], unread: int, *, of: Inventory) -> None:
+        named = ", ".join(str(number) for number in missing[:BATCHES_NAMED])
+        more = f" and {len(missing) - BATCHES_NAMED} more" if len(missing) > BATCHES_NAMED else ""
+        batches = "batch" if len(missing) == 1 else "batches"
+        noun = "repository was" if unread == 1 else "repositories were"
+        self._tally.note_incomplete(
+            f"{batches} {named}{more} of {of.batches} came to no result: {unread} {noun} not read. The log of the function that "
+            "examines them says why"
+        )
+
+    def _explain_failure(self, step: str) -> None:
+        failed = f"failed ({self._failure})" if self._failure else "did not come to its end"
+        self._tally.note_incomplete(
+            f"the step '{step}' of this run {failed}. The log of its function, and the history of the execution, say why"
+        )
+
+
+@dataclass(slots=True)
+class _Part:
+    """The examination of one batch."""
+
+    number: int
+    tally: Tally
+    connection: Connection
+    examiner: Examiner
+    archive: Archive
+    work: Work
+    findings: FindingsFile
+    confirm: Callable[[], None]
+
+    def put_result(self, result: BatchResult) -> None:
+        """Write down what came of it."""
+        self.archive.close()
+        self.confirm()
+        whole = replace(
+            result,
+            examined=tuple(one for one, done in self.tally.is_examined.items() if done),
+            files=tuple(self.archive.files),
+            findings_sha256=self.findings.finish(),
+            findings=self.findings.length,
+        )
+        self.work.put_result(self.number, whole, self.findings)
+
+
+class _Parts:
+    """What a step is made of; nothing in it is asked before it is used."""
+
+    def __init__(self, invocation: Invocation, name: str) -> None:
+        settings, clients, step = invocation.settings, invocation.clients, invocation.step
+        self.settings = settings
+        self.request = step.audit
+        self.execution = step.execution
+        self.started_at = step.started_at
+        self.failure = step.failure
+        self.runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
+        self.work = Work(clients.s3, settings.bucket, settings.registry, step.audit.run_id)
+        self.findings = FindingsTable(
+            clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.days_resolved_are_kept
+        )
+        self._name = name
+        self._attempt = uuid.uuid4().hex
+        self._clients = clients
+        self._now = invocation.now
+        self._stop_at = stop_reading_at(time.monotonic() + invocation.seconds, invocation.seconds)
+
+    def take_lease(self) -> None:
+        """Take the registry for the whole execution; raises LeaseHeldError."""
+        seconds = self.settings.execution_seconds + LEASE_GRACE_SECONDS
+        self.runs.take_lease(self.execution, self.execution, self.request.run_id, now=self._now(), seconds=seconds)
+
+    def claim(self) -> None:
+        """Take the step over."""
+        self.work.claim(self._name, self._attempt)
+
+    def confirm(self) -> None:
+        """See that run and step are still this attempt's; raises LeaseHeldError."""
+        self.runs.confirm_lease(self.execution)
+        self.work.confirm(self._name, self._attempt)
+
+    def archive(self, batch: int = 0, confirm: Callable[[], None] | None = None) -> Archive:
+        """Give the archive of the run, or of one batch of it."""
+        settings, request = self.settings, self.request
+        return Archive(
+            self._clients.s3,
+            settings.bucket,
+            settings.registry,
+            request.run_id,
+            request.date,
+            confirm=confirm or self.confirm,
+            batch=batch,
+        )
+
+    def inventory(self) -> Inventory:
+        """Read what the first step knew; raises WorkError."""
+        known = self.work.inventory()
+        if known is None:
+            raise WorkError(f"{self.work.prefix}inventory.json is not there: start the audit anew")
+        return known
+
+    def exceptions(self, document: ExceptionsDocument | ExceptionsError) -> ExceptionsRead:
+        """Open the document of exceptions on the day of the run."""
+        return ExceptionsRead.of(document, self.started_at.astimezone(UTC).date())
+
+    def live_exceptions(self) -> ExceptionsRead:
+        """Read the exceptions as people keep them."""
+        return self.exceptions(fetch_exceptions(self._clients.s3, self.settings.bucket))
+
+    def exceptions_of(self, known: Inventory) -> ExceptionsRead:
+        """Read the exceptions as the first step found them."""
+        if known.exceptions_problem:
+            return self.exceptions(ExceptionsError(known.exceptions_problem))
+        content = self.work.read(EXCEPTIONS) if known.exceptions_found else None
+        if known.exceptions_found and content is None:
+            raise WorkError(f"{self.work.prefix}{EXCEPTIONS} is not there: start the audit anew")
+        return self.exceptions(ExceptionsDocument(content, known.exceptions_version))
+
+    @contextmanager
+    def connection(
+        self, *, threads: int, read_pins: Callable[[], bytes], domains: tuple[str, ...] = ()
+    ) -> Iterator[Connection]:
+        """Give a way to the registry, not yet connected."""
+        connection = Connection(
+            self.settings,
+            SecretsManagerCredentials(self.settings.secret_arn, self._clients.secrets),
+            threads=threads,
+            stop_at=self._stop_at,
+            at=self.started_at,
+            read_pins=read_pins,
+            domains=domains,
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def part(self, known: Inventory, number: int, *, threads: int) -> Iterator[_Part]:
+        """Prepare to examine one batch; what an earlier attempt left of its rows is removed."""
+        batches = FindingBatches(self.findings)
+
+        def confirm() -> None:
+            # Findings are in the table before anything that tells of them.
+            batches.flush()
+            self.confirm()
+
+        archive = self.archive(number, confirm=confirm)
+        archive.begin()
+        tally = Tally()
+        with ExitStack() as closing:
+            closing.callback(batches.close)
+            findings = FindingsFile()
+            closing.callback(findings.close)
+            connection = closing.enter_context(
+                self.connection(threads=threads, read_pins=self._kept_pins, domains=known.domains)
+            )
+            examiner = Examiner(
+                connection,
+                archive,
+                tally,
+                registry=self.settings.registry,
+                known=self.findings,
+                findings=self.findings,
+                batches=batches,
+                exceptions=self.exceptions_of(known).exceptions,
+                moment=Moment(self.request.run_id, self.started_at),
+                threads=threads,
+                stop_at=self._stop_at,
+                now=self._now,
+                stand=findings.stand,
+                wait=findings.wait,
+            )
+            yield _Part(number, tally, connection, examiner, archive, self.work, findings, confirm)
+
+    def _kept_pins(self) -> bytes:
+        content = self.work.read(PINS)
+        if content is None:
+            raise SettingsError(f"{self.work.prefix}{PINS}: the pins of this run are not there. Start the audit anew")
+        return content
+
+
+def split(repositories: list[Repository]) -> list[list[Repository]]:
+    """Make even batches, no more than a fan-out may have; a namespace with large repositories is spread over all of them."""
+    size = max(BATCH_REPOSITORIES, -(-len(repositories) // BATCHES))
+    count = -(-len(repositories) // size)
+    return [repositories[number::count] for number in range(count)]
+
+
+def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what an execution shows of its run; a state machine carries 256 KB at most."""
+    texts = {
+        name: [clean(text, TEXT_LENGTH) for text in record[name][:TEXTS]] for name in ("incomplete_because", "warnings")
+    }
+    counts = {
+        name: {key: int(value) for key, value in record[name].items()} for name in ("repositories", "tags", "findings")
+    }
+    return {**{name: record[name] for name in SUMMARY}, **texts, **counts}

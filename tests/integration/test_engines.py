@@ -1,0 +1,356 @@
+"""The same run through both engines: the same rows, findings, record and messages, night after night."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from dtr_audit import steps, transport
+from dtr_audit.audit import audit
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.notary.pins import KEY as PINS_KEY
+from dtr_audit.request import AuditRequest
+
+from local.dtr.faults import NO_FAULTS, Calls, Faults, Rewrite, Status, tags_of
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.notary.notary import Notary
+from local.stack import Stack
+from tests.audited import Audited
+from tests.fanned import Fanned
+
+FIRST_NIGHT = datetime(2026, 12, 1, 3, tzinfo=UTC)
+DOMAIN = "dtr.example.mil"
+NAMESPACES = ("api", "legacy", "ops", "team", "web")
+
+
+class World:
+    """One registry under one engine; what happens to it happens to its twin as well."""
+
+    def __init__(self, stack: Stack, notary: Notary | None, environment: Mapping[str, str], *, is_fanned: bool) -> None:
+        self.registry = InMemoryRegistry(clock=lambda: FIRST_NIGHT - timedelta(days=1), notary=notary)
+        self.server = DtrServer(self.registry)
+        self.server.start()
+        self.audited = Audited(stack, self.server)
+        self.fanned = Fanned(self.audited, environment)
+        self._is_fanned = is_fanned
+        self._ends: list[Callable[[], None]] = []
+
+    def on_request(self, happens: Callable[[object], None], path: str) -> None:
+        """Let something happen whenever a path is asked for, until the night is over."""
+        self._ends.append(self.server.on_request(happens, path))
+
+    def dawn(self) -> None:
+        """Let the night be over."""
+        while self._ends:
+            self._ends.pop()()
+        self.server.accounts.set_admin("admin", is_admin=True)
+        self.server.faults = NO_FAULTS
+
+    def push(self, *images: str) -> None:
+        for image in images:
+            path, tag = image.split(":")
+            namespace, name = path.split("/")
+            self.registry.push(namespace, name, tag)
+
+    def sign(self, *images: str) -> None:
+        for image in images:
+            path, tag = image.split(":")
+            namespace, name = path.split("/")
+            self.registry.sign(namespace, name, tag)
+
+    def put_policy(self, key: str, body: bytes) -> None:
+        """Put a document into the bucket, which both worlds share: once, so that it has one version."""
+        s3, bucket = self.audited.stack.s3, self.audited.stack.outputs["BucketName"]
+        found = s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
+        if not found or self.audited.read(key) != body:
+            s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+    def run(self, night: int, event: Mapping[str, Any], account: tuple[str, str]) -> dict[str, Any]:
+        """Audit it; gives the record."""
+        name, password = account
+        self.audited.put_secret(username=name, password=password or self.server.admin.password)
+        now = FIRST_NIGHT + timedelta(days=night, minutes=5)
+        asked = {"scheduled_time": (FIRST_NIGHT + timedelta(days=night)).isoformat(), **event}
+        if self._is_fanned:
+            self.fanned.now = now
+            summary = self.fanned.execute(asked)
+            record = self.fanned.record(summary["run_id"])
+            assert {name: record[name] for name in summary} == summary
+            return record
+        request = AuditRequest.from_event(asked, now=now)
+        fanned = self.fanned
+        run = audit(fanned.settings, request, fanned.clients, owner="one", seconds=600.0, now=lambda: now)
+        assert run is not None
+        return run.as_dict()
+
+    def told(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Give all that a run has left, without what is the world's own: its name, its port, and where rows were put."""
+        rows = sorted(
+            self.audited.rows(record["run_id"]), key=lambda row: (row["namespace"], row["repository"], row["tag"])
+        )
+        findings = [
+            {key: value for key, value in item.items() if not key.endswith("_shard") and key != "trust"}
+            | {"shards": sorted(key for key in item if key.endswith("_shard")), "remembers": "trust" in item}
+            for item in self.audited.items("FindingsTableName")
+            if item["pk"].startswith(f"{self.audited.name}#")
+        ]
+        messages = [
+            {"subject": one.subject, "attributes": dict(one.attributes), "body": _without_ids(one.body)}
+            for one in self.audited.messages()
+        ]
+        return {
+            part: json.loads(self._namelessly(content))
+            for part, content in {
+                "record": record,
+                "rows": rows,
+                "findings": sorted(findings, key=lambda item: (item["pk"], item["sk"])),
+                "messages": messages,
+            }.items()
+        }
+
+    def _namelessly(self, content: Any) -> str:
+        text = json.dumps(content, default=int, sort_keys=True)
+        return text.replace(self.server.host, "HOST").replace(self.audited.name, "NAME")
+
+    def close(self) -> None:
+        self.audited.close()
+        self.server.stop()
+
+
+def _without_ids(body: Any) -> Any:
+    """Leave out what is made of the registry's name."""
+    if isinstance(body, dict):
+        return {key: _without_ids(value) for key, value in body.items() if key != "id"}
+    return [_without_ids(one) for one in body] if isinstance(body, list) else body
+
+
+@dataclass(frozen=True)
+class Night:
+    """What happens before a run, what the run is asked for, and what goes wrong in it."""
+
+    says: str
+    happens: Callable[[World], None] = lambda _: None
+    event: dict[str, Any] = field(default_factory=dict)
+    faults: Faults = NO_FAULTS
+    account: tuple[str, str] = ("admin", "")
+    expected: dict[str, Any] = field(default_factory=dict)  # of the record
+
+
+def first(world: World) -> None:
+    for number, namespace in enumerate(NAMESPACES):
+        for name in ("app", "base", "cli"):
+            world.push(*(f"{namespace}/{name}:{tag}" for tag in range(1, 3 + number)))
+            world.sign(f"{namespace}/{name}:1")
+    world.sign("web/app:2")
+    world.push("web/app:2", f"web/app:sha256-{'0' * 64}.sig")
+
+
+def change(world: World) -> None:
+    world.sign("web/base:2", "api/app:2")
+    world.push("api/app:1", "api/new:1")
+    world.registry.delete_tag("team", "app", "3")
+    world.registry.delete_repository("ops", "cli")
+
+
+def lose_two(world: World) -> None:
+    """Two repositories go away at the moment at which their tags are asked for."""
+    for name in ("base", "cli"):
+        world.on_request(partial(_delete, world.registry, name), f"/api/v0/repositories/team/{name}/tags")
+
+
+def _delete(registry: InMemoryRegistry, name: str, _: object) -> None:
+    if any((one.namespace, one.name) == ("team", name) for one in registry.repositories()):
+        registry.delete_repository("team", name)
+
+
+def demote_at_the_end(world: World) -> None:
+    """The account is no administrator's any more once the last repository has been read."""
+    left = len(world.registry.repositories())
+
+    def count(_: object) -> None:
+        nonlocal left
+        left -= 1
+
+    world.on_request(count, "/api/v0/repositories/*/tags")
+    world.on_request(lambda _: world.server.accounts.set_admin("admin", is_admin=left > 0), "/api/v0/meta/settings")
+    world.sign("legacy/app:2")
+
+
+HISTORY = [
+    Night("the first of all", first, expected={"complete": True, "status": "OPEN"}),
+    Night("unchanged", expected={"complete": True}),
+    Night("signed, overwritten, new and gone", change, expected={"complete": True}),
+    Night("gone in mid-run", lose_two, expected={"complete": True}),
+    Night(
+        "some cannot be read",
+        lambda world: world.sign("web/cli:2"),
+        faults=Faults(
+            strikes=tuple(Status(500, tags_of(name)) for name in ("web/app", "api/cli", "legacy/app", "legacy/base")),
+            missing_though_listed=Calls("/api/v0/repositories/ops/*/tags"),
+            rewrites=(Rewrite({"inNotary": None}, path="web/base"),),
+        ),
+        expected={"complete": False},
+    ),
+    Night(
+        "a name is missing in the list",
+        lambda world: world.registry.delete_repository("legacy", "cli"),
+        faults=Faults(ghosts=Calls("/api/v0/repositories")),
+        expected={"complete": False},
+    ),
+    Night(
+        "with exceptions",
+        lambda world: except_some(world, legacy=3, web=60, ops=-5),
+        expected={"complete": True},
+    ),
+    Night("a namespace", lambda world: world.sign("web/app:2"), event={"namespaces": ["web", "team"]}),
+    Night("a namespace that is not there", event={"namespaces": ["wbe", "zzz", "api"]}, expected={"complete": False}),
+    Night("not an administrator", account=("admin", "wrong"), expected={"complete": False, "status": "NOT_REVIEWED"}),
+    Night("exceptions that cannot be read", lambda world: put_exceptions(world, b"{"), expected={"complete": True}),
+    Night(
+        "without a word", lambda world: world.sign("web/app:3"), event={"alerts": False}, expected={"complete": True}
+    ),
+    Night("no administrator at its end", demote_at_the_end, expected={"complete": False}),
+    Night("as it was", expected={"complete": True}),
+]
+
+
+def except_some(world: World, **days: int) -> None:
+    entries = [
+        {
+            "id": f"EX-{namespace}",
+            "namespace": namespace,
+            "repository": "*",
+            "tag": "*",
+            "owner": "j.doe",
+            "reason": "being replaced",
+            "ends": str((FIRST_NIGHT + timedelta(days=6 + left)).date()),
+        }
+        for namespace, left in days.items()
+    ]
+    put_exceptions(world, json.dumps({"exceptions": entries}).encode())
+
+
+def put_exceptions(world: World, body: bytes) -> None:
+    world.put_policy(EXCEPTIONS_KEY, body)
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch, stack: Stack) -> Iterator[None]:
+    monkeypatch.setattr(steps, "BATCH_REPOSITORIES", 4)
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
+    yield
+    for key in (EXCEPTIONS_KEY, PINS_KEY):
+        stack.s3.delete_object(Bucket=stack.outputs["BucketName"], Key=key)
+
+
+@pytest.fixture
+def twins(stack: Stack) -> Iterator[tuple[World, World]]:
+    one = World(stack, None, {}, is_fanned=False)
+    many = World(stack, None, {}, is_fanned=True)
+    yield one, many
+    one.close()
+    many.close()
+
+
+def tell_the_same(twins: tuple[World, World], history: Sequence[Night]) -> None:
+    for number, night in enumerate(history):
+        told = []
+        for world in twins:
+            night.happens(world)
+            world.server.faults = night.faults
+            record = world.run(number, night.event, night.account)
+            assert {name: record[name] for name in night.expected} == night.expected, (night.says, record)
+            told.append(world.told(record))
+            world.dawn()
+        one, many = told
+        for part, content in one.items():
+            assert many[part] == content, f"{night.says}: {part}"
+        assert one["rows"] or not night.expected.get("complete", True), night.says
+
+
+def test_both_engines_tell_the_same_of_every_night(twins: tuple[World, World]) -> None:
+    tell_the_same(twins, HISTORY)
+
+
+class Publisher:
+    """Whoever signs, for both worlds at once: they are served by one Notary, under a domain of its own."""
+
+    def __init__(self) -> None:
+        self.notary = Notary()
+
+    def sign(self, world: World, image: str) -> None:
+        """Sign what the tag holds in this world, which is the same in both."""
+        path, tag = image.split(":")
+        namespace, name = path.split("/")
+        gun = f"{DOMAIN}/{path}"
+        trust = self.notary.find(gun)
+        if trust is None:
+            trust = self.notary.create(gun)
+            trust.add_signer("ci")
+        (entry,) = (one for one in world.registry.tags(namespace, name, DOMAIN) if one.name == tag)
+        if trust.released().get(tag) != entry.digest:
+            trust.sign(tag, entry.digest, signer="ci")
+
+
+def test_both_engines_verify_the_same_signatures(stack: Stack) -> None:
+    publisher = Publisher()
+
+    def begin(world: World) -> None:
+        world.push(*(f"{namespace}/{name}:1" for namespace in NAMESPACES for name in ("app", "base")))
+
+    def sign_some(world: World) -> None:
+        for namespace in NAMESPACES:
+            publisher.sign(world, f"{namespace}/app:1")
+        world.put_policy(
+            PINS_KEY, json.dumps({"pins": [{"pattern": f"{DOMAIN}/web/*", "root_keys": ["0" * 64]}]}).encode()
+        )
+
+    def break_pins(world: World) -> None:
+        world.put_policy(PINS_KEY, b'{"pins": 1}')
+
+    history = [
+        Night("every tag unsigned, and no pins", begin, expected={"complete": False}),
+        Night("some signed, one pinned to another root", sign_some, expected={"complete": True}),
+        Night("known roots", lambda world: publisher.sign(world, "ops/base:1"), expected={"complete": True}),
+        Night(
+            "trust data that cannot be read",
+            faults=Faults(
+                strikes=tuple(Status(500, Calls(f"/v2/{DOMAIN}/{name}/app/_trust/*")) for name in ("ops", "api"))
+            ),
+            expected={"complete": False},
+        ),
+        Night("pins that are broken", break_pins, expected={"complete": False, "status": "NOT_REVIEWED"}),
+    ]
+    environment = {
+        "TRUST_VERIFICATION": "signatures", "DTR_DOMAINS": DOMAIN, "PIN_TRUST": "true", "TRUST_WARNING_DAYS": "365",
+        "REQUIRED_SIGNERS": "ci",
+    }  # fmt: skip
+    with ExitStack() as closing:
+        one = World(stack, publisher.notary, environment, is_fanned=False)
+        closing.callback(one.close)
+        many = World(stack, publisher.notary, environment, is_fanned=True)
+        closing.callback(many.close)
+        tell_the_same((one, many), history)
+
+
+def test_where_every_tag_looks_unsigned_both_engines_give_the_same_hint(stack: Stack) -> None:
+    publisher = Publisher()
+
+    def begin(world: World) -> None:
+        world.push("web/app:1", "web/base:1")
+        publisher.sign(world, "web/app:1")
+
+    with ExitStack() as closing:
+        one = World(stack, publisher.notary, {}, is_fanned=False)
+        closing.callback(one.close)
+        many = World(stack, publisher.notary, {}, is_fanned=True)
+        closing.callback(many.close)
+        tell_the_same((one, many), [Night("signed elsewhere", begin, expected={"complete": True})])
+        for world in (one, many):
+            warning, *_ = world.run(1, {}, ("admin", ""))["warnings"]
+            assert DOMAIN in warning

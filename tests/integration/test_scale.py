@@ -1,0 +1,80 @@
+"""What local/scale.py reckons with, counted in real runs of both engines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import botocore.client
+import pytest
+
+from local import scale
+from local.cost import count_calls
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.scale import Engine, Plan, count_objects
+from tests.audited import Audited
+from tests.fanned import Fanned
+
+
+def fill(registry: InMemoryRegistry, plan: Plan) -> None:
+    """Push as many tags to each repository; none is signed, so that every domain is asked."""
+    for number in range(plan.repositories):
+        for tag in range(plan.tags // plan.repositories):
+            registry.push(f"team-{number % 7}", f"service-{number:04d}", f"1.{tag}")
+
+
+@pytest.fixture
+def s3_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each operation of S3 is called from now on."""
+    made: Counter[str] = Counter()
+    call: Callable[..., Any] = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined] # left out of the stubs
+
+    def note(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        if client.meta.service_model.service_name == "s3":
+            made[operation] += 1
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", note)
+    return made
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(21, 7), Plan(450, 3), Plan(110, 110), Plan(36, 12, domains=2), Plan(44, 4, page_size=10, domains=3)],
+    ids=["few", "two pages each", "two pages of repositories", "two domains", "pages and domains"],
+)
+def test_one_lambda_asks_the_registry_as_often_as_is_reckoned(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, s3_calls: Counter[str], plan: Plan
+) -> None:
+    fill(registry, plan)
+    domains = ",".join(f"dtr-{number}.example.com" for number in range(plan.domains))
+    run = audited.audit(DTR_DOMAINS=domains, PAGE_SIZE=str(plan.page_size))
+    assert run["complete"] is True
+    # Where nothing is signed, the Notary's changefeed is asked besides.
+    assert len([one for one in dtr.requests if "changefeed" not in one.path]) - 1 <= plan.requests
+    assert len([one for one in dtr.requests if one.path.startswith("/api/v0/repositories")]) == (
+        plan.list_pages + plan.repositories * plan.requests_each
+    )
+    assert s3_calls["PutObject"] == count_objects(plan)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(30, 10, engine=Engine.STEP_FUNCTIONS), Plan(360, 120, engine=Engine.STEP_FUNCTIONS)],
+    ids=["one batch", "three batches"],
+)
+def test_a_fan_out_asks_and_writes_as_often_as_is_reckoned(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, s3_calls: Counter[str], plan: Plan
+) -> None:
+    fill(registry, plan)
+    registry.sign("team-0", "service-0000", "1.0")
+    run = Fanned(audited).execute()
+    assert run["complete"] is True
+    assert len(dtr.requests) == plan.requests
+    assert s3_calls["PutObject"] == count_objects(plan)
+    lists = count_calls(plan.workload, 0).lists + scale.LISTS_OF_THE_STEPS + plan.batches
+    assert s3_calls["ListObjectsV2"] == lists
+    reads = 1 + scale.READS_OF_THE_STEPS + scale.READS_OF_A_BATCH * plan.batches
+    assert s3_calls["GetObject"] <= reads <= s3_calls["GetObject"] + 2

@@ -1,0 +1,623 @@
+"""The steps of a fan-out: each can be made again, cut off, left out or late, and the run stays true."""
+
+import gzip
+import json
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from dtr_audit import alerts, archive, steps, transport
+from dtr_audit.clients import AwsClients
+from dtr_audit.errors import LeaseHeldError, SettingsError, WorkError
+from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.runs import RunsTable
+
+from local.dtr.faults import REPOSITORIES as LIST
+from local.dtr.faults import SETTINGS, Calls, Faults, Slow, Status, tags_of
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.dtr.transport import Request
+from tests.audited import Audited
+from tests.fanned import Fanned
+from tests.scissors import Cut, Scissors
+
+NIGHT = datetime(2026, 12, 2, 3, tzinfo=UTC)
+EVENT = {"scheduled_time": "2026-12-02T03:00:00Z"}
+RUN_ID = "20261202T030000Z"
+REPOSITORIES = ("team/api", "team/old", "web/shop", "web/till")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches, and several parts of rows in each, of a small registry; no long waits."""
+    monkeypatch.setattr(steps, "BATCH_REPOSITORIES", 2)
+    monkeypatch.setattr(archive, "PART_ROWS", 2)
+    monkeypatch.setattr(alerts, "INDEX_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
+
+
+@dataclass
+class Scene:
+    """One registry and its fan-out, on the second of two nights."""
+
+    registry: InMemoryRegistry
+    dtr: DtrServer
+    audited: Audited
+    fanned: Fanned
+
+    def first_night(self) -> None:
+        for image in REPOSITORIES:
+            for tag in ("1", "2", "3"):
+                self.push(f"{image}:{tag}")
+        self.sign("web/shop:3")
+        self.fanned.now = NIGHT - timedelta(days=1)
+        self.fanned.execute({"scheduled_time": "2026-12-01T03:00:00Z"})
+        self.audited.messages()
+        self.fanned.now = NIGHT
+
+    def change(self) -> None:
+        self.sign("web/shop:1")  # resolved: signed
+        self.registry.delete_tag("web", "shop", "2")  # resolved: tag removed
+        self.registry.delete_repository("team", "old")  # resolved: repository removed
+        self.push("web/shop:3")  # opened: overwritten
+        self.push("web/new:1")  # opened: unsigned
+        self.sign("web/till:1")  # changed: signed and overwritten
+        self.push("web/till:1")
+
+    def push(self, image: str) -> None:
+        path, tag = image.split(":")
+        namespace, name = path.split("/")
+        self.registry.push(namespace, name, tag, at=NIGHT - timedelta(days=2))
+
+    def sign(self, image: str) -> None:
+        path, tag = image.split(":")
+        namespace, name = path.split("/")
+        self.registry.sign(namespace, name, tag)
+
+    def payload(self) -> dict[str, Any]:
+        return self.fanned.payload(EVENT, "execution")
+
+    def make(self, step: str, number: int = 0, **more: Any) -> dict[str, Any]:
+        batch = {"batch": {"number": number, "key": "whatever"}} if number else {}
+        return self.fanned.make(getattr(steps, step), {**self.payload(), **batch, **more})
+
+    def record(self) -> dict[str, Any]:
+        return self.fanned.record(RUN_ID)
+
+    def work(self, name: str) -> Any:
+        return json.loads(self.audited.read(f"work/registry={self.audited.name}/{RUN_ID}/{name}"))
+
+    def states(self) -> dict[str, str]:
+        return {image: item["state"] for image, item in self.audited.findings().items()}
+
+
+@pytest.fixture
+def scene(audited: Audited, registry: InMemoryRegistry, dtr: DtrServer) -> Scene:
+    scene = Scene(registry, dtr, audited, Fanned(audited, {"CONCURRENCY": "1", "FAN_OUT_WORKERS": "1"}))
+    scene.first_night()
+    return scene
+
+
+class Stored:
+    """All that a registry has in the bucket and in the tables, to be looked at and put back."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._s3 = scene.fanned.clients.s3
+        self._dynamodb = scene.fanned.clients.dynamodb
+        self._settings = scene.fanned.settings
+        self.objects = {key: scene.audited.read(key) for key in self._keys()}
+        self.items = {table: self._items(table) for table in self._tables()}
+
+    def seen(self) -> dict[str, Any]:
+        """Give what counts, readable, and without who was at it and how often."""
+        objects = {
+            key: gzip.decompress(content) if key.endswith(".gz") else content
+            for key, content in self.objects.items()
+            if "/claims/" not in key
+        }
+        return {**objects, **self.items}
+
+    def restore(self) -> None:
+        """Put everything back."""
+        for key in self._keys():
+            self._s3.delete_object(Bucket=self._settings.bucket, Key=key)
+        for key, content in self.objects.items():
+            self._s3.put_object(Bucket=self._settings.bucket, Key=key, Body=content)
+        for table, items in self.items.items():
+            for item in self._items(table):
+                self._dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+            for item in items:
+                self._dynamodb.put_item(TableName=table, Item=item)
+
+    def _keys(self) -> list[str]:
+        return [key for kind in ("findings", "runs", "evidence", "work") for key in self._scene.audited.keys(kind)]
+
+    def _tables(self) -> tuple[str, str]:
+        return self._settings.findings_table, self._settings.runs_table
+
+    def _items(self, table: str) -> list[dict[str, Any]]:
+        name = self._scene.audited.name
+        pages = self._dynamodb.get_paginator("scan").paginate(TableName=table)
+        items = [item for page in pages for item in page["Items"] if str(item["pk"]).split("#")[0] == name]
+        return sorted(items, key=lambda item: (item["pk"], item["sk"]))
+
+
+def cut_everywhere(
+    scene: Scene, scissors: Scissors, step: str, number: int = 0, *, first: int = 1, every: int = 1
+) -> int:
+    """Cut a step off after its calls to AWS, and make it again: it leaves what it leaves uncut. Gives how many calls it has."""
+    before = Stored(scene)
+    expected = scene.make(step, number)
+    whole = Stored(scene).seen()
+    told = news(scene)
+    cut_after = first - every
+    while True:
+        cut_after += every
+        before.restore()
+        scissors.calls.clear()
+        scissors.after = cut_after
+        try:
+            scene.make(step, number)
+        except Cut:
+            scissors.after = 0
+        else:
+            scissors.after = 0
+            break
+        assert scene.make(step, number) == expected, (
+            f"{step}, cut after call {cut_after}, {scissors.calls[cut_after - 1]}"
+        )
+        again = Stored(scene).seen()
+        assert again.keys() == whole.keys(), cut_after
+        for name, content in whole.items():
+            assert again[name] == content, (
+                f"{step}, cut after call {cut_after}, {scissors.calls[cut_after - 1]}: {name}"
+            )
+        assert news(scene) == told
+    return len(scissors.calls)
+
+
+def news(scene: Scene) -> set[tuple[str, str, str]]:
+    """Take what has been told since, by the ids of the news."""
+    return {
+        (kind, f"{item['repository']}:{item['tag']}", item["id"])
+        for message in scene.audited.messages()
+        for kind in message.body["counts"]
+        for item in message.body[kind]
+    }
+
+
+@pytest.mark.parametrize(
+    ("step", "first", "every"),
+    [
+        ("inventory", 1, 1),
+        ("examine", 1, 1),
+        *(("prove", n, 2) for n in (1, 2)),
+        *(("report", n, 6) for n in range(1, 7)),
+    ],
+)
+def test_a_step_cut_off_after_any_call_to_aws_and_made_again_leaves_what_it_leaves_uncut(
+    scene: Scene, scissors: Scissors, step: str, first: int, every: int
+) -> None:
+    """All those of one step together cut it after each call."""
+    scene.change()
+    if step == "prove":
+        scene.dtr.faults = Faults(missing_though_listed=Calls("/api/v0/repositories/*/*i*/tags"))  # team/api, web/till
+    before = {"inventory": [], "examine": ["inventory"], "prove": ["inventory", "examine"]}
+    for name in before.get(step, ["inventory", "examine", "prove"]):
+        for number in (1, 2) if name == "examine" else (0,):
+            scene.make(name, number)
+    if step == "prove":
+        scene.dtr.faults = Faults()
+        scene.registry.delete_repository("web", "till")
+    least = {"inventory": 15, "examine": 15, "prove": 15, "report": 30}[step]
+    assert cut_everywhere(scene, scissors, step, int(step == "examine"), first=first, every=every) >= least
+
+
+def test_every_step_made_twice_makes_the_same_run(scene: Scene) -> None:
+    scene.change()
+    once = Stored(scene)
+    scene.fanned.execute(EVENT)
+    whole, told = Stored(scene).seen(), news(scene)
+    once.restore()
+    scene.fanned.execute(EVENT, once_more=("inventory", "examine", "prove", "report"))
+    assert Stored(scene).seen() == whole
+    assert news(scene) == told
+
+
+def test_the_run_is_told_as_it_is(scene: Scene) -> None:
+    scene.change()
+    run = scene.fanned.execute(EVENT)
+    assert run["findings"] == {"open": 8, "opened": 2, "resolved": 5, "excepted": 0}
+    assert run == {name: scene.record()[name] for name in run}
+    (message,) = scene.audited.messages()
+    assert message.body["counts"] == {"opened": 2, "changed": 1, "resolved": 5, "expiring": 0, "expired": 0}
+    assert len(scene.audited.rows(RUN_ID)) == 9
+    assert scene.fanned.execute(EVENT) == {
+        "run_id": RUN_ID, "finished_before": True, "connected": False, "count": 0,
+        "batches": {"bucket": scene.fanned.settings.bucket, "key": f"work/registry={scene.audited.name}/{RUN_ID}/batches.json"},
+    }  # fmt: skip
+    assert scene.audited.messages() == []
+
+
+# --- Batches that come to nothing -------------------------------------------------------------------------------------
+
+
+def test_a_batch_without_a_result_makes_the_run_incomplete_and_resolves_nothing_of_it(scene: Scene) -> None:
+    scene.change()
+    run = scene.fanned.execute(EVENT, without=[1])
+    left = [f"{namespace}/{name}" for namespace, name in scene.work("batches/00001.json")]
+    assert run["complete"] is False
+    (reason,) = run["incomplete_because"]
+    assert reason.startswith("batch 1 of 2 came to no result: 2 repositories were not read.")
+    assert run["repositories"] == {"listed": 4, "audited": 2, "unreadable": 0, "removed": 0}
+    states = scene.states()
+    for image, state in states.items():
+        if image.split(":")[0] in left:
+            assert state == "OPEN", image
+    assert run["findings"]["open"] == list(states.values()).count("OPEN")
+    assert {state for image, state in states.items() if image.startswith("team/old")} == {"RESOLVED"}, (
+        "it is not listed"
+    )
+    (message,) = scene.audited.messages()
+    assert message.attributes["status"] == run["status"]
+
+
+def test_a_run_of_which_no_batch_came_to_a_result_is_no_pass(scene: Scene) -> None:
+    run = scene.fanned.execute(EVENT, without=[1, 2])
+    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert "batches 1, 2 of 2 came to no result: 4 repositories were not read" in run["incomplete_because"][0]
+    assert run["findings"]["open"] == len(scene.states()) == 11
+
+
+def test_rows_of_a_batch_that_died_before_its_end_are_not_kept_beside_the_others(
+    scene: Scene, scissors: Scissors
+) -> None:
+    scene.make("inventory")
+    scene.make("examine", 1)
+    scissors.operation = "PutObject"
+    scissors.calls.clear()
+    with pytest.raises(Cut):
+        scene.make("examine", 2)  # its claim
+    scissors.operation = ""
+    key = f"findings/registry={scene.audited.name}/dt=2026-12-02/{RUN_ID}-00002-001.jsonl.gz"
+    scene.fanned.clients.s3.put_object(Bucket=scene.fanned.settings.bucket, Key=key, Body=gzip.compress(b"{}\n"))
+    scene.make("prove")
+    run = scene.make("report")
+    assert run["complete"] is False
+    assert key not in scene.audited.keys("findings")
+    assert len(scene.audited.rows(RUN_ID)) == run["tags"]["audited"] == 6
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"tags": 1}', b"null"])
+def test_a_result_that_cannot_be_read_is_none(scene: Scene, content: bytes) -> None:
+    scene.make("inventory")
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    prefix = f"work/registry={scene.audited.name}/{RUN_ID}/results"
+    scene.fanned.clients.s3.put_object(Bucket=scene.fanned.settings.bucket, Key=f"{prefix}/00002.json", Body=content)
+    assert "batch 2 of 2 came to no result" in scene.make("report")["incomplete_because"][0]
+
+
+def test_findings_that_are_not_those_of_the_result_are_not_believed(scene: Scene) -> None:
+    scene.make("inventory")
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    prefix = f"work/registry={scene.audited.name}/{RUN_ID}/results"
+    scene.fanned.clients.s3.put_object(
+        Bucket=scene.fanned.settings.bucket, Key=f"{prefix}/00001.findings.jsonl.gz", Body=gzip.compress(b"")
+    )
+    run = scene.make("report")
+    assert "batch 1 of 2 came to no result" in run["incomplete_because"][0]
+    assert run["findings"]["open"] == 11
+
+
+# --- Time ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_runs_out_of_time_keeps_what_it_read_and_says_what_is_left(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.change()
+    scene.make("inventory")
+    first, second = ("/".join(name) for name in scene.work("batches/00001.json"))
+    scene.dtr.faults = Faults(strikes=(Slow(tags_of(second), delay=3.0),))
+    scene.fanned.seconds = 1.0
+    monkeypatch.setattr("dtr_audit.audit.REPORT_SHARE", 0.1)
+    scene.make("examine", 1)
+    scene.fanned.seconds = 600.0
+    scene.dtr.faults = Faults()
+    scene.make("examine", 2)
+    scene.make("prove")
+    run = scene.make("report")
+    assert run["complete"] is False
+    assert run["incomplete_because"][0].startswith(
+        f"in 1 of 2 batches the time of the function was over: 1 repository was not read, of 4 listed: {second}. Raise"
+    )
+    assert {row["repository"] for row in scene.audited.rows(RUN_ID)} >= {first.split("/")[1]}
+    assert not [row for row in scene.audited.rows(RUN_ID) if f"{row['namespace']}/{row['repository']}" == second]
+    assert {state for image, state in scene.states().items() if image.startswith(f"{second}:")} <= {"OPEN"}
+
+
+# --- Who is at it -------------------------------------------------------------------------------------------------------
+
+
+def test_an_attempt_that_was_given_up_writes_no_row_beside_its_successor(scene: Scene) -> None:
+    """The first attempt hangs on one repository; the second overtakes it, and finishes."""
+    scene.make("inventory")
+    hangs, overtaken = threading.Event(), threading.Event()
+    held = tags_of("/".join(scene.work("batches/00001.json")[1]), times=1)
+
+    def hold(_: Request) -> None:
+        if not hangs.is_set():
+            hangs.set()
+            overtaken.wait(60)
+
+    scene.dtr.on_request(hold, held.path)
+    caught: list[BaseException] = []
+
+    def first() -> None:
+        try:
+            scene.make("examine", 1)
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            caught.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert hangs.wait(60)
+    scene.make("examine", 1)
+    after = Stored(scene).seen()
+    overtaken.set()
+    thread.join()
+    assert [type(error) for error in caught] == [LeaseHeldError]
+    assert Stored(scene).seen() == after
+
+
+def test_two_runs_of_one_registry_never_overlap_and_the_lease_ends_with_the_run(scene: Scene) -> None:
+    scene.make("inventory")
+    another = {**scene.payload(), "event": {"scheduled_time": "2026-12-03T03:00:00Z"}, "execution": "another"}
+    with pytest.raises(LeaseHeldError, match=RUN_ID):
+        scene.fanned.make(steps.inventory, another)
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    scene.make("report")
+    assert scene.fanned.make(steps.inventory, another)["connected"]
+
+
+def test_an_execution_that_is_resumed_after_a_later_run_changes_nothing(scene: Scene) -> None:
+    """It would resolve by what it saw then."""
+    scene.change()
+    scene.make("inventory")
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    expire_lease(scene)
+    scene.fanned.now = NIGHT + timedelta(days=1)
+    scene.fanned.execute({"scheduled_time": "2026-12-03T03:00:00Z"})
+    after = Stored(scene).seen()
+    for step, number in (("examine", 1), ("prove", 0), ("report", 0)):
+        with pytest.raises(LeaseHeldError):
+            scene.make(step, number)
+    assert Stored(scene).seen() == after
+
+
+def test_another_execution_of_the_same_run_begins_anew(scene: Scene) -> None:
+    scene.change()
+    scene.make("inventory")
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    expire_lease(scene)
+    scene.registry.delete_repository("team", "api")
+    run = scene.fanned.execute(EVENT, execution="another", without=[1])
+    assert "batch 1 of 2" in run["incomplete_because"][0], "what the first execution made of it is not taken"
+
+
+def expire_lease(scene: Scene) -> None:
+    table, key = scene.fanned.settings.runs_table, {"pk": scene.audited.name, "sk": "#lease"}
+    left = scene.fanned.clients.dynamodb.get_item(TableName=table, Key=key)["Item"]
+    scene.fanned.clients.dynamodb.put_item(TableName=table, Item={**left, "until": "2000-01-01T00:00:00.000Z"})
+
+
+# --- What all workers judge by ------------------------------------------------------------------------------------------
+
+
+def test_all_workers_judge_by_the_exceptions_that_the_first_step_read(scene: Scene) -> None:
+    s3, bucket = scene.fanned.clients.s3, scene.fanned.settings.bucket
+    document = {
+        "exceptions": [
+            {
+                "id": "EX-1", "namespace": "*", "repository": "*", "tag": "*", "owner": "j.doe", "reason": "being replaced",
+                "ends": "2027-06-01",
+            }
+        ]
+    }  # fmt: skip
+    s3.put_object(Bucket=bucket, Key=EXCEPTIONS_KEY, Body=json.dumps(document).encode())
+    try:
+        scene.make("inventory")
+        scene.make("examine", 1)
+        s3.put_object(Bucket=bucket, Key=EXCEPTIONS_KEY, Body=b"{")
+        scene.make("examine", 2)
+        scene.make("prove")
+        run = scene.make("report")
+    finally:
+        s3.delete_object(Bucket=bucket, Key=EXCEPTIONS_KEY)
+    assert run["findings"]["excepted"] == run["findings"]["open"] == 11
+    assert {row["exception_id"] for row in scene.audited.rows(RUN_ID) if row["verdict"] == "UNSIGNED"} == {"EX-1"}
+    assert run["warnings"] == []
+
+
+def test_repositories_that_are_gone_are_settled_once_all_batches_are_read(scene: Scene) -> None:
+    scene.make("inventory")
+    scene.dtr.faults = Faults(deleted_when_read=tags_of("web/till"), missing_though_listed=tags_of("team/api", times=1))
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    run = scene.make("report")
+    assert run["complete"] is True
+    assert run["repositories"] == {"listed": 4, "audited": 3, "unreadable": 0, "removed": 1}
+    assert {state for image, state in scene.states().items() if image.startswith("web/till")} == {"RESOLVED"}
+    assert {row["repository"] for row in scene.audited.rows(RUN_ID)} == {"api", "old", "shop"}
+
+
+def test_a_worker_whose_account_was_refused_leaves_its_repositories_unread(scene: Scene) -> None:
+    scene.change()
+    scene.make("inventory")
+    scene.make("examine", 1)
+    scene.dtr.accounts.set_admin("admin", is_admin=False)
+    scene.make("examine", 2)
+    scene.dtr.accounts.set_admin("admin", is_admin=True)
+    scene.make("prove")
+    run = scene.make("report")
+    assert run["repositories"]["unreadable"] == 2
+    assert "not an administrator" in run["incomplete_because"][-1]
+
+
+def test_a_worker_that_is_not_proven_at_its_end_resolves_nothing_of_its_batch(scene: Scene) -> None:
+    scene.sign("web/shop:1")
+    scene.sign("team/api:1")
+    scene.make("inventory")
+    numbers = {
+        f"{namespace}/{name}": number
+        for number in (1, 2)
+        for namespace, name in scene.work(f"batches/0000{number}.json")
+    }
+    assert numbers["web/shop"] == numbers["team/api"], "in one batch"
+    doubtful = numbers["web/shop"]
+    scene.make("examine", 3 - doubtful)
+    scene.dtr.faults = Faults(strikes=(Status(500, SETTINGS.limited(after=1)),))
+    scene.make("examine", doubtful)
+    scene.dtr.faults = Faults()
+    scene.make("prove")
+    run = scene.make("report")
+    assert run["complete"] is False
+    assert "could not be proven at the end" in run["incomplete_because"][0]
+    assert set(scene.states().values()) == {"OPEN"}
+    assert run["findings"]["open"] == 11
+
+
+# --- The report ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_never_asks_for_the_secret_nor_the_registry(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.change()
+    scene.make("inventory")
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    monkeypatch.setattr(AwsClients, "secrets", property(lambda _: pytest.fail("the secret is asked for")))
+    scene.fanned.clients = AwsClients(connections=2)
+    asked = len(scene.dtr.requests)
+    assert scene.make("report")["complete"] is True
+    assert len(scene.dtr.requests) == asked
+
+
+HOSTILE = {"Error": "Lambda.Unknown", "Cause": '{"errorMessage": "hunter2"}'}
+
+
+@pytest.mark.parametrize(
+    ("until", "step"), [("nothing", "inventory"), ("inventory", "examine"), ("examine", "examine"), ("prove", "prove")]
+)
+def test_a_run_whose_step_failed_is_closed_with_what_is_known(
+    scene: Scene, scissors: Scissors, until: str, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.change()
+    if until != "nothing":
+        scene.make("inventory")
+    if until in {"examine", "prove"}:
+        scene.make("examine", 1)
+        scene.make("examine", 2)
+    if until == "prove":
+        scissors.calls.clear()
+        scissors.operation = "PutObject"  # its claim
+        with pytest.raises(Cut):
+            scene.make("prove")
+        scissors.operation = ""
+    run = scene.make("report", failure=HOSTILE)
+    assert run["complete"] is False
+    assert any(
+        f"the step '{step}' of this run failed (Lambda.Unknown)" in reason for reason in run["incomplete_because"]
+    )
+    assert run["status"] == ("OPEN" if until in {"examine", "prove"} else "NOT_REVIEWED")
+    assert "RESOLVED" not in scene.states().values()
+    assert run["findings"]["open"] == len(scene.states())
+    (message,) = scene.audited.messages()
+    texts = json.dumps([run, scene.record(), message.text, message.subject]) + caplog.text
+    assert "hunter2" not in texts
+    table = RunsTable(scene.fanned.clients.dynamodb, scene.fanned.settings.runs_table, scene.audited.name)
+    table.take_lease("another", "another", "another", now=datetime.now(UTC), seconds=60)  # it is free
+
+
+def test_an_error_with_a_name_that_is_none_is_not_repeated(scene: Scene) -> None:
+    run = scene.make("report", failure={"Error": "<b>hunter2</b>", "Cause": "hunter2"})
+    assert "failed (an error)" in run["incomplete_because"][0]
+
+
+def test_the_report_of_a_run_that_is_under_way_elsewhere_writes_nothing(scene: Scene) -> None:
+    another = {**scene.payload(), "execution": "another"}
+    scene.fanned.make(steps.inventory, another)
+    before = Stored(scene).seen()
+    with pytest.raises(LeaseHeldError):
+        scene.make("report", failure=HOSTILE)
+    assert Stored(scene).seen() == before
+
+
+def test_the_summary_fits_whatever_the_texts(scene: Scene) -> None:
+    text = "\N{REPLACEMENT CHARACTER}" * 5_000
+    record = {**scene.fanned.record("20261201T030000Z"), "incomplete_because": [text] * 100, "warnings": [text] * 100}
+    assert len(json.dumps(steps.summarise(record))) < 256 * 1024
+
+
+def test_a_registry_that_refuses_the_account_is_not_connected_and_says_why(scene: Scene) -> None:
+    scene.audited.put_secret(username="admin", password="wrong")
+    run = scene.fanned.execute(EVENT)
+    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert "does not accept the credentials" in run["incomplete_because"][0]
+    assert len(run["incomplete_because"]) == 1
+    assert run["findings"]["open"] == 11
+
+
+def test_an_empty_registry_is_proven_empty(audited: Audited) -> None:
+    run = Fanned(audited).execute(EVENT)
+    assert (run["status"], run["complete"], run["repositories"]["listed"]) == ("NOT_A_FINDING", True, 0)
+
+
+# --- What the first step decides ----------------------------------------------------------------------------------------
+
+
+def test_more_workers_than_requests_are_refused_by_the_variables_name(audited: Audited) -> None:
+    with pytest.raises(SettingsError, match=r"^FAN_OUT_WORKERS: "):
+        Fanned(audited, {"CONCURRENCY": "2", "FAN_OUT_WORKERS": "3"}).execute(EVENT)
+
+
+def test_a_step_without_its_inventory_says_what_to_do(scene: Scene) -> None:
+    for step in ("examine", "prove"):
+        with pytest.raises(WorkError, match=r"inventory\.json is not there: start the audit anew"):
+            scene.make(step, 1)
+    scene.make("inventory")
+    with pytest.raises(WorkError, match="this batch is not there"):
+        scene.make("examine", 7)
+
+
+def test_a_list_that_is_not_at_its_end_in_time_is_said(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.dtr.faults = Faults(strikes=(Slow(LIST, delay=3.0),))
+    scene.fanned.seconds = 1.0
+    monkeypatch.setattr("dtr_audit.audit.REPORT_SHARE", 0.1)
+    inventory = scene.make("inventory")
+    scene.fanned.seconds = 600.0
+    scene.dtr.faults = Faults()
+    assert inventory["connected"]
+    assert inventory["count"] == 0
+    scene.make("prove")
+    run = scene.make("report")
+    assert run["status"] == "NOT_REVIEWED"
+    assert (
+        "the list of repositories was not at its end when the time of the function was over"
+        in run["incomplete_because"][0]
+    )
+    assert "RESOLVED" not in scene.states().values()

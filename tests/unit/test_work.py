@@ -1,0 +1,180 @@
+"""What the steps leave each other: it comes back as it was left, or not at all."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from dtr_audit import steps
+from dtr_audit.errors import WorkError
+from dtr_audit.evidence.report import StoredFile
+from dtr_audit.model import Repository, RepositoryCounts, Status, SupportingFact, TagCounts, TrustCounts
+from dtr_audit.request import BATCHES
+from dtr_audit.tally import UNREADABLE_KEPT, Tally
+from dtr_audit.work import BatchResult, FindingsFile, Inventory, Proof, Work
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHOP, TILL = Repository("web", "shop"), Repository("web", "till")
+
+INVENTORY = Inventory(
+    connected=True,
+    domains=("dtr.example.mil",),
+    is_trust_verified=True,
+    incomplete_because=("a", "b"),
+    warnings=(),
+    listed=7,
+    ghosts=1,
+    listing_problem="",
+    unproven="nobody knows",
+    batches=2,
+    exceptions_found=True,
+    exceptions_version="v1",
+    exceptions_problem="",
+)
+PROOF = Proof(
+    unproven="",
+    settled=True,
+    incomplete_because=("late",),
+    warnings=("w",),
+    facts=(SupportingFact("subject", "answer", "V-1", Status.OPEN),),
+    hint="dtr.example.mil",
+)
+RESULT = BatchResult(
+    Tally(
+        repositories=RepositoryCounts(audited=1, unreadable=1),
+        tags=TagCounts(signed=3, unknown=1),
+        trust=TrustCounts(verified=1, expiring=1, first_expiring=[("web/shop", "targets", "2027-01-01T00:00:00.000Z")]),
+        unreadable=[("web/till", "500")],
+        first_unknown=("web/shop:1", "why"),
+    ),
+    examined=(SHOP,),
+    left=(TILL,),
+    is_late=True,
+    gone=((TILL, "404"),),
+    removed=(SHOP,),
+    unproven="nobody knows",
+    files=(StoredFile("findings/x", "0" * 64, 12),),
+)
+
+
+class Bucket:
+    """S3 as one caller sees it."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put_object(self, *, Key: str, Body: Any, **_: Any) -> None:  # noqa: N803 - as boto3 names them
+        self.objects[Key] = Body if isinstance(Body, bytes) else Body.read()
+
+    def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:  # noqa: N803
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        return {"Body": io.BytesIO(self.objects[Key])}
+
+
+def work(bucket: Bucket) -> Work:
+    return Work(bucket, "bucket", "prod", "run")  # type: ignore[arg-type]
+
+
+def test_every_document_comes_back_as_it_was_left() -> None:
+    one = work(Bucket())
+    assert (one.inventory(), one.proof(), next(one.results([1]))) == (None, None, (1, None))
+    one.put_inventory(INVENTORY)
+    one.put_proof(PROOF)
+    findings = FindingsFile()
+    findings.finish()
+    one.put_result(1, RESULT, findings)
+    findings.close()
+    assert (one.inventory(), one.proof()) == (INVENTORY, PROOF)
+    ((_, result),) = one.results([1])
+    assert result is not None
+    assert json.dumps(result.as_dict()) == json.dumps(RESULT.as_dict())
+    assert replace(result.tally, trust=RESULT.tally.trust) == RESULT.tally
+    assert (result.examined, result.left, result.gone) == (RESULT.examined, RESULT.left, RESULT.gone)
+
+
+def read_result(one: Work) -> BatchResult:
+    ((_, result),) = one.results([1])
+    if result is None:
+        raise WorkError("results/00001.json: no result")
+    return result
+
+
+DOCUMENTS: list[tuple[str, dict[str, Any], Callable[[Work], object]]] = [
+    ("inventory.json", {name: getattr(INVENTORY, name) for name in INVENTORY.__slots__}, Work.inventory),
+    ("proof.json", {name: getattr(replace(PROOF, facts=()), name) for name in PROOF.__slots__}, Work.proof),
+    ("results/00001.json", RESULT.as_dict(), read_result),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "document", "read"), DOCUMENTS)
+def test_a_document_that_lacks_anything_is_none(
+    name: str, document: dict[str, Any], read: Callable[[Work], object]
+) -> None:
+    bucket = Bucket()
+    bucket.objects[f"work/registry=prod/run/{name}"] = json.dumps(document).encode()
+    read(work(bucket))
+    for left_out in document:
+        less = {key: value for key, value in document.items() if key != left_out}
+        bucket.objects[f"work/registry=prod/run/{name}"] = json.dumps(less).encode()
+        with pytest.raises(WorkError, match=name):
+            read(work(bucket))
+    for content in (b"", b"{", b"null", b"[]", b'"x"', b"[" * 100_000):
+        bucket.objects[f"work/registry=prod/run/{name}"] = content
+        with pytest.raises(WorkError, match=name):
+            read(work(bucket))
+
+
+def test_that_s3_fails_is_no_missing_document() -> None:
+    class Failing(Bucket):
+        def get_object(self, **_: Any) -> dict[str, Any]:
+            raise ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
+
+    with pytest.raises(ClientError):
+        work(Failing()).inventory()
+
+
+@given(st.integers(0, 2_000))
+def test_batches_hold_every_repository_once_and_are_never_too_many(count: int) -> None:
+    repositories = [Repository("web", f"{number:06d}") for number in range(count)]
+    batches = steps.split(repositories)
+    assert sorted(one for batch in batches for one in batch) == repositories
+    assert len(batches) <= BATCHES
+    assert not batches or max(map(len, batches)) - min(map(len, batches)) <= 1
+    assert max(map(len, batches), default=0) <= steps.BATCH_REPOSITORIES
+
+
+def test_a_million_repositories_make_no_more_batches_than_may_be() -> None:
+    batches = steps.split([Repository("web", "x")] * 1_000_000)
+    assert len(batches) == BATCHES
+    assert {len(batch) for batch in batches} == {200}
+
+
+@given(st.permutations(range(12)), st.integers(1, 11))
+def test_what_was_seen_in_parts_and_in_any_order_is_what_was_seen_at_once(order: list[int], cut: int) -> None:
+    def see(numbers: list[int]) -> Tally:
+        tally = Tally()
+        for number in numbers:
+            tally.note_unreadable(Repository("web", f"{number:03d}"), "why")
+            tally.note_unknown(f"web/{number:03d}:1", "why")
+            tally.tags.unknown += 1
+            tally.trust.verified += 1
+            tally.trust.keep_expiring([(f"web/{number:03d}", "targets", f"2027-01-{number + 1:02d}")])
+        return tally
+
+    whole = Tally()
+    whole.add(see(order[:cut]))
+    whole.add(see(order[cut:]))
+    assert whole == see(sorted(order))
+
+
+def test_those_that_could_not_be_read_are_kept_first_by_name() -> None:
+    tally = Tally()
+    for number in reversed(range(3 * UNREADABLE_KEPT)):
+        tally.note_unreadable(Repository("web", f"{number:04d}"), "why")
+    assert tally.repositories.unreadable == 3 * UNREADABLE_KEPT
+    assert [name for name, _ in tally.unreadable] == [f"web/{number:04d}" for number in range(UNREADABLE_KEPT)]
