@@ -92,7 +92,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load": [round(load, 2) for load in os.getloadavg()],
     }

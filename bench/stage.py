@@ -30,6 +30,7 @@ from local.dtr.authority import CertificateAuthority
 from .registry import PASSWORD, USER, Shape
 
 REGISTRY_NAME = "bench"
+REGION = "us-east-1"
 BUCKET = "bench-bucket"
 SECONDS = 3_600.0  # an audit's time; what does not fit into Lambda's is measured all the same
 _ADMINISTRATION_SECONDS = 60.0
@@ -97,7 +98,7 @@ class Stage:
 
     def __init__(self) -> None:
         self._authority = CertificateAuthority("Bench CA")
-        self._template = templates.load(PROJECT / "template.yaml")
+        self._template = templates.translate(templates.load(PROJECT / "template.yaml"), REGION)
         self._servers: list[Server] = []
         self._run = 0
         self.registry_port = self.aws_port = 0
@@ -188,7 +189,7 @@ class Stage:
             "FindingsTable": "FindingsTable",
             "RunsTable": "RunsTable",
             "CredentialsSecret": "bench-secret",
-            "AlertTopic": "arn:local:sns:us-east-1:000000000000:bench",
+            "AlertTopic": "arn:local:sns:local:000000000000:bench",
         }
         variables = decided["Resources"]["AuditFunction"]["Properties"]["Environment"]["Variables"]
         return {name: _resolve(value, names) for name, value in variables.items()} | changed
@@ -243,8 +244,8 @@ class Stage:
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.aws_port}",
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
