@@ -165,11 +165,12 @@ class Alerts:
                     break
                 self._publish(message)
                 published += 1
+                if published == 1:
+                    # Before anything is marked as told: whoever makes this again after that has nothing to tell.
+                    self._runs.note_digest(now)
                 # Message by message: whatever ends the run here, what was told before is not told again.
                 places_told = chain.from_iterable(pending.namespaces[namespace].places for namespace in namespaces)
                 self._findings.mark_announced(pending.findings.at(places_told), threads=self._threads)
-            if published:
-                self._runs.note_digest(now)
         finally:
             pending.close()
         return published + warned + unexcepted

@@ -21,7 +21,7 @@ from .examiner import Examiner
 from .exceptions import ExceptionsRead, fetch_exceptions
 from .findings import FindingsTable, Moment
 from .model import Repository, Run, Scope
-from .reporting import Reporter
+from .reporting import Closings, Reporter
 from .request import AuditRequest
 from .runs import RunsTable
 from .settings import Settings
@@ -185,7 +185,7 @@ class _OneRun:
             started_at=self._started_at,
             now=now,
             ends_at=ends_at,
-            write_resolved=self._findings.write,
+            closings=Closings(),
         )
 
     def close(self) -> None:

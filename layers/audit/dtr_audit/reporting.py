@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -48,6 +48,21 @@ AUDITOR_UNPROVEN = "DTR Signature Audit, with an account that was not proven to 
 logger = Logger(service="dtr-signature-audit", child=True)
 
 
+class Closings:
+    """What earlier attempts at a report have closed beside the findings that waited for it.
+
+    Once that has been announced, it is in no index any more. In one invocation, which reads everything anew, only the table
+    remembers it.
+    """
+
+    def recall(self) -> Iterable[Finding] | None:
+        """Give what was kept; None if no attempt came so far as to have written all that it closed."""
+        return None
+
+    def keep(self, closed: FindingSpool) -> None:
+        """Keep it, now that all is written."""
+
+
 class Reporter:
     """Closes one run; all it writes is keyed by the run id, so that a second attempt replaces the first.
 
@@ -69,9 +84,9 @@ class Reporter:
         started_at: datetime,
         now: Callable[[], datetime],
         ends_at: float,
-        write_resolved: Callable[[Iterable[Finding]], None],
+        closings: Closings,
     ) -> None:
-        """Prepare; `ends_at` (time.monotonic) is when all must be said. `write_resolved` puts down what waited for the proof."""
+        """Prepare; `ends_at` (time.monotonic) is when all must be said."""
         self.resolutions = FindingSpool()  # of those findings that wait for the proof
         self._attempt = attempt
         self._is_retry = is_retry
@@ -86,7 +101,8 @@ class Reporter:
         self._moment = Moment(request.run_id, started_at)
         self._now = now
         self._ends_at = ends_at
-        self._write_resolved = write_resolved
+        self._closings = closings
+        self._closed = FindingSpool()  # of repositories that are gone
         self._read = ExceptionsRead()
         # What only a run needs is loaded by the first run, not by the start: likewise below.
         from .evidence.gathering import Gathering  # noqa: PLC0415
@@ -96,6 +112,7 @@ class Reporter:
     def close(self) -> None:
         """Remove what waited."""
         self.resolutions.close()
+        self._closed.close()
 
     def know_exceptions(self, read: ExceptionsRead) -> None:
         """Take what is known of the exceptions; until then none holds."""
@@ -208,14 +225,27 @@ class Reporter:
     def _resolve(self, *, may_resolve: bool) -> None:
         """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
         tally = self._tally
-        if self._is_retry:
-            self._count_closed_before()
-        if may_resolve:
-            self._write_resolved(self.resolutions)
-            self._count_closed(self.resolutions)
-        else:
+        kept = self._closings.recall()
+        earlier = kept if kept is not None else self._closed_before()
+        for finding in earlier:
+            self._take_closed([finding])
+        if not may_resolve:
             for finding in self.resolutions:
                 self.stay_open(finding)
+        else:
+            if kept is None:
+                self._findings.write(self.resolutions)
+            self._count_closed(self.resolutions)
+        self._resolve_removed(may_resolve=may_resolve)
+        if kept is None:
+            self._closings.keep(self._closed)
+        if self._is_retry:
+            # What has been announced in the meantime is in no index any more.
+            tally.findings.resolved = max(tally.findings.resolved, self._runs.resolved_by(self._request.run_id))
+
+    def _resolve_removed(self, *, may_resolve: bool) -> None:
+        """Close the findings of repositories that are no longer listed, and count those of all others that were not examined."""
+        tally = self._tally
         # Behind a name that is missing any repository may hide.
         all_listed = may_resolve and not tally.listing.problem and not tally.listing.ghosts
         removed: set[Repository] = set()
@@ -230,21 +260,24 @@ class Reporter:
                 known = self._findings.of_repository(repository).values()
                 closed = [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
                 self._findings.write(closed)
-                self._count_closed(closed)
+                self._take_closed(closed)
             else:
                 self._count(finding)
                 may_hide = tally.listing.ghosts and repository not in tally.is_examined
                 if may_hide and self._request.covers(repository):
                     hidden = {min(repository, *hidden)} if hidden else {repository}
-        if self._is_retry:
-            # What has been announced in the meantime is in no index any more.
-            tally.findings.resolved = max(tally.findings.resolved, self._runs.resolved_by(self._request.run_id))
         if hidden:
             noun = "repository" if tally.listing.ghosts == 1 else "repositories"
             tally.note_incomplete(
                 f"the registry lists {tally.listing.ghosts} {noun} without a name, and {min(hidden)}, which has open findings, "
                 "not at all: it may be one of them. Look for it in the registry's own console"
             )
+
+    def _take_closed(self, closed: list[Finding]) -> None:
+        """Count findings of repositories that are gone, and remember them for whoever must report this once more."""
+        self._count_closed(closed)
+        for finding in closed:
+            self._closed.add(finding)
 
     def _count_closed(self, resolved: Collection[Finding] | FindingSpool) -> None:
         """Count findings that were written as resolved."""
@@ -253,15 +286,14 @@ class Reporter:
         for finding in resolved:
             self._count(finding)
 
-    def _count_closed_before(self) -> None:
-        """Count what an earlier attempt at this run closed in repositories that this one did not see."""
-        tally = self._tally
+    def _closed_before(self) -> Iterator[Finding]:
+        """Yield what an earlier attempt at this run closed in repositories that this one did not see."""
+        if not self._is_retry:
+            return
         for finding in self._findings.unannounced():
             is_closed = finding.transition is News.RESOLVED and finding.changed_in == self._moment.run_id
-            if is_closed and not tally.is_examined.get(finding.repository):
-                tally.findings.resolved += 1
-                tally.holding_news += 1
-                self._count(finding)
+            if is_closed and not self._tally.is_examined.get(finding.repository):
+                yield finding
 
     def _explain(self, hint: str) -> None:
         """Put what stands in the way of an answer into words."""

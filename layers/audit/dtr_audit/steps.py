@@ -34,9 +34,9 @@ from .credentials import SecretsManagerCredentials
 from .errors import AuditError, ExceptionsError, OutOfTimeError, SettingsError, WorkError
 from .examiner import Examiner
 from .exceptions import ExceptionsDocument, ExceptionsRead, fetch_exceptions
-from .findings import FindingsTable, Moment
+from .findings import FindingSpool, FindingsTable, Moment
 from .model import Finding, Repository, Run, Scope
-from .reporting import Reporter
+from .reporting import Closings, Reporter
 from .request import BATCHES, StepRequest
 from .runs import RunsTable
 from .settings import Settings
@@ -53,7 +53,6 @@ TEXTS = 10  # of each kind
 TEXT_LENGTH = 1_000
 EXCEPTIONS = "exceptions.json"
 PINS = "trust-pins.json"
-RESOLVED = "resolved"
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -261,13 +260,6 @@ def report(invocation: Invocation) -> dict[str, Any]:
     parts.claim()
     tally = Tally()
     archive = parts.archive()
-
-    def write_resolved(findings: Iterable[Finding]) -> None:
-        # Once: what was written may have been announced since, and would be news again.
-        if work.read(RESOLVED) is None:
-            parts.findings.write(findings)
-            work.put(RESOLVED, b"")
-
     reporter = Reporter(
         settings,
         parts.request,
@@ -281,7 +273,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
         started_at=parts.started_at,
         now=invocation.now,
         ends_at=time.monotonic() + invocation.seconds - LAST_SECONDS,
-        write_resolved=write_resolved,
+        closings=_KeptClosings(work),
     )
     try:
         run = _Closing(parts, reporter, tally, archive).close(known)
@@ -290,6 +282,25 @@ def report(invocation: Invocation) -> dict[str, Any]:
     metrics.emit(run)
     runs.release_lease(parts.execution)
     return summarise(run.as_dict())
+
+
+class _KeptClosings(Closings):
+    """What the report has closed, among the documents of the run: what is written once is not written again, as news."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def recall(self) -> Iterable[Finding] | None:
+        return self._work.closed()
+
+    def keep(self, closed: FindingSpool) -> None:
+        with ExitStack() as closing:
+            findings = FindingsFile()
+            closing.callback(findings.close)
+            for finding in closed:
+                findings.stand(finding)
+            findings.finish()
+            self._work.put_closed(findings)
 
 
 class _Closing:

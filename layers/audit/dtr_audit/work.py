@@ -6,7 +6,7 @@
     results/<n>.json                   what came of a batch: counts, names and files
     results/<n>.findings.jsonl.gz      and the findings of its repositories
     proof.json                         what was asked of the registry after the reading
-    resolved                           the findings that waited for the proof are written
+    closed.findings.jsonl.gz           what the report has resolved beside the findings that waited: all is written
     claims/<step>                      which attempt at a step is the present one
 
 Nothing in here is secret. It is kept for a few days; whatever is missing, or not what was left, makes a run that is not complete.
@@ -14,12 +14,12 @@ Nothing in here is secret. It is kept for a few days; whatever is missing, or no
 
 import gzip
 import hashlib
+import io
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +35,7 @@ from .tally import Tally
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+CLOSED = "closed.findings.jsonl.gz"
 READ_AHEAD = 8  # documents, in as many threads
 HANDFUL = 64  # documents held at once
 CHUNK_BYTES = 1024 * 1024
@@ -256,12 +257,7 @@ class Work:
 
     def put_result(self, number: int, result: BatchResult, findings: FindingsFile) -> None:
         """Write what came of a batch, its findings first: a result that is there is whole."""
-        self._client.put_object(
-            Bucket=self._bucket,
-            Key=f"{self.prefix}{_findings(number)}",
-            Body=findings.content,
-            ContentType="application/gzip",
-        )
+        self._put_findings(_findings(number), findings)
         self._put_json(_result(number), result.as_dict())
 
     def results(self, numbers: Iterable[int]) -> Iterator[tuple[int, BatchResult | None]]:
@@ -280,23 +276,24 @@ class Work:
 
     def findings(self, number: int, result: BatchResult) -> Iterator[tuple[bool, Finding]]:
         """Yield the findings of a batch, each with whether it waits for the proof; raises WorkError before the first."""
-        if not result.findings:
-            return
         key = _findings(number)
-        with ExitStack() as closing:
-            content = closing.enter_context(tempfile.SpooledTemporaryFile(HELD_BYTES))
-            try:
-                body = closing.enter_context(
-                    self._client.get_object(Bucket=self._bucket, Key=f"{self.prefix}{key}")["Body"]
-                )
-            except ClientError as error:
-                raise self._unusable(key) from error
-            shutil.copyfileobj(body, content, CHUNK_BYTES)
-            if _sum(content) != result.findings_sha256:
+        with tempfile.SpooledTemporaryFile(HELD_BYTES) as content:
+            if not self._fetch(key, content) or _sum(content) != result.findings_sha256:
                 raise self._unusable(key)
-            for line in closing.enter_context(gzip.GzipFile(fileobj=content, mode="rb")):
-                entry = json.loads(line)
-                yield entry["waits"], parse_finding(entry["finding"])
+            yield from _unpack(content)
+
+    def put_closed(self, findings: FindingsFile) -> None:
+        """Keep what the report has closed beside the findings that waited, once all of them are written."""
+        self._put_findings(CLOSED, findings)
+
+    def closed(self) -> Iterator[Finding] | None:
+        """Give what the report has closed; None if no attempt at it came so far."""
+        content = tempfile.SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 - closed where it has been read
+        if self._fetch(CLOSED, content):
+            content.seek(0)
+            return (finding for _, finding in _unpack(content))
+        content.close()
+        return None
 
     # -- what all of it hangs on -------------------------------------------------------------------------------------
 
@@ -324,13 +321,28 @@ class Work:
 
     def read(self, name: str) -> bytes | None:
         """Read one document, None if it is not there."""
+        content = io.BytesIO()
+        return content.getvalue() if self._fetch(name, content) else None
+
+    def _put_findings(self, name: str, findings: FindingsFile) -> None:
+        self._client.put_object(
+            Bucket=self._bucket,
+            Key=f"{self.prefix}{name}",
+            Body=findings.content,
+            ContentType="application/gzip",
+        )
+
+    def _fetch(self, name: str, into: IO[bytes]) -> bool:
+        """Copy a document into a file; tells whether it is there."""
         try:
-            with self._client.get_object(Bucket=self._bucket, Key=f"{self.prefix}{name}")["Body"] as body:
-                return body.read()
+            found = self._client.get_object(Bucket=self._bucket, Key=f"{self.prefix}{name}")
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in _NOT_THERE:
-                return None
+                return False
             raise
+        with found["Body"] as body:
+            shutil.copyfileobj(body, into, CHUNK_BYTES)
+        return True
 
     def delete(self, name: str) -> None:
         """Remove one document."""
@@ -390,7 +402,14 @@ def _number(value: Any) -> int:
     return value
 
 
-def _sum(content: "IO[bytes]") -> str:
+def _unpack(content: IO[bytes]) -> Iterator[tuple[bool, Finding]]:
+    with content, gzip.GzipFile(fileobj=content, mode="rb") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            yield entry["waits"], parse_finding(entry["finding"])
+
+
+def _sum(content: IO[bytes]) -> str:
     """Give the SHA-256 of a file, which is then at its beginning."""
     content.seek(0)
     digest = hashlib.sha256()
