@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from local import PROJECT
+from local import template as templates
 from local.dtr.faults import Faults, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
-from local.runtime import INTERFACE, Artifact, FunctionError, InitError, LambdaProcess, find_artifact
+from local.runtime import BUILD, INTERFACE, Artifact, FunctionError, InitError, LambdaProcess, find_artifact
 from local.stack import Stack
 from tests.artifact.conftest import FUNCTION, LAYER, STEPS, Start
 from tests.audited import Audited
@@ -122,6 +123,13 @@ def test_each_step_is_loaded_and_refuses_what_no_state_machine_gives_it(
             function.invoke({"scheduled_time": "2026-11-20T03:00:00Z"})
         assert caught.value.report["errorType"] == "SettingsError"
         assert "step: 'execution'" in caught.value.report["errorMessage"]
+
+
+@pytest.mark.usefixtures("artifact")
+def test_the_built_template_leads_to_the_definition_of_the_state_machine() -> None:
+    built = templates.load(BUILD / "template.yaml")["Resources"]["AuditStateMachine"]["Properties"]
+    definition = BUILD / built["DefinitionS3Location"]
+    assert definition.read_bytes() == (PROJECT / "statemachine" / "audit.asl.json").read_bytes()
 
 
 @pytest.mark.usefixtures("eventful")
