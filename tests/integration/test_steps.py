@@ -521,7 +521,15 @@ HOSTILE = {"Error": "Lambda.Unknown", "Cause": '{"errorMessage": "hunter2"}'}
 
 
 @pytest.mark.parametrize(
-    ("until", "step"), [("nothing", "inventory"), ("inventory", "examine"), ("examine", "examine"), ("prove", "prove")]
+    ("until", "step"),
+    [
+        ("nothing", "inventory"),
+        ("inventory", "inventory"),  # at its very end
+        ("inventory", "examine"),
+        ("examine", "examine"),
+        ("examine", "prove"),
+        ("prove", "prove"),
+    ],
 )
 def test_a_run_whose_step_failed_is_closed_with_what_is_known(
     scene: Scene, scissors: Scissors, until: str, step: str, caplog: pytest.LogCaptureFixture
@@ -538,7 +546,7 @@ def test_a_run_whose_step_failed_is_closed_with_what_is_known(
         with pytest.raises(Cut):
             scene.make("prove")
         scissors.operation = ""
-    run = scene.make("report", failure=HOSTILE)
+    run = scene.make("report", failure=HOSTILE, failed_step=step)
     assert run["complete"] is False
     assert any(
         f"the step '{step}' of this run failed (Lambda.Unknown)" in reason for reason in run["incomplete_because"]

@@ -101,7 +101,9 @@ def test_the_lease_of_another_run_is_waited_for_and_ends_without_a_report() -> N
 @pytest.mark.parametrize("name", ["Inventory", "Examine", "Prove"])
 def test_whatever_fails_before_the_report_is_reported_and_then_an_alarm(name: str) -> None:
     *_, caught = STATES[name]["Catch"]
-    assert caught == {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "ReportFailure"}
+    assert caught == {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": f"{name}Failed"}
+    named = {"Type": "Pass", "Result": name.lower(), "ResultPath": "$.failed_step", "Next": "ReportFailure"}
+    assert STATES[f"{name}Failed"] == named
     assert STATES["ReportFailure"]["Parameters"]["Payload"]["failure.$"] == "$.failure"
     assert STATES["ReportFailure"]["Parameters"]["FunctionName"] == STATES["Report"]["Parameters"]["FunctionName"]
     assert STATES["ReportFailure"]["Next"] == "Failed"
@@ -132,7 +134,8 @@ def test_every_step_is_told_of_the_same_run() -> None:
     }
     for name in ("Inventory", "Prove", "Report"):
         assert STATES[name]["Parameters"]["Payload"] == run
-    assert STATES["ReportFailure"]["Parameters"]["Payload"] == {**run, "failure.$": "$.failure"}
+    told = {"failure.$": "$.failure", "failed_step.$": "$.failed_step"}
+    assert STATES["ReportFailure"]["Parameters"]["Payload"] == {**run, **told}
     # In a child execution $$ speaks of the child.
     assert STATES["Examine"]["ItemSelector"] == {**run, "batch.$": "$$.Map.Item.Value"}
     assert BATCH["Parameters"]["Payload.$"] == "$"

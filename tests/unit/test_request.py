@@ -119,6 +119,12 @@ def test_every_step_and_every_retry_of_an_execution_is_the_same_run() -> None:
     assert (scheduled.audit.run_id, scheduled.audit.alerts) == ("20261122T030000Z", False)
 
 
+def test_a_step_that_failed_is_one_of_those_before_the_report() -> None:
+    assert StepRequest.from_payload({**STEP, "failed_step": "prove"}).failed_step == "prove"
+    for unknown in ("report", "<b>hunter2</b>", 7, None):
+        assert StepRequest.from_payload({**STEP, "failed_step": unknown}).failed_step == ""
+
+
 def test_of_a_failure_its_name_is_taken_and_nothing_else() -> None:
     failed = StepRequest.from_payload({**STEP, "failure": {"Error": "States.Timeout", "Cause": "hunter2"}})
     assert failed.failure == "States.Timeout"

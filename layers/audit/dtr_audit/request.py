@@ -16,6 +16,7 @@ BATCHES = 5_000  # of one fan-out
 EXECUTION_LENGTH = 2_048
 _ERROR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,127}")
 _KEYS = frozenset({"scheduled_time", "namespaces", "alerts"})
+STEPS = frozenset({"inventory", "examine", "prove"})  # those before the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class StepRequest:
     execution: str  # its id: who holds the registry's lease
     started_at: datetime
     batch: int = 0  # its number, where the step is about one
-    failure: str = ""  # the name of the error that ended an earlier step
+    failed_step: str = ""  # an earlier one, that failed for good
+    failure: str = ""  # the name of the error that ended it
 
     @classmethod
     def from_payload(cls, payload: object) -> "StepRequest":
@@ -98,6 +100,7 @@ class StepRequest:
             execution=execution,
             started_at=started_at,
             batch=number,
+            failed_step=step if isinstance(step := payload.get("failed_step"), str) and step in STEPS else "",
             failure=(error if isinstance(error, str) and _ERROR.fullmatch(error) else "an error") if failure else "",
         )
 

@@ -314,6 +314,7 @@ class _Closing:
         self._tally = tally
         self._archive = archive
         self._unproven: list[str] = []
+        self._failed_step = parts.failed_step
         self._failure = parts.failure
 
     def close(self, known: Inventory | None) -> Run:
@@ -322,7 +323,7 @@ class _Closing:
             self._reporter.know_exceptions(exceptions)
             if exceptions.warning:
                 self._tally.warnings.append(exceptions.warning)
-            self._explain_failure("inventory")
+            self._explain_failure(self._failed_step or "inventory")
             return self._reporter.report(proven=False, may_resolve=False, hint="")
         tally = self._tally
         self._reporter.know_exceptions(self._parts.exceptions_of(known))
@@ -348,7 +349,7 @@ class _Closing:
             tally.incomplete_because += proof.incomplete_because
             tally.warnings += proof.warnings
         if known.connected and (proof is None or self._failure):
-            self._explain_failure("prove" if self._work.was_begun("prove") else "examine")
+            self._explain_failure(self._failed_step or "prove")
         may_resolve = proof is not None and not proof.unproven and not known.unproven
         return self._reporter.report(
             proven=may_resolve and not self._unproven,
@@ -469,6 +470,7 @@ class _Parts:
         self.request = step.audit
         self.execution = step.execution
         self.started_at = step.started_at
+        self.failed_step = step.failed_step
         self.failure = step.failure
         self.runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
         self.work = Work(clients.s3, settings.bucket, settings.registry, step.audit.run_id)

@@ -223,10 +223,6 @@ class Work:
         if self.read(f"claims/{step}") != attempt.encode():
             raise LeaseHeldError(f"step {step}: another attempt has taken it over; this one ends here")
 
-    def was_begun(self, step: str) -> bool:
-        """Tell whether anybody was at a step."""
-        return self.read(f"claims/{step}") is not None
-
     # -- the batches -------------------------------------------------------------------------------------------------
 
     @property
