@@ -222,21 +222,35 @@ def write_rows(
         f'"repository":{_quote(repository.name)},"tag":'
     )
     tail = f',"rule_id":{_quote(RULE_ID)},"run_id":{_quote(run_id)},"audited_at":{_quote(iso(audited_at))}}}\n'
+    before: object = None
+    middle = ""
     for judged in tags:
-        tag, trust, verdict = judged.tag, judged.trust, judged.verdict
-        exception = excepted.get(tag.name) if excepted else None
+        name, digest, author, pushed_at, media_type, cosign_signed, _ = judged.tag
+        exception = excepted.get(name) if excepted else None
+        # Of one tag and the next it is the same nearly always.
+        answer = (judged[1:], cosign_signed, exception)
+        if answer != before:
+            middle = _write_answer(judged, exception)
+            before = answer
         yield (
-            f'{head}{_quote(tag.name)},"digest":{_quote(tag.digest)},'
-            f'"verdict":{_quote(verdict) if verdict is not None else "null"},"reason":{_quote(judged.reason)},'
-            f'"in_notary":{_FLAGS[trust.in_notary if trust else None]},'
-            f'"hash_mismatch":{_FLAGS[trust.hash_mismatch if trust else None]},'
-            f'"signed_domain":{_quote(judged.signed_domain)},"signers":[{",".join(map(_quote, judged.signers))}],'
-            f'"trust_expires":{_quote(judged.trust_expires) if judged.trust_expires else "null"},'
-            f'"cosign_signed":{_FLAGS[tag.cosign_signed]},"artifact":{_FLAGS[judged.is_artifact]},'
-            f'"exception_id":{_quote(exception.exception_id) if exception else "null"},'
-            f'"exception_ends":{_quote(exception.ends) if exception else "null"},'
-            f'"author":{_quote(tag.author)},"pushed_at":{_quote(tag.pushed_at)},"media_type":{_quote(tag.media_type)}{tail}'
+            f'{head}{_quote(name)},"digest":{_quote(digest)}{middle}{_quote(author)},"pushed_at":{_quote(pushed_at)},'
+            f'"media_type":{_quote(media_type)}{tail}'
         )
+
+
+def _write_answer(judged: JudgedTag, exception: Excepted | None) -> str:
+    """Write what a row says of the answer, with the name of the key that follows."""
+    trust, verdict = judged.trust, judged.verdict
+    return (
+        f',"verdict":{_quote(verdict) if verdict is not None else "null"},"reason":{_quote(judged.reason)},'
+        f'"in_notary":{_FLAGS[trust.in_notary if trust else None]},'
+        f'"hash_mismatch":{_FLAGS[trust.hash_mismatch if trust else None]},'
+        f'"signed_domain":{_quote(judged.signed_domain)},"signers":[{",".join(map(_quote, judged.signers))}],'
+        f'"trust_expires":{_quote(judged.trust_expires) if judged.trust_expires else "null"},'
+        f'"cosign_signed":{_FLAGS[judged.tag.cosign_signed]},"artifact":{_FLAGS[judged.is_artifact]},'
+        f'"exception_id":{_quote(exception.exception_id) if exception else "null"},'
+        f'"exception_ends":{_quote(exception.ends) if exception else "null"},"author":'
+    )
 
 
 _FLAGS = {True: "true", False: "false", None: "null"}

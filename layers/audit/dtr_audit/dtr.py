@@ -651,23 +651,30 @@ def _tag(entry: Any, domain: str) -> Tag:
     name = entry.get("name")
     if not isinstance(name, str) or not _TAG.fullmatch(name):
         raise RegistryError(f"a tag has the name '{clean(name, 60)}', which no registry allows")
-    manifest = entry.get("manifest")
-    if not isinstance(manifest, dict):
-        manifest = {}
-    digest = entry.get("digest") or manifest.get("digest")
-    pushed_at = entry.get("updatedAt") or entry.get("createdAt")
+    get = entry.get
+    manifest = get("manifest")
+    digest, media_type = get("digest"), None
+    if isinstance(manifest, dict):
+        digest = digest or manifest.get("digest")
+        media_type = manifest.get("mediaType")
+    pushed_at = get("updatedAt") or get("createdAt")
+    author, in_notary, hash_mismatch = get("author"), get("inNotary"), get("hashMismatch")
     # In the order of Tag's fields: by name it costs half as much again, for each of a million.
     return Tag(
         name,
         # What the grammars let through needs no cleaning; what is longer than it may be was never let through.
         digest if isinstance(digest, str) and len(digest) <= DIGEST_LENGTH and _DIGEST.fullmatch(digest) else "",
-        _text(entry.get("author"), AUTHOR_LENGTH),
+        _text(author, AUTHOR_LENGTH) if author else "",
         pushed_at
         if isinstance(pushed_at, str) and len(pushed_at) <= TIME_LENGTH and _TIME.fullmatch(pushed_at)
         else "",
-        _text(manifest.get("mediaType"), MEDIA_TYPE_LENGTH),
-        _flag(entry.get("cosignSigned")),
-        _flags(domain, _flag(entry.get("inNotary")), _flag(entry.get("hashMismatch"))),
+        _text(media_type, MEDIA_TYPE_LENGTH) if media_type else "",
+        _flag(get("cosignSigned")),
+        _flags(
+            domain,
+            in_notary if in_notary is True or in_notary is False else None,
+            hash_mismatch if hash_mismatch is True or hash_mismatch is False else None,
+        ),
     )
 
 

@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -244,12 +244,12 @@ def _read_domains(
         for name, tag in reading.tags.items():
             before = tags.get(name)
             if before is not None and before.digest == tag.digest:
-                tags[name] = replace(tag, trust=before.trust + tag.trust)
+                tags[name] = tag._replace(trust=before.trust + tag.trust)
             else:
                 agree = False
                 missed = tuple(TrustFlags(one, None, None) for one in domains[:number])
-                tags[name] = replace(tag, trust=missed + tag.trust)
+                tags[name] = tag._replace(trust=missed + tag.trust)
         for name in tags.keys() - reading.tags.keys():
             agree = False
-            tags[name] = replace(tags[name], trust=(*tags[name].trust, unread))
+            tags[name] = tags[name]._replace(trust=(*tags[name].trust, unread))
     return tags, problem, agree

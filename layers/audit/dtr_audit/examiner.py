@@ -14,7 +14,7 @@ from .dtr import Listing
 from .examination import Examined, examine, read_repository
 from .exceptions import Exceptions
 from .findings import FindingsTable, Known, Moment, Moves, compare
-from .model import Excepted, Finding, Repository, RepositoryReading, Verdict
+from .model import FINDING_VERDICTS, Excepted, Finding, Repository, RepositoryReading, Verdict
 from .tally import Tally
 
 PROGRESS_SECONDS = 10.0
@@ -104,8 +104,8 @@ class Examiner:
             # What is remembered of trust data is never ahead of the findings that came of it.
             self._batches.flush()
         self._archive.add(repository, reading.tags, self._excepted_in(reading), audited_at=self._now())
+        tally.tags.count(reading.tags)
         for judged in reading.tags:
-            tally.tags.count(judged)
             if judged.verdict is Verdict.UNKNOWN:
                 tally.note_unknown(f"{repository}:{judged.tag.name}", judged.reason)
         self._take_trust(reading)
@@ -163,7 +163,7 @@ class Examiner:
         found = (
             (judged.tag.name, self._exceptions.of(reading.repository, judged.tag.name, judged.tag.digest))
             for judged in reading.tags
-            if judged.is_finding
+            if judged.verdict in FINDING_VERDICTS
         )
         return {tag: excepted for tag, excepted in found if excepted is not None}
 

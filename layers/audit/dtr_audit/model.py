@@ -1,10 +1,11 @@
 """The words of the audit: repositories, tags, verdicts, findings, the run. No I/O here."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 RULE_ID = "V-235846"
 EXPIRING_NAMED = 5  # repositories whose trust data expires soon
@@ -66,8 +67,10 @@ class Repository:
         return f"{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class TrustFlags:
+# What there is one of for each tag is a tuple with names: one is made in a third of the time of a frozen dataclass.
+
+
+class TrustFlags(NamedTuple):
     """What the registry says of one tag's signature under one domain.
 
     A flag is None where the registry's answer has it missing or not a boolean.
@@ -78,8 +81,7 @@ class TrustFlags:
     hash_mismatch: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """A tag as the registry lists it; texts are already bounded and free of control characters."""
 
     name: str
@@ -91,8 +93,7 @@ class Tag:
     trust: tuple[TrustFlags, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedTag:
+class JudgedTag(NamedTuple):
     """A tag with its verdict; `verdict` is None for a signature artifact, which is no image."""
 
     tag: Tag
@@ -210,13 +211,11 @@ class TagCounts:
     unknown: int = 0
     artifacts: int = 0
 
-    def count(self, judged: JudgedTag) -> None:
-        """Add one tag."""
-        if judged.verdict is None:
-            self.artifacts += 1
-        else:
-            name = judged.verdict.lower()
-            setattr(self, name, getattr(self, name) + 1)
+    def count(self, tags: Iterable[JudgedTag]) -> None:
+        """Add some tags."""
+        for verdict, many in Counter([judged.verdict for judged in tags]).items():
+            name = "artifacts" if verdict is None else verdict.lower()
+            setattr(self, name, getattr(self, name) + many)
 
     @property
     def audited(self) -> int:

@@ -32,7 +32,7 @@ def is_signature_artifact(name: str, tag_names: Collection[str]) -> bool:
     `<tag>.sig` counts only beside `<tag>` itself: a lone `anything.sig` is judged as an image, so that a name
     alone does not take it out of the audit.
     """
-    if _COSIGN_ARTIFACT.fullmatch(name):
+    if name.startswith("sha256-") and _COSIGN_ARTIFACT.fullmatch(name):
         return True
     return name.endswith(".sig") and name.removesuffix(".sig") in tag_names
 

@@ -78,8 +78,7 @@ class TrustVerifier:
             (compare(readings[flags.domain], tag.name, tag.digest, flags, self._policy), flags) for flags in tag.trust
         ]
         best, flags = min(judgements, key=lambda one: _BEST_FIRST.index(one[0].verdict))
-        return replace(
-            judged,
+        return judged._replace(
             verdict=best.verdict,
             reason=clean(best.reason, REASON_LENGTH),
             trust=flags,
