@@ -265,6 +265,40 @@ def test_a_batch_without_a_result_makes_the_run_incomplete_and_resolves_nothing_
     assert message.attributes["status"] == run["status"]
 
 
+def test_repositories_that_no_batch_holds_were_not_read(scene: Scene) -> None:
+    """As where two attempts at the list wrote theirs at the same time: what is in neither must be in the answer."""
+    scene.make("inventory")
+    key = f"work/registry={scene.audited.name}/{RUN_ID}/batches/00001.json"
+    lost, *rest = scene.work("batches/00001.json")
+    scene.fanned.clients.s3.put_object(Bucket=scene.fanned.settings.bucket, Key=key, Body=json.dumps(rest).encode())
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    run = scene.make("report")
+    assert not run["complete"]
+    assert run["incomplete_because"] == ["the batches held 3 repositories, and 4 were listed. Start the audit anew"]
+    assert scene.states()["{}/{}:1".format(*lost)] == "OPEN", "it is listed"
+    assert run["findings"]["resolved"] == 0
+
+
+def test_a_batch_that_is_gone_was_not_read_and_the_run_is_closed_all_the_same(scene: Scene) -> None:
+    scene.change()
+    scene.make("inventory")
+    lost = [f"{namespace}/{name}" for namespace, name in scene.work("batches/00001.json")]
+    key = f"work/registry={scene.audited.name}/{RUN_ID}/batches/00001.json"
+    scene.fanned.clients.s3.delete_object(Bucket=scene.fanned.settings.bucket, Key=key)
+    with pytest.raises(WorkError):
+        scene.make("examine", 1)
+    scene.make("examine", 2)
+    scene.make("prove")
+    run = scene.make("report")
+    assert not run["complete"]
+    (reason,) = run["incomplete_because"]
+    assert reason.startswith("batch 1 of 2 came to no result: 2 repositories were not read.")
+    for image, state in scene.states().items():
+        assert state == "OPEN" or image.split(":")[0] not in lost, image
+
+
 def test_a_run_of_which_no_batch_came_to_a_result_is_no_pass(scene: Scene) -> None:
     run = scene.fanned.execute(EVENT, without=[1, 2])
     assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)

@@ -362,7 +362,7 @@ class _Closing:
         tally = self._tally
         late: list[Repository] = []
         missing: list[int] = []
-        unread = late_batches = 0
+        unread = late_batches = removed = 0
         # The repositories that were gone come last: of them more is known then.
         for number, result in self._work.results(range(1, known.batches + 1 + is_settled)):
             usable = result
@@ -374,7 +374,7 @@ class _Closing:
                 usable = None
             if usable is None:
                 missing.append(number)
-                names = self._work.batch(number) if number <= known.batches else ()
+                names = self._names_of(number) if number <= known.batches else ()
                 tally.is_examined.update(dict.fromkeys(names, False))
                 unread += len(names)
                 continue
@@ -385,6 +385,7 @@ class _Closing:
             tally.is_examined.update(dict.fromkeys((*usable.left, *(one for one, _ in usable.gone)), False))
             for repository in usable.removed:
                 tally.is_examined.pop(repository, None)
+            removed += len(usable.removed)
             if usable.is_late:
                 late_batches += 1
                 late += usable.left
@@ -392,8 +393,23 @@ class _Closing:
         self._archive.keep(())
         if late:
             self._explain_late(late, batches=late_batches, of=known)
+        lost = known.listed - len(tally.is_examined) - removed
+        if lost:
+            # Listed, and yet in no batch: whatever is missing now may be one of them, and is not gone.
+            tally.listing.problem = "the batches do not hold what was listed"
         if missing:
-            self._explain_missing(missing, unread, of=known)
+            self._explain_missing(missing, unread + lost, of=known)
+        elif lost:
+            tally.note_incomplete(
+                f"the batches held {known.listed - lost} repositories, and {known.listed} were listed. Start the audit anew"
+            )
+
+    def _names_of(self, number: int) -> tuple[Repository, ...]:
+        try:
+            return self._work.batch(number)
+        except WorkError as error:
+            logger.warning("a batch cannot be read", batch=number, reason=str(error))
+            return ()
 
     def _take_findings(self, number: int, result: BatchResult) -> None:
         for waits, finding in self._work.findings(number, result):
