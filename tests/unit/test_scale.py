@@ -264,7 +264,7 @@ def test_a_setting_says_what_differs_from_the_templates_defaults() -> None:
 def test_limits_are_those_of_the_template_and_the_queries() -> None:
     assert TEMPLATE["Parameters"]["QueryLimitMegabytes"]["Default"] == scale.QUERY_LIMIT_MEGABYTES
     assert TEMPLATE["Parameters"]["TimeoutSeconds"]["MaxValue"] == TIMEOUT_SECONDS
-    storage = TEMPLATE["Resources"]["AuditFunction"]["Properties"]["EphemeralStorage"]["Size"]
+    storage = TEMPLATE["Globals"]["Function"]["EphemeralStorage"]["Size"]
     assert storage == scale.TEMPORARY_MEGABYTES
     days = [int(found) for query in named_queries() for found in re.findall(r"INTERVAL '(\d+)' DAY", query.sql)]
     assert max(days) == scale.QUERY_DAYS
