@@ -261,6 +261,16 @@ def test_a_setting_says_what_differs_from_the_templates_defaults() -> None:
             assert parameter["MinValue"] <= value <= parameter["MaxValue"]
 
 
+def test_the_template_says_how_large_a_registry_one_lambda_can_read() -> None:
+    said = TEMPLATE["Parameters"]["Engine"]["Description"]
+    rows = (line.strip("| ").split(" | ") for line in outlook.threshold_table().splitlines())
+    with_the_defaults = {row[0]: row[1] for row in rows}
+    for latency in ("100 ms", "500 ms"):
+        assert re.search(
+            rf"{with_the_defaults[latency]}( repositories)? if (the registry|it) answers in {latency}", said
+        )
+
+
 def test_limits_are_those_of_the_template_and_the_queries() -> None:
     assert TEMPLATE["Parameters"]["QueryLimitMegabytes"]["Default"] == scale.QUERY_LIMIT_MEGABYTES
     assert TEMPLATE["Parameters"]["TimeoutSeconds"]["MaxValue"] == TIMEOUT_SECONDS
