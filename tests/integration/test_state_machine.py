@@ -211,7 +211,7 @@ def test_a_run_whose_step_fails_for_good_is_closed_as_incomplete_and_told(
 ) -> None:
     machine.failing, machine.fails_late = lambda name, payload: name == f"{step}Function", is_late
     execution = machine.run()
-    assert [name for name, _ in execution.entered][-3:] == [step, "ReportFailure", "Failed"]
+    assert [name for name, _ in execution.entered][-4:] == [step, f"{step}Failed", "ReportFailure", "Failed"]
     assert (execution.status, execution.error) == ("FAILED", "RuntimeError")
     assert machine.made.count(f"{step}Function") == 3
     (key,) = machine.audited.keys("runs")

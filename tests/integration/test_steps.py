@@ -212,7 +212,7 @@ def test_a_step_cut_off_after_any_call_to_aws_and_made_again_leaves_what_it_leav
     if step == "prove":
         scene.dtr.faults = Faults()
         scene.registry.delete_repository("web", "till")
-    least = {"inventory": 15, "examine": 15, "prove": 15, "report": 30}[step]
+    least = {"inventory": 13, "examine": 15, "prove": 15, "report": 30}[step]
     assert cut_everywhere(scene, scissors, step, int(step == "examine"), first=first, every=every) >= least
 
 
@@ -450,6 +450,30 @@ def test_another_execution_of_the_same_run_begins_anew(scene: Scene) -> None:
     scene.registry.delete_repository("team", "api")
     run = scene.fanned.execute(EVENT, execution="another", without=[1])
     assert "batch 1 of 2" in run["incomplete_because"][0], "what the first execution made of it is not taken"
+
+
+@pytest.mark.parametrize("operation", ["PutItem", "DeleteObject"])  # of the lease, and of what the other has left
+def test_what_another_execution_proved_resolves_nothing_in_this_one(
+    scene: Scene, scissors: Scissors, operation: str
+) -> None:
+    """Its first step ends, in all attempts, before all of that is removed."""
+    scene.registry.delete_repository("team", "old")
+    scene.make("inventory")
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    expire_lease(scene)
+    for tag in ("1", "2", "3"):
+        scene.push(f"team/old:{tag}")  # there again
+    payload = {**scene.payload(), "execution": "another"}
+    scissors.operation = operation
+    with pytest.raises(Cut):
+        scene.fanned.make(steps.inventory, payload)
+    scissors.operation = ""
+    run = scene.fanned.make(steps.report, {**payload, "failure": {"Error": "Lambda.Unknown"}})
+    assert (run["status"], run["complete"], run["findings"]["resolved"]) == ("NOT_REVIEWED", False, 0)
+    assert set(scene.states().values()) == {"OPEN"}
+    assert scene.audited.rows(RUN_ID) == []
 
 
 def expire_lease(scene: Scene) -> None:

@@ -143,3 +143,17 @@ def test_a_table_that_refuses_is_an_error_before_all_is_read(table: Table, batch
     table.problem = AuditError("throttled")
     with pytest.raises(AuditError, match="throttled"):
         batches.write(findings((WAITING + 2) * BATCH_ITEMS))
+
+
+def test_no_write_goes_on_after_the_end(table: Table, batches: FindingBatches) -> None:
+    """In Lambda it would be made by a later invocation, of what was true in this one."""
+    table.may.clear()
+    batches.write(findings((WRITERS + 1) * BATCH_ITEMS))
+    closing = threading.Thread(target=batches.close)
+    closing.start()
+    closing.join(0.3)
+    assert closing.is_alive(), "it waits for those under way"
+    table.may.set()
+    closing.join(SECONDS)
+    assert not closing.is_alive()
+    assert len(table.batches) == WRITERS, "and what was not begun is not written"

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 SHOP, TILL = Repository("web", "shop"), Repository("web", "till")
 
 INVENTORY = Inventory(
+    execution="one",
     connected=True,
     domains=("dtr.example.mil",),
     is_trust_verified=True,
@@ -82,14 +83,15 @@ def work(bucket: Bucket) -> Work:
 
 def test_every_document_comes_back_as_it_was_left() -> None:
     one = work(Bucket())
-    assert (one.inventory(), one.proof(), next(one.results([1]))) == (None, None, (1, None))
+    assert (one.inventory("one"), one.proof(), next(one.results([1]))) == (None, None, (1, None))
     one.put_inventory(INVENTORY)
     one.put_proof(PROOF)
     findings = FindingsFile()
     findings.finish()
     one.put_result(1, RESULT, findings)
     findings.close()
-    assert (one.inventory(), one.proof()) == (INVENTORY, PROOF)
+    assert (one.inventory("one"), one.proof()) == (INVENTORY, PROOF)
+    assert one.inventory("another") is None
     ((_, result),) = one.results([1])
     assert result is not None
     assert json.dumps(result.as_dict()) == json.dumps(RESULT.as_dict())
@@ -105,7 +107,7 @@ def read_result(one: Work) -> BatchResult:
 
 
 DOCUMENTS: list[tuple[str, dict[str, Any], Callable[[Work], object]]] = [
-    ("inventory.json", {name: getattr(INVENTORY, name) for name in INVENTORY.__slots__}, Work.inventory),
+    ("inventory.json", {name: getattr(INVENTORY, name) for name in INVENTORY.__slots__}, lambda one: one.inventory("one")),
     ("proof.json", {name: getattr(replace(PROOF, facts=()), name) for name in PROOF.__slots__}, Work.proof),
     ("results/00001.json", RESULT.as_dict(), read_result),
 ]  # fmt: skip
@@ -135,7 +137,7 @@ def test_that_s3_fails_is_no_missing_document() -> None:
             raise ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
 
     with pytest.raises(ClientError):
-        work(Failing()).inventory()
+        work(Failing()).inventory("one")
 
 
 @given(st.integers(0, 2_000))

@@ -25,11 +25,12 @@ class FindingBatches:
         self._pool = ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="write")
 
     def close(self) -> None:
-        """Begin no further write; without `flush()`, what has not been written is not."""
+        """Begin no further write, and wait for those under way; without `flush()`, what has not been written is not."""
         with self._lock:
             self._batch = []
             self._stop_timer()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        # Lambda freezes what is under way, and lets it go on in a later invocation, over what has been written since.
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def write(self, findings: Iterable[Finding]) -> None:
         """Take findings to be written as they are now; raises whatever has gone wrong with earlier ones."""

@@ -126,6 +126,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
     work.put_batches(batches)
     work.put_inventory(
         Inventory(
+            execution=parts.execution,
             connected=connected,
             domains=tally.domains,
             is_trust_verified=tally.is_trust_verified,
@@ -252,7 +253,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
     if runs.is_finished(parts.request.run_id):
         runs.release_lease(parts.execution)
         return summarise(runs.recorded(parts.request.run_id))
-    known = work.inventory()
+    known = work.inventory(parts.execution)
     if known is None:
         # Nothing was read, and nothing will be resolved: whoever holds no lease may take it.
         parts.take_lease()
@@ -319,6 +320,7 @@ class _Closing:
 
     def close(self, known: Inventory | None) -> Run:
         if known is None:
+            self._archive.begin()
             exceptions = self._parts.live_exceptions()
             self._reporter.know_exceptions(exceptions)
             if exceptions.warning:
@@ -528,7 +530,7 @@ class _Parts:
 
     def inventory(self) -> Inventory:
         """Read what the first step knew; raises WorkError."""
-        known = self.work.inventory()
+        known = self.work.inventory(self.execution)
         if known is None:
             raise WorkError(f"{self.work.prefix}inventory.json is not there: start the audit anew")
         return known

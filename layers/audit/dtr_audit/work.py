@@ -53,6 +53,7 @@ _T = TypeVar("_T")
 class Inventory:
     """What the first step knows of the registry."""
 
+    execution: str  # whose step it was
     connected: bool
     domains: tuple[str, ...]
     is_trust_verified: bool
@@ -210,9 +211,11 @@ class Work:
     def clear(self) -> None:
         """Remove everything that an earlier execution of the same run left; whoever is still at that finds no claim."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.prefix)
-        for page in pages:
-            for entry in page.get("Contents", ()):
-                self._client.delete_object(Bucket=self._bucket, Key=entry["Key"])
+        with ThreadPoolExecutor(READ_AHEAD) as pool:
+            for page in pages:
+                names = (entry["Key"].removeprefix(self.prefix) for entry in page.get("Contents", ()))
+                for _ in pool.map(self.delete, names):
+                    pass
 
     def claim(self, step: str, attempt: str) -> None:
         """Take over a step from whatever attempt was at it before."""
@@ -297,9 +300,10 @@ class Work:
         """Write what the first step knows: from here on the run has begun."""
         self._put_json("inventory.json", asdict(inventory))
 
-    def inventory(self) -> Inventory | None:
-        """Read what the first step knew; None if it did not come so far. Raises WorkError."""
-        return self._parse("inventory.json", Inventory.parse)
+    def inventory(self, execution: str) -> Inventory | None:
+        """Read what the first step of an execution knew; None if it did not come so far. Raises WorkError."""
+        known = self._parse("inventory.json", Inventory.parse)
+        return known if known is not None and known.execution == execution else None
 
     def put_proof(self, proof: Proof) -> None:
         """Write what was asked after the reading."""
