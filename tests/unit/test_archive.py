@@ -1,6 +1,7 @@
 """The rows that a run leaves, whatever stands in them."""
 
 import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -77,7 +78,7 @@ class Bucket:
         self.parts: dict[str, bytes] = {}
 
     def put_object(self, **asked: Any) -> None:
-        self.parts[asked["Key"]] = asked["Body"]
+        self.parts[asked["Key"]] = asked["Body"].read()
 
     def tags(self) -> list[list[str]]:
         return [
@@ -85,12 +86,13 @@ class Bucket:
         ]
 
 
-def fill(bucket: Bucket, *repositories: range) -> None:
+def fill(bucket: Bucket, *repositories: range) -> Archive:
     made = Archive(bucket, "bucket", "prod", "20261122T030000Z", "2026-11-22", confirm=lambda: None)  # type: ignore[arg-type]
     for number, names in enumerate(repositories):
         judged = [JudgedTag(Tag(str(name), "", "", "", "", None, ()), Verdict.UNKNOWN, "", None) for name in names]
         made.add(Repository("web", str(number)), judged, {}, audited_at=AT)
     made.close()
+    return made
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 500])
@@ -117,4 +119,31 @@ def test_a_part_is_closed_once_it_has_grown_past_its_size(monkeypatch: pytest.Mo
 def test_a_run_without_a_row_leaves_no_part() -> None:
     bucket = Bucket()
     fill(bucket, range(0))
+    assert bucket.parts == {}
+
+
+def test_the_sum_and_size_of_a_part_are_those_of_what_was_uploaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "PART_ROWS", 4)
+    bucket = Bucket()
+    made = fill(bucket, range(10))
+    assert {file.key: (file.sha256, file.size) for file in made.files} == {
+        key: (hashlib.sha256(part).hexdigest(), len(part)) for key, part in bucket.parts.items()
+    }
+
+
+def test_the_same_rows_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "PART_ROWS", 4)
+    first, second = Bucket(), Bucket()
+    fill(first, range(10))
+    fill(second, range(10))
+    assert first.parts == second.parts
+
+
+def test_rows_that_are_let_go_are_not_uploaded() -> None:
+    bucket = Bucket()
+    made = fill(bucket)
+    judged = JudgedTag(Tag("1.0", "", "", "", "", None, ()), Verdict.UNKNOWN, "", None)
+    made.add(Repository("web", "shop"), [judged], {}, audited_at=AT)
+    made.discard()
+    made.close()
     assert bucket.parts == {}

@@ -8,14 +8,14 @@ keys. What people and their tools read lies in `evidence/registry=<name>/<run_id
 """
 
 import gzip
-import io
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from json.encoder import encode_basestring_ascii as _quote
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -45,7 +45,7 @@ class Found:
 
 
 class Archive:
-    """The S3 side of one run; rows are streamed, and never more than one part is held."""
+    """The S3 side of one run; rows are streamed, and what there is of a part waits in a temporary file."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Archive:
         self.files: list[StoredFile] = []  # all that this attempt has written, in that order
         self._part = 0
         self._rows = 0
-        self._buffer = io.BytesIO()
+        self._file: IO[bytes] | None = None
         self._zip: gzip.GzipFile | None = None
 
     @property
@@ -113,19 +113,26 @@ class Archive:
         """Write a row for each tag; a full part is uploaded. `excepted` are the findings under an exception, by tag."""
         rows = write_rows(self._registry, self._run_id, repository, tags, excepted, audited_at=audited_at)
         while handful := tuple(islice(rows, min(ROWS_TOGETHER, PART_ROWS - self._rows))):
-            if self._zip is None:
-                self._buffer = io.BytesIO()
-                # No time in the header: the same rows give the same bytes.
-                self._zip = gzip.GzipFile(fileobj=self._buffer, mode="wb", compresslevel=GZIP_LEVEL, mtime=0)
+            if self._file is None or self._zip is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by discard()
+                # No name and no time in the header: the same rows give the same bytes.
+                self._zip = gzip.GzipFile("", mode="wb", compresslevel=GZIP_LEVEL, fileobj=self._file, mtime=0)
             self._zip.write("".join(handful).encode())
             self._rows += len(handful)
-            if self._rows >= PART_ROWS or self._buffer.tell() >= PART_BYTES:
+            if self._rows >= PART_ROWS or self._file.tell() >= PART_BYTES:
                 self._upload()
 
     def close(self) -> None:
         """Upload the last part."""
-        if self._zip is not None:
-            self._upload()
+        self._upload()
+
+    def discard(self) -> None:
+        """Let go of rows that have not been uploaded."""
+        if self._zip is not None and self._file is not None:
+            self._zip.close()
+            self._file.close()
+        self._zip = self._file = None
+        self._rows = 0
 
     def put_record(self, run: Run) -> None:
         """Write the run record: one JSON object on one line."""
@@ -184,24 +191,25 @@ class Archive:
         """Say where a file lies."""
         return f"s3://{self._bucket}/{key}"
 
-    def _put(self, key: str, content: bytes, content_type: str) -> None:
+    def _put(self, key: str, content: "bytes | IO[bytes]", content_type: str) -> None:
         from .evidence import manifest  # noqa: PLC0415
 
+        described = manifest.describe(key, content)
         self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
-        self.files.append(manifest.describe(key, content))
+        self.files.append(described)
 
     def _upload(self) -> None:
+        if self._zip is None or self._file is None:
+            return
         self._confirm()
-        if self._zip is not None:
-            self._zip.close()
-            self._zip = None
-            self._rows = 0
+        self._zip.close()
         self._part += 1
         self._put(
             f"{self.rows_prefix}{self._part:0{self._part_digits}d}.jsonl.gz",
-            self._buffer.getvalue(),
+            self._file,
             "application/gzip",
         )
+        self.discard()
 
 
 def write_rows(

@@ -199,6 +199,7 @@ class _OneRun:
     def close(self) -> None:
         """Let go of connections and files."""
         self._batches.close()
+        self._archive.discard()
         if self._known is not None:
             self._known.close()
         self._reporter.close()

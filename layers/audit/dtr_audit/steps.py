@@ -566,6 +566,7 @@ class _Parts:
         tally = Tally()
         with ExitStack() as closing:
             closing.callback(batches.close)
+            closing.callback(archive.discard)
             findings = FindingsFile()
             closing.callback(findings.close)
             connection = closing.enter_context(

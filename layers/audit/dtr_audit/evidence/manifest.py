@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from ..errors import EvidenceError
 from .report import StoredFile
@@ -69,6 +69,12 @@ def _read_file(entry: object) -> StoredFile | None:
     return StoredFile(key, sha256, size)
 
 
-def describe(key: str, content: bytes) -> StoredFile:
-    """Name a file with its size and sum."""
-    return StoredFile(key, hashlib.sha256(content).hexdigest(), len(content))
+def describe(key: str, content: bytes | IO[bytes]) -> StoredFile:
+    """Name a file with its size and sum; an open one is left at its beginning."""
+    if isinstance(content, bytes):
+        return StoredFile(key, hashlib.sha256(content).hexdigest(), len(content))
+    content.seek(0)
+    sha256 = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type] # typeshed wants what only IO[bytes] lacks
+    size = content.tell()
+    content.seek(0)
+    return StoredFile(key, sha256, size)
