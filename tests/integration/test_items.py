@@ -1,13 +1,17 @@
 """Items are read past botocore's parser, and are the same as with it."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from dtr_audit import findings
 from dtr_audit.clients import AwsClients
+from dtr_audit.findings import FindingsTable, Moment, compare
+from dtr_audit.model import JudgedTag, Repository, Tag, Verdict
 
 from local.stack import Stack
 
@@ -69,4 +73,25 @@ def test_an_error_stays_an_error() -> None:
     client = AwsClients(connections=2).dynamodb
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         client.scan(TableName="no-such-table")
+    client.close()
+
+
+@pytest.mark.parametrize("whole", [findings.PAGE_ITEMS, 2])
+def test_every_finding_is_read_however_many_a_page_holds(
+    table: str, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(findings, "PAGE_ITEMS", whole)
+    client = AwsClients(connections=2).dynamodb
+    kept = FindingsTable(client, table, "items", resolved_days=30)
+    repository = Repository("web", "shop")
+    judged = [JudgedTag(Tag(str(n), "", "", "", "", None, ()), Verdict.UNSIGNED, "not signed", None) for n in range(5)]
+    moment = Moment("20261122T030000Z", datetime(2026, 11, 22, 3, tzinfo=UTC))
+    writes = compare("items", repository, judged, {}, is_complete=True, moment=moment).writes
+    kept.write(writes)
+    expected = {one.tag: one for one in writes}
+    assert len(expected) == 5
+    assert kept.of_repository(repository) == expected
+    assert {one.tag: one for one in kept.open()} == expected
+    assert {one.tag: one for one in kept.unannounced()} == expected
+    assert sorted(item["sk"] for _, item in kept.everything(with_trust=False)) == sorted(expected)
     client.close()

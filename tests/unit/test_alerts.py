@@ -1,13 +1,15 @@
 """What subscribers hear: always under SNS's limits, never a namespace lost, the same news under the same id."""
 
 import json
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dtr_audit.alerts import MESSAGE_BYTES, NAMESPACES_OF_A_MESSAGE, Alerts, Places, Standing
+from dtr_audit import alerts
+from dtr_audit.alerts import MESSAGE_BYTES, NAMESPACES_OF_A_MESSAGE, Alerts, PendingNews, Places, Standing
 from dtr_audit.model import (
     BaselineRead,
     Excepted,
@@ -203,6 +205,34 @@ def test_the_worst_news_stays_under_the_limits_of_sns_and_no_namespace_is_lost(
     assert told == {one.repository.namespace for one in findings.pending}
     assert counted == 3_000
     assert len(findings.marked) == 3_000
+
+
+def test_what_is_told_is_the_first_by_name_with_all_that_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "MESSAGE_ITEMS", 7)
+    news = [
+        finding(f"team-{n % 3}", f"shop-{n % 5}", str(n % 7), digest=f"sha256:{n:064d}", author=f"author-{n}")
+        for n in range(104, -1, -1)
+    ]
+    (message,) = announce(Findings(news))
+    told = json.loads(json.loads(message["Message"])["default"])["opened"]
+    first = sorted(news, key=lambda one: (one.repository, one.tag))[:7]
+    assert [(one["repository"], one["tag"], one["digest"], one["author"]) for one in told] == [
+        (str(one.repository), one.tag, one.digest, one.author) for one in first
+    ]
+
+
+def test_of_news_that_is_held_the_names_alone_are_in_memory() -> None:
+    pending = PendingNews()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(2_000):
+            pending.add(finding(f"team-{n // 100}", "shop", str(n), reason=f"{n} " + "x" * 2_000))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        pending.close()
+    assert (after - before) / 2_000 < 1_000
 
 
 def test_what_sns_does_not_take_stays_news() -> None:

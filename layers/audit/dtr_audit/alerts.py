@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .findings import FindingSpool, FindingsTable
-from .model import RULE_ID, Excepted, Finding, News, Repository, Run, Scope, State, Status, Transition, iso
+from .model import RULE_ID, Excepted, Finding, News, Run, Scope, State, Status, Transition, iso
 from .rule import SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
@@ -30,7 +30,7 @@ MESSAGE_BYTES = 240 * 1024  # SNS takes 256 KiB, attributes and all
 MESSAGE_ITEMS = 60  # findings told one by one; the others are told in numbers, and lie in S3
 NAMESPACES_OF_A_MESSAGE = 100  # a filter policy must see each of them, so more are spread over messages
 NAMESPACE_ITEMS = 60  # held for one namespace
-HELD_ITEMS = 10_000  # held in all: memory does not grow with the news
+HELD_ITEMS = 10_000  # held in all, their names alone: memory does not grow with the news
 HELD_ALWAYS = 5  # of each kind in a namespace, so that none is told in numbers alone
 SUBJECT_LENGTH = 99  # SNS wants fewer than 100 characters
 LINES_SHOWN = 10  # of reasons and of warnings
@@ -56,12 +56,21 @@ class Told:
     move: Transition
 
 
+class Held(NamedTuple):
+    """A move that may be told: its finding's name, by which it is sorted, and where all of it lies."""
+
+    repository: str  # its name in its namespace
+    tag: str
+    place: int  # of the finding in the file
+    move: int  # of the finding's news, counted from 0
+
+
 @dataclass(slots=True)
 class NamespaceNews:
     """What is new in one namespace: how much, and the first of it by name."""
 
     counts: dict[News, int] = field(default_factory=lambda: dict.fromkeys(News, 0))
-    first: dict[News, list["Told"]] = field(default_factory=lambda: {news: [] for news in News})
+    first: dict[News, list[Held]] = field(default_factory=lambda: {news: [] for news in News})
     places: "array[int]" = field(default_factory=lambda: array("Q"))  # of its findings in the file
 
 
@@ -77,22 +86,36 @@ class PendingNews:
     def add(self, finding: Finding) -> None:
         """Take one finding with news."""
         place = self.findings.add(finding)
-        moves = [move for move in finding.unannounced if not move.is_quiet]
+        moves = [(number, move.news) for number, move in enumerate(finding.unannounced) if not move.is_quiet]
         if not moves:
             self.quiet_places.append(place)
             return
         namespace = self.namespaces.setdefault(finding.repository.namespace, NamespaceNews())
         namespace.places.append(place)
-        for move in moves:
-            namespace.counts[move.news] += 1
-            held = namespace.first[move.news]
+        for number, news in moves:
+            namespace.counts[news] += 1
+            held = namespace.first[news]
             if self._held < HELD_ITEMS or len(held) < HELD_ALWAYS:
-                held.append(Told(finding, move))
+                held.append(Held(finding.repository.name, finding.tag, place, number))
                 self._held += 1
             if len(held) > 2 * NAMESPACE_ITEMS:
-                held.sort(key=_by_name)
+                held.sort()
                 self._held -= len(held) - NAMESPACE_ITEMS
                 del held[NAMESPACE_ITEMS:]
+
+    def first(self, names: Iterable[str], limit: int) -> dict[News, list[Told]]:
+        """Give at most `limit` moves of some namespaces, what needs doing first."""
+        told: dict[News, list[Told]] = {}
+        namespaces = sorted(names)
+        for news in _HEADINGS:
+            held = chain.from_iterable(sorted(self.namespaces[name].first[news]) for name in namespaces)
+            first = tuple(islice(held, limit))
+            findings = self.findings.at(one.place for one in first)
+            told[news] = [
+                Told(finding, finding.unannounced[one.move]) for one, finding in zip(first, findings, strict=True)
+            ]
+            limit -= len(first)
+        return told
 
     def close(self) -> None:
         """Let go of the file."""
@@ -186,7 +209,7 @@ class Alerts:
         if problem and told is not None and told[0] == problem and not self._is_due(told[1], now):
             return 0
         if problem:
-            self._publish(composer.message(event or f"{of}_unusable", {}))
+            self._publish(composer.message(event or f"{of}_unusable"))
         self._runs.note_problem(of, problem, now)
         return int(bool(problem))
 
@@ -230,13 +253,13 @@ class Alerts:
         groups = [names[at : at + size] for at in range(0, len(names), size)]
         # A registry's own trouble is told in full to those who see all of it; with one digest a run it stands in there.
         if not run.complete and not (groups and not is_by_namespace):
-            yield composer.message("audit_incomplete", {}), ()
+            yield composer.message("audit_incomplete"), ()
         for group in groups:
-            yield composer.message("findings_changed", {name: pending.namespaces[name] for name in group}), group
+            yield composer.message("findings_changed", pending, group), group
         # Of what is excepted nobody is reminded: the end of the exception is told when it comes.
         is_to_do = may_remind and run.findings.open > run.findings.excepted
         if run.complete and not groups and is_to_do and self._reminder_is_due(now):
-            yield composer.message("reminder", {}), ()
+            yield composer.message("reminder"), ()
 
     def _reminder_is_due(self, now: datetime) -> bool:
         return bool(self._reminder_days) and self._is_due(self._runs.last_digest_at(), now)
@@ -267,12 +290,13 @@ class _Composer:
         self._standing = standing
         self._places = places
 
-    def message(self, event: str, namespaces: Mapping[str, NamespaceNews]) -> Message:
+    def message(self, event: str, pending: PendingNews | None = None, names: Sequence[str] = ()) -> Message:
         """Write one message about some namespaces; without any it is about the registry as a whole."""
+        namespaces = {name: pending.namespaces[name] for name in names} if pending is not None else {}
         document = self._document(event, namespaces)
         limit = MESSAGE_ITEMS
         while True:
-            told = _first_items(namespaces, limit)
+            told = pending.first(names, limit) if pending is not None else {news: [] for news in _HEADINGS}
             document["omitted"] = {
                 str(news): document["counts"][str(news)] - len(items) for news, items in told.items()
             }
@@ -567,16 +591,6 @@ def _size(attributes: "Mapping[str, MessageAttributeValueTypeDef]") -> int:
     return sum(len(text.encode()) for parts in texts for text in parts)
 
 
-def _first_items(namespaces: Mapping[str, NamespaceNews], limit: int) -> dict[News, list[Told]]:
-    """Give at most `limit` moves, what needs doing first."""
-    told: dict[News, list[Told]] = {}
-    for news in _HEADINGS:
-        items = [item for one in namespaces.values() for item in one.first[news]]
-        told[news] = sorted(items, key=_by_name)[:limit]
-        limit -= len(told[news])
-    return told
-
-
 def _json(document: Mapping[str, Any]) -> str:
     # As UTF-8: an escape within an escape would be seven bytes for one letter.
     return json.dumps(document, ensure_ascii=False)
@@ -590,10 +604,6 @@ def _lines(texts: Sequence[str]) -> list[str]:
 def _owner(repository: str) -> str:
     """Give the namespace of `namespace/name`."""
     return repository.partition("/")[0]
-
-
-def _by_name(told: Told) -> tuple[Repository, str]:
-    return (told.finding.repository, told.finding.tag)
 
 
 def _id(*parts: str) -> str:

@@ -96,11 +96,13 @@ def read_pins(archive: Archive) -> bytes:
 
 def inventory(registry: DtrClient, request: AuditRequest, tally: Tally) -> Iterator[Repository]:
     """List the repositories in scope, as their pages arrive."""
-    for repository in registry.repositories(tally.listing):
+    # One dict of all names for both, where nothing that is listed is left out.
+    found = tally.is_examined if request.scope is Scope.FULL else None
+    for repository in registry.repositories(tally.listing, found):
         if request.covers(repository):
             tally.repositories.listed += 1
             tally.namespaces.add(repository.namespace)
-            tally.is_examined[repository] = False
+            tally.is_examined.setdefault(repository, False)
             yield repository
 
 

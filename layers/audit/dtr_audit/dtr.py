@@ -341,15 +341,16 @@ class DtrClient:
 
     # -- lists -------------------------------------------------------------------------------------------------------
 
-    def repositories(self, listing: Listing) -> Iterator[Repository]:
-        """Yield every repository as its page arrives, and fill `listing`.
+    def repositories(self, listing: Listing, found: dict[Repository, bool] | None = None) -> Iterator[Repository]:
+        """Yield every repository once, as its page arrives, and fill `listing`; and `found`, which begins empty, with False.
 
         Read once more when the count disagrees: a push or a deletion in mid-list moves entries across pages. A list that
         cannot be read is said in `listing.problem`; raises OutOfTimeError alone.
         """
-        found: set[Repository] = set()
-        for _ in (1, 2):
-            entries: set[Repository] = set()
+        # Dicts: a set of so many takes twice the room.
+        found = {} if found is None else found
+        for reading in (1, 2):
+            entries = found if reading == 1 else {}
             ghosts = 0
             malformed = ""
             counts: set[int | None] = set()
@@ -367,9 +368,10 @@ class DtrClient:
                         if repository is None:
                             ghosts += 1
                             continue
-                        entries.add(repository)
-                        if repository not in found:
-                            found.add(repository)
+                        is_new = repository not in found
+                        entries.setdefault(repository, False)
+                        if is_new:
+                            found[repository] = False
                             yield repository
                     if len(found) > REPOSITORIES:
                         raise RegistryError(f"it lists more than {REPOSITORIES} repositories")
@@ -641,7 +643,7 @@ def _repository(entry: Any) -> Repository | None:
     for part in (namespace, name):
         if not isinstance(part, str) or len(part) > NAME_LENGTH or not _COMPONENT.fullmatch(part):
             raise RegistryError(f"a repository has the name '{clean(part, 60)}', which no registry allows")
-    return Repository(str(namespace), str(name))
+    return Repository(_keep_once(str(namespace)), str(name))
 
 
 def _tag(entry: Any, domain: str) -> Tag:
@@ -693,3 +695,4 @@ def _text(value: object, length: int) -> str:
 
 
 _clean_once = lru_cache(maxsize=1024)(clean)
+_keep_once = lru_cache(maxsize=1024)(str)  # equal texts become the same one

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SHARDS = 8  # of each index: one registry's findings never share one partition
 BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
 TRANSACTION_ITEMS = 100  # and of one TransactWriteItems
+PAGE_ITEMS = 250  # read at once: DynamoDB's own page of a megabyte is twenty while it is parsed
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
 
@@ -264,6 +265,7 @@ class FindingsTable:
             ConsistentRead=True,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": self._partition(repository)},
+            PaginationConfig={"PageSize": PAGE_ITEMS},
         )
         return from_items(item for page in pages for item in page["Items"])
 
@@ -278,6 +280,7 @@ class FindingsTable:
             ConsistentRead=True,
             FilterExpression="begins_with(pk, :prefix)" + ("" if with_trust else " AND attribute_not_exists(trust)"),
             ExpressionAttributeValues={":prefix": prefix},
+            PaginationConfig={"PageSize": PAGE_ITEMS},
         )
         return ((item["pk"].removeprefix(prefix), item) for page in pages for item in page["Items"])
 
@@ -307,6 +310,7 @@ class FindingsTable:
                 KeyConditionExpression="#shard = :shard",
                 ExpressionAttributeNames={"#shard": attribute},
                 ExpressionAttributeValues={":shard": f"{self._registry}#{shard}"},
+                PaginationConfig={"PageSize": PAGE_ITEMS},
             )
             for page in pages:
                 yield from page["Items"]

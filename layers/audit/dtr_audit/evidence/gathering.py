@@ -7,6 +7,7 @@ from .report import NamespaceSummary, ReportedFinding
 
 FINDINGS_TOLD = 5_000  # open findings that evidence names one by one
 MOVES_TOLD = 1_000  # findings opened, and findings resolved, likewise
+SLACK = 0.1  # of those, held beyond them before they are cut
 
 
 @dataclass(slots=True)
@@ -15,13 +16,18 @@ class _FirstByName:
 
     limit: int
     _held: dict[tuple[Repository, str], ReportedFinding] = field(default_factory=dict)
+    _last: tuple[Repository, str] | None = None  # of those that were the first when the others were let go
 
     def add(self, reported: ReportedFinding) -> None:
         """Take one; the same tag once more replaces what was known of it."""
-        finding = reported.finding
-        self._held[finding.repository, finding.tag] = reported
-        if len(self._held) > 2 * self.limit:
-            self._held = dict(sorted(self._held.items(), key=lambda entry: entry[0])[: self.limit])
+        name = reported.finding.repository, reported.finding.tag
+        if self._last is not None and name > self._last:
+            return
+        self._held[name] = reported
+        if len(self._held) > self.limit * (1 + SLACK):
+            names = sorted(self._held)[: self.limit]
+            self._held = {name: self._held[name] for name in names}
+            self._last = names[-1]
 
     def in_order(self) -> list[ReportedFinding]:
         """Give the first of them, by name."""

@@ -1,0 +1,72 @@
+"""What evidence names of the findings: the first of them by name, in whatever order they came, and few more are held."""
+
+import random
+
+import pytest
+from dtr_audit.evidence import gathering
+from dtr_audit.evidence.gathering import Gathering
+from dtr_audit.model import Finding, News, Repository, State, Verdict
+
+RUN = "20261122T030000Z"
+AT = "2026-11-22T03:00:00.000Z"
+
+
+def finding(number: int, *, state: State = State.OPEN, reason: str = "") -> Finding:
+    return Finding(
+        registry="prod",
+        repository=Repository(f"team-{number // 10:03d}", "shop"),
+        tag=str(number % 10),
+        state=state,
+        verdict=Verdict.UNSIGNED,
+        reason=reason,
+        digest="",
+        author="",
+        pushed_at="",
+        first_seen=AT,
+        last_changed=AT,
+        transition=News.OPENED if state is State.OPEN else News.RESOLVED,
+        changed_in=RUN,
+    )
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "FINDINGS_TOLD", 20)
+    monkeypatch.setattr(gathering, "MOVES_TOLD", 10)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("state", State)
+def test_the_first_by_name_are_told_whatever_the_order_they_came_in(seed: int, state: State) -> None:
+    numbers = list(range(300))
+    random.Random(seed).shuffle(numbers)
+    gathered = Gathering(RUN)
+    for number in numbers:
+        gathered.add(finding(number, state=state))
+    expected = [finding(number, state=state) for number in range(300)]
+    if state is State.OPEN:
+        assert [one.finding for one in gathered.findings] == expected[:20]
+        assert gathered.opened == expected[:10]
+        assert sum(one.open for one in gathered.namespaces) == 300
+    else:
+        assert gathered.findings == []
+        assert gathered.resolved == expected[:10]
+
+
+def test_a_tag_that_is_told_of_again_replaces_what_was_known_of_it() -> None:
+    gathered = Gathering(RUN)
+    for number in range(300):
+        gathered.add(finding(number))
+    gathered.add(finding(3, reason="pushed anew"))
+    gathered.add(finding(299, reason="pushed anew"))
+    assert [one.finding.reason for one in gathered.findings] == ["", "", "", "pushed anew", *[""] * 16]
+
+
+@pytest.mark.parametrize("is_backward", [False, True])
+def test_of_however_many_findings_a_tenth_more_are_held_than_are_told(is_backward: bool) -> None:
+    gathered = Gathering(RUN)
+    most = 0
+    for number in sorted(range(300), reverse=is_backward):
+        gathered.add(finding(number))
+        most = max(most, len(gathered._open._held))
+    assert 20 <= most <= 22
