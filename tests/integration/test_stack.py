@@ -104,6 +104,7 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "PIN_TRUST": "false",
         "TRUST_WARNING_DAYS": "30",
         "X509_STRICT": "true",
+        "MALLOC_ARENA_MAX": "1",
         "POWERTOOLS_SERVICE_NAME": "dtr-signature-audit",
         "POWERTOOLS_METRICS_NAMESPACE": "DtrSignatureAudit",
         "POWERTOOLS_LOG_LEVEL": "INFO",

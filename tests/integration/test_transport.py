@@ -273,3 +273,18 @@ def test_the_wait_for_a_rotation_never_outlasts_the_time(
     with pytest.raises(OutOfTimeError):
         list(client.repositories(Listing()))
     assert clock.waits == [2.0]
+
+
+def test_names_are_kept_once_however_many_repositories_a_namespace_has(
+    registry: InMemoryRegistry, client: DtrClient
+) -> None:
+    for name in ("basket", "till"):
+        registry.push("web", name, "1.0")
+    found: dict[Repository, bool] = {}
+    listing = Listing()
+    listed = list(client.repositories(listing, found))
+    assert listing.problem == ""
+    assert sorted(map(str, listed)) == ["web/basket", "web/shop", "web/till"]
+    assert found == dict.fromkeys(listed, False)
+    assert all(one is other for one, other in zip(found, listed, strict=True))
+    assert len({id(one.namespace) for one in listed}) == 1

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SHARDS = 8  # of each index: one registry's findings never share one partition
 BATCH_ITEMS = 25  # DynamoDB's limit of one BatchWriteItem
 TRANSACTION_ITEMS = 100  # and of one TransactWriteItems
+TRANSACTIONS = 4  # at once; more of them only wait for each other's processor
 PAGE_ITEMS = 250  # read at once: DynamoDB's own page of a megabyte is twenty while it is parsed
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
@@ -366,6 +367,7 @@ class FindingsTable:
     def _update_all(self, changes: Iterable[dict[str, Any]], *, threads: int) -> None:
         """Make changes of items, each whose condition holds."""
         rest = iter(changes)
+        threads = min(threads, TRANSACTIONS)
         with ThreadPoolExecutor(max_workers=threads) as pool:
             # In handfuls, so that not all of them are held at once.
             while handful := tuple(islice(rest, TRANSACTION_ITEMS * threads)):
