@@ -98,6 +98,12 @@ def test_the_lease_of_another_run_is_waited_for_and_ends_without_a_report() -> N
     assert list(targets(STATES["OtherRunUnderWay"])) == []
 
 
+def test_no_batch_waits_for_a_lease_that_is_lost() -> None:
+    """There may be thousands, and each would wait for itself."""
+    first = BATCH["Retry"][0]
+    assert (first["ErrorEquals"], first["MaxAttempts"]) == ([LeaseHeldError.__name__], 0)
+
+
 @pytest.mark.parametrize("name", ["Inventory", "Examine", "Prove"])
 def test_whatever_fails_before_the_report_is_reported_and_then_an_alarm(name: str) -> None:
     *_, caught = STATES[name]["Catch"]

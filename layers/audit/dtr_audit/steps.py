@@ -68,6 +68,15 @@ class Invocation:
     seconds: float  # until it is ended from outside
     now: Callable[[], datetime]
 
+    @classmethod
+    def of(cls, payload: object, environment: Mapping[str, str], *, seconds: float) -> "Invocation":
+        """Read what a function was called with, and have its log name the run; raises SettingsError."""
+        settings = Settings.from_environment(environment)
+        step = StepRequest.from_payload(payload)
+        logger.append_keys(registry=settings.registry, run_id=step.audit.run_id)
+        clients = AwsClients(connections=settings.concurrency + 2)
+        return cls(settings, step, clients, seconds=seconds, now=lambda: datetime.now(UTC))
+
 
 def inventory(invocation: Invocation) -> dict[str, Any]:
     """List the repositories in batches, and take the registry's lease; says where the batches lie.
