@@ -33,6 +33,17 @@ RUNS_TABLE_WRITES = ("PutItem", "UpdateItem", "DeleteItem")
 AwsCalls = list[tuple[str, str, dict[str, Any]]]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_known(audited: Audited) -> None:
+    """A scan reads what other tests have left in the table as well."""
+    table = boto3.resource("dynamodb").Table(audited.stack.outputs["FindingsTableName"])
+    with table.batch_writer() as batch:
+        for page in table.meta.client.get_paginator("scan").paginate(TableName=table.name):
+            for item in page["Items"]:
+                batch.delete_item({"pk": item["pk"], "sk": item["sk"]})
+    table.meta.client.close()
+
+
 @pytest.fixture
 def aws_calls(monkeypatch: pytest.MonkeyPatch) -> AwsCalls:
     """Every call of AWS that is made from now on: service, operation and parameters; not those of whoever invokes."""
