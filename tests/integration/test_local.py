@@ -501,8 +501,8 @@ def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.Capt
     options = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
     assert options == {
         "--baseline", "--ca-file", "--concurrency", "--domain", "--engine", "--exceptions", "--help", "--namespace",
-        "--no-x509-strict", "--all-signers", "--output", "--page-size", "--registry-name", "--repository-key-suffices", "--required-signer",
-        "--trust-pins", "--url", "--username", "--verify-signatures",
+        "--no-x509-strict", "--all-signers", "--output", "--page-size", "--registry-name", "--repository-key-suffices",
+        "--required-signer", "--trust-pins", "--url", "--username", "--verify-signatures",
     }  # fmt: skip
 
 
