@@ -576,6 +576,8 @@ def test_an_interrupted_run_keeps_the_earlier_results(
     dtr.faults = Faults(strikes=(Slow(ALL_TAGS, delay=0.5),))
     reading = threading.Event()
     dtr.on_request(lambda _: reading.set(), "*/tags")
+    # Whoever was started in the background ignores it, and so would the process.
+    before_that = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(  # noqa: S603 (this project itself)
         [sys.executable, "-m", "local", *laptop.arguments("--concurrency", "2")],
         cwd=PROJECT,
@@ -585,6 +587,7 @@ def test_an_interrupted_run_keeps_the_earlier_results(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        signal.signal(signal.SIGINT, before_that)
         assert reading.wait(SECONDS)
         time.sleep(0.7)
         process.send_signal(signal.SIGINT)
