@@ -97,8 +97,9 @@ class _Readers:
         self._repositories = repositories
         self._examine_one = examine_one
         self._most = concurrency + concurrency // 2
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()  # for one reader more; False: for no more
+        # Of each of these None is the last.
         self._ahead: queue.Queue[Repository | None] = queue.Queue(maxsize=READ_AHEAD)
-        # None is the last.
         self.results: queue.Queue[Examined | BaseException | None] = queue.Queue(maxsize=max(2, concurrency // 4))
         self.stop = threading.Event()
         self._working = 0
@@ -106,6 +107,8 @@ class _Readers:
 
     def start(self) -> None:
         """Begin to list, and so to read."""
+        # In this order: the last thread that ends says so, and the list may be short.
+        self._begin("begin", self._begin_readers)
         self._begin("list", self._list)
 
     def _begin(self, name: str, task: Callable[[], None]) -> None:
@@ -126,18 +129,25 @@ class _Readers:
             self._hand(None, self.results)
 
     def _list(self) -> None:
-        readers = 0
+        listed = 0
         try:
             for repository in self._repositories:
                 self._hand(repository, self._ahead)
                 if self.stop.is_set():
                     break
-                if readers < self._most:
-                    self._begin(f"examine-{readers}", self._read)
-                    readers += 1
+                if listed < self._most:
+                    self._calls.put(True)
+                    listed += 1
         finally:
-            for _ in range(readers):
-                self._hand(None, self._ahead)
+            self._calls.put(False)
+            self._hand(None, self._ahead)
+
+    def _begin_readers(self) -> None:
+        """Begin a reader for each repository, up to the most: not where they are listed, for a new thread goes before its maker."""
+        for number in range(self._most):
+            if not self._calls.get():
+                break
+            self._begin(f"examine-{number}", self._read)
 
     def _read(self) -> None:
         while not self.stop.is_set():
@@ -146,6 +156,8 @@ class _Readers:
             except queue.Empty:
                 continue
             if repository is None:
+                # For the others too.
+                self._hand(None, self._ahead)
                 break
             self._hand(self._examine_one(repository), self.results)
 
@@ -158,24 +170,35 @@ class _Readers:
             break
 
 
-def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:
-    """Call something that may never end in a thread of its own; raises OutOfTimeError at `stop_at` (time.monotonic)."""
+def ask_aside(ask: Callable[[], _T]) -> Callable[[float], _T]:
+    """Begin to call something in a thread of its own; gives what waits for its answer until `stop_at` (time.monotonic).
+
+    That raises what the call has raised, and OutOfTimeError at `stop_at`.
+    """
     answers: queue.Queue[tuple[_T, None] | tuple[None, BaseException]] = queue.Queue()
 
     def work() -> None:
         try:
             answers.put((ask(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread of whoever waits
             answers.put((None, error))
 
+    def wait(stop_at: float) -> _T:
+        try:
+            answer, error = answers.get(timeout=max(0.05, stop_at - time.monotonic()))
+        except queue.Empty:
+            raise OutOfTimeError("no answer came in time") from None
+        if error is not None:
+            raise error
+        return answer  # type: ignore[return-value] # None only beside an error
+
     threading.Thread(target=work, name="answer", daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=max(0.05, stop_at - time.monotonic()))
-    except queue.Empty:
-        raise OutOfTimeError("no answer came in time") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value] # None only beside an error
+    return wait
+
+
+def answer_in_time(ask: Callable[[], _T], *, stop_at: float) -> _T:
+    """Call something that may never end; raises OutOfTimeError at `stop_at` (time.monotonic)."""
+    return ask_aside(ask)(stop_at)
 
 
 def read_repository(
