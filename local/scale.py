@@ -46,6 +46,7 @@ BYTES_OF_A_REPOSITORY = 350  # its name, in the run's numbers and in the list th
 SPOOL_BYTES = 750  # of a finding that waits in a temporary file
 
 # --- What the steps of a fan-out call besides: held against real runs by the tests -----------------------------------------------
+LOGIN_ROUNDS = 4  # of the questions who we are: what stands beside the rule is asked with the last of them
 LOGIN_REQUESTS_OF_A_STEP = 4  # the challenge, the token, who we are, before and after
 OBJECTS_OF_A_BATCH = 4  # what is to be read, who reads it, what came of it, and its findings; its rows besides
 OBJECTS_OF_THE_STEPS = 7  # the same of the other steps
@@ -255,7 +256,7 @@ def _between_batches(plan: Plan) -> float:
 def _night(plan: Plan, moves: int, read: Read) -> Night:
     limits = bounds(plan, moves)
     bound_by = max(limits, key=lambda name: limits[name])
-    start, log_in = float(SECONDS_TO_START), LOGIN_REQUESTS * plan.latency
+    start, log_in = float(SECONDS_TO_START), LOGIN_ROUNDS * plan.latency
     reporting = report_seconds(plan, moves)
     if plan.engine is Engine.LAMBDA:
         seconds = start + log_in + read.seconds + reporting
@@ -391,7 +392,7 @@ LIMITS = (
         READING_SECONDS,
         "seconds",
         Kind.STOPS,
-        lambda plan: float(SECONDS_TO_START) + LOGIN_REQUESTS * plan.latency + _first_reading(plan),
+        lambda plan: float(SECONDS_TO_START) + LOGIN_ROUNDS * plan.latency + _first_reading(plan),
         _ONE,
     ),
     Limit(
@@ -400,7 +401,7 @@ LIMITS = (
         "seconds",
         Kind.STOPS,
         lambda plan: (
-            float(SECONDS_TO_START) + LOGIN_REQUESTS * plan.latency + reckon_night(plan, plan.workload.changes).reading
+            float(SECONDS_TO_START) + LOGIN_ROUNDS * plan.latency + reckon_night(plan, plan.workload.changes).reading
         ),
         _ONE,
     ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from dtr_audit.errors import LeaseHeldError
 from dtr_audit.runs import RunsTable
 
@@ -591,6 +592,38 @@ def test_nothing_secret_reaches_a_log_a_file_a_table_or_a_message(
         assert secret not in everything
     assert "must-never-leak" in str(SENSITIVE_SETTINGS)
     assert "must-never-leak" not in everything
+
+
+def test_the_login_is_under_way_while_aws_is_asked(
+    audited: Audited, dtr: DtrServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, call = threading.Event(), vars(BaseClient)["_make_api_call"]
+    came_first: list[bool] = []
+
+    def wait_for_the_registry(client: Any, operation: str, arguments: Any) -> Any:
+        if operation == "ListObjectsV2" and not came_first:
+            came_first.append(called.wait(PATIENCE_SECONDS))
+        return call(client, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", wait_for_the_registry)
+    dtr.on_request(lambda _: called.set())
+    assert audited.audit()["complete"] is True
+    assert came_first == [True]
+
+
+def test_what_stands_beside_the_rule_is_asked_while_the_account_is_proven(audited: Audited, dtr: DtrServer) -> None:
+    both = threading.Barrier(3)  # the proof, and two questions
+    met: list[str] = []
+
+    def wait_for_the_others(request: Request) -> None:
+        if any(one.path.endswith("/repositories") for one in dtr.requests):
+            both.wait(PATIENCE_SECONDS)
+            met.append(request.path)
+
+    for path in ("/api/v0/meta/settings", "/api/v0/imagescan/status"):
+        dtr.on_request(wait_for_the_others, path)
+    assert audited.audit()["complete"] is True
+    assert sorted(met) == ["/api/v0/imagescan/status", "/api/v0/meta/settings", "/api/v0/meta/settings"]
 
 
 def test_a_thread_of_the_audit_never_outlives_it(audited: Audited, registry: InMemoryRegistry) -> None:

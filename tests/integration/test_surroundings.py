@@ -13,7 +13,7 @@ from dtr_audit.credentials import Credentials, parse_secret
 from dtr_audit.dtr import DtrClient
 from dtr_audit.model import Status as RuleStatus
 from dtr_audit.model import SupportingFact
-from dtr_audit.surroundings import ANSWER_LENGTH, LOOK_SECONDS, Surroundings, look_around
+from dtr_audit.surroundings import ANSWER_LENGTH, LOOK_SECONDS, Surroundings, begin_to_look
 from dtr_audit.ucp import ANSWER_BYTES, LINE_DOTS, NAME_LENGTH, UcpClient
 
 from local.dtr.accounts import Account
@@ -89,7 +89,7 @@ class Place:
         self.client.connect()
 
     def look(self, *, seconds: float = LOOK_SECONDS, stop_at: float = float("inf")) -> Surroundings:
-        seen = look_around(
+        looked = begin_to_look(
             self.client,
             self.secret,
             ucp_url=self.ucp_url,
@@ -97,6 +97,7 @@ class Place:
             stop_at=stop_at,
             seconds=seconds,
         )
+        seen = looked()
         self.check_harmless(seen)
         return seen
 
@@ -187,7 +188,8 @@ def test_without_an_address_of_ucp_the_registry_alone_is_asked(place: Place, ucp
 
 def test_each_question_is_asked_once_and_the_session_is_ended(place: Place, dtr: DtrServer, ucp: UcpServer) -> None:
     place.look()
-    assert [(call.method, call.path) for call in dtr.requests] == [("GET", SETTINGS.path), ("GET", SCAN_STATUS.path)]
+    asked = sorted((call.method, call.path) for call in dtr.requests)
+    assert asked == [("GET", SCAN_STATUS.path), ("GET", SETTINGS.path)]
     assert [(call.method, call.path) for call in ucp.requests] == [
         ("POST", LOGIN.path),
         ("GET", CONFIGURATION.path),

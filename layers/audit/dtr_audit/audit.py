@@ -210,7 +210,10 @@ class _OneRun:
     def make(self) -> Run:
         """Make the run."""
         logger.info("audit started", run_id=self._request.run_id, scope=str(self._request.scope))
+        # Answers of the registry take longer than all that is to be done meanwhile.
+        self._connection.begin()
         self._archive.begin()
+        self._reporter.prepare()
         day = self._started_at.astimezone(UTC).date()
         exceptions = ExceptionsRead.of(fetch_exceptions(self._clients.s3, self._settings.bucket), day)
         self._reporter.know_exceptions(exceptions)
@@ -225,11 +228,12 @@ class _OneRun:
             self._known = KnownBefore(self._findings, with_trust=connection.verifier is not None)
         self._examine_all(exceptions)
         self._batches.flush()
+        looked = connection.begin_to_look_around() if self._request.scope is Scope.FULL else None
         unproven = connection.prove_admin()
         if unproven:
             tally.note_incomplete(unproven)
-        if self._request.scope is Scope.FULL:
-            seen = connection.look_around()
+        if looked is not None:
+            seen = looked()
             tally.facts = seen.facts
             if seen.warning:
                 tally.warnings.append(seen.warning)

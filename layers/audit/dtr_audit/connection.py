@@ -10,7 +10,7 @@ from aws_lambda_powertools import Logger
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, choose_domains
 from .errors import AuditError, SettingsError
-from .examination import answer_in_time
+from .examination import answer_in_time, ask_aside
 from .model import TrustCounts
 from .settings import Settings, TrustVerification
 from .text import clean
@@ -57,6 +57,7 @@ class Connection:
         self._at = at
         self._read_pins = read_pins
         self._registry: DtrClient | None = None
+        self._login: Callable[[float], str] | None = None  # under way
         self._notary: NotaryClient | None = None
         self._is_connected = False
 
@@ -72,18 +73,15 @@ class Connection:
         """Whether `connect()` has come to its end."""
         return self._is_connected
 
+    def begin(self) -> None:
+        """Begin to log in, while other things are done; whatever goes wrong is raised by `connect()`."""
+        self._login = self._begin_to_log_in()
+
     def connect(self) -> None:
         """Log in, prove that the account is an administrator's, and prepare to judge; raises AuditError."""
         settings = self._settings
-        self._registry = DtrClient(
-            settings.dtr_url,
-            self._credentials,
-            x509_strict=settings.x509_strict,
-            concurrency=self._threads,
-            page_size=settings.page_size,
-            stop_at=self._stop_at,
-        )
-        dtr_host = self.in_time(self._registry.connect)
+        login = self._login or self._begin_to_log_in()
+        dtr_host = login(self._stop_at)
         if not self.domains:
             self.domains, self.warning = choose_domains(settings.domains, dtr_host, settings.dtr_url)
         if settings.trust is TrustVerification.SIGNATURES:
@@ -98,16 +96,17 @@ class Connection:
             return explain_unproven(error)
         return ""
 
-    def look_around(self) -> "Surroundings":
-        """See what stands beside the rule. It decides nothing, takes half a minute at most, and cannot fail.
+    def begin_to_look_around(self) -> "Callable[[], Surroundings]":
+        """Begin to see what stands beside the rule; gives what waits for the end of it.
 
-        Without a way to the registry at all there is nothing to see; where it refuses the account, it says so of each fact.
+        It decides nothing, takes half a minute at most, and cannot fail. Without a way to the registry at all there is nothing to
+        see; where it refuses the account, it says so of each fact.
         """
-        from .surroundings import Surroundings, look_around  # noqa: PLC0415 - loaded by the first run, not by the start
+        from .surroundings import Surroundings, begin_to_look  # noqa: PLC0415 - loaded by the first run, not by the start
 
         if self._registry is None:
-            return Surroundings((), "")
-        return look_around(
+            return lambda: Surroundings((), "")
+        return begin_to_look(
             self._registry,
             self._credentials,
             ucp_url=self._settings.ucp_url,
@@ -136,6 +135,22 @@ class Connection:
             self._registry.close()
         if self._notary is not None:
             self._notary.close()
+
+    def _begin_to_log_in(self) -> Callable[[float], str]:
+        """Give what waits for the registry's `dtrHost`, or raises what stands in the way."""
+        settings = self._settings
+        try:
+            self._registry = DtrClient(
+                settings.dtr_url,
+                self._credentials,
+                x509_strict=settings.x509_strict,
+                concurrency=self._threads,
+                page_size=settings.page_size,
+                stop_at=self._stop_at,
+            )
+        except AuditError as error:
+            return _failed(error)
+        return ask_aside(self._registry.connect)
 
     def _make_verifier(self) -> "TrustVerifier":
         """Prepare to verify signatures; raises SettingsError for pins that cannot be used, and for domains of unknown origin."""
@@ -177,6 +192,13 @@ class Connection:
                 token_hosts=settings.domains if settings.trust is TrustVerification.SIGNATURES else (),
             )
         return self._notary
+
+
+def _failed(error: AuditError) -> Callable[[float], str]:
+    def say(_: float) -> str:
+        raise error
+
+    return say
 
 
 def explain_unproven(error: AuditError) -> str:

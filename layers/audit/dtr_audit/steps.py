@@ -217,13 +217,14 @@ def prove(invocation: Invocation) -> dict[str, Any]:
             for repository, problem in gone.items():
                 tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
             unproven, hint = explain_unproven(error), ""
-        else:
-            if gone:
-                _settle(part, gone)
+        if connection.is_connected and gone:
+            _settle(part, gone)
+        looked = connection.begin_to_look_around() if parts.request.scope is Scope.FULL else None
+        if connection.is_connected:
             unproven = connection.prove_admin()
             seen.add(tally)
             hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
-        around = connection.look_around() if parts.request.scope is Scope.FULL else Surroundings((), "")
+        around = looked() if looked is not None else Surroundings((), "")
         if gone:
             removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
             left = tuple(one for one, done in tally.is_examined.items() if not done)

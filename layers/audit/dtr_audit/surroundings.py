@@ -15,6 +15,7 @@ from aws_lambda_powertools import Logger
 
 from .dtr import CredentialSource
 from .errors import AuditError, OutOfTimeError
+from .examination import ask_aside
 from .model import RULE_ID, Status, SupportingFact
 from .text import clean
 from .ucp import AUTHENTICATION, CONFIGURATION, Configuration, Trust, UcpClient
@@ -84,7 +85,7 @@ _OF_UCP = (_LDAP, _TRUST, _SIGNERS, _EXEMPT)
 _LATE = Unread("it was not answered in time")
 
 
-def look_around(
+def begin_to_look(
     registry: Registry,
     source: CredentialSource,
     *,
@@ -92,10 +93,11 @@ def look_around(
     x509_strict: bool,
     stop_at: float,
     seconds: float = LOOK_SECONDS,
-) -> Surroundings:
-    """Ask DTR, and UCP unless `ucp_url` is empty, for at most `seconds` and not past `stop_at` (time.monotonic).
+) -> Callable[[], Surroundings]:
+    """Begin to ask DTR, and UCP unless `ucp_url` is empty, for at most `seconds` and not past `stop_at` (time.monotonic).
 
-    Raises nothing. A thread that still waits for an answer then is left to itself: it changes nothing.
+    Gives what waits for the end of it. Neither raises anything. A thread that still waits for an answer then is left to itself:
+    it changes nothing.
     """
     stop_at = min(stop_at, time.monotonic() + seconds)
     look = _Look(registry, source, ucp_url, x509_strict=x509_strict, stop_at=stop_at)
@@ -105,9 +107,13 @@ def look_around(
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(max(0.0, stop_at - time.monotonic()))
-    return look.result()
+
+    def wait() -> Surroundings:
+        for thread in threads:
+            thread.join(max(0.0, stop_at - time.monotonic()))
+        return look.result()
+
+    return wait
 
 
 class _Look:
@@ -171,12 +177,13 @@ class _Look:
     # -- DTR ---------------------------------------------------------------------------------------------------------
 
     def _ask_registry(self) -> None:
+        asked = ask_aside(lambda: self._registry.look_up(SCAN_STATUS))
         settings = _attempt(lambda: self._registry.look_up(SETTINGS))
         self._replies[_ON_PUSH] = judge_off(
             "createRepositoryOnPush", read_flag(settings, "createRepositoryOnPush", SETTINGS)
         )
         self._replies[_ANALYTICS] = judge_off("reportAnalytics", read_flag(settings, "reportAnalytics", SETTINGS))
-        scan = _attempt(lambda: self._registry.look_up(SCAN_STATUS))
+        scan = _attempt(lambda: asked(self._stop_at))
         self._replies[_SCANNING] = judge_scanning(
             enabled=read_flag(settings, "scanningEnabled", SETTINGS),
             failed=read_flag(scan, "lastDBUpdateFailed", SCAN_STATUS),
