@@ -23,7 +23,7 @@ TAGS = 20
 GOAL = 0.95
 BUSY = 0.9  # of one core: past it the processor is the limit
 LATENCIES_LONG = 80  # a point is measured for so many latencies, so that its first and its last weigh little
-SECONDS_LEAST = 5.0
+SECONDS_LEAST = 10.0
 WRK_SECONDS = 4
 
 
@@ -73,7 +73,7 @@ def _verdict(point: dict[str, Any]) -> str:
         return "met"
     if point["is_processor_bound"]:
         return "past one core"
-    return f"missed by {GOAL - point['ratio']:.2f}"
+    return f"missed by {GOAL - point['ratio']:.3f}"
 
 
 def _measure(stage: Stage, latency: float, concurrency: int) -> dict[str, Any]:

@@ -239,7 +239,12 @@ class Stage:
         )
 
     def _process(self, wanted: dict[str, Any], environment: dict[str, str]) -> tuple[dict[str, Any], float, float]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        # With byte code kept between one process and the next, as the layer ships it.
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("AWS_") and name != "PYTHONDONTWRITEBYTECODE"
+        }
         aws = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.aws_port}",
             "AWS_ACCESS_KEY_ID": "bench",
