@@ -18,7 +18,7 @@ from typing import Any
 from dtr_audit.archive import PART_ROWS
 from dtr_audit.audit import REPORT_SECONDS
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
-from dtr_audit.findings import BATCH_ITEMS, SHARDS, TRANSACTION_ITEMS
+from dtr_audit.findings import BATCH_ITEMS, PAGE_ITEMS, SHARDS, TRANSACTION_ITEMS
 from dtr_audit.security_hub import BATCH_FINDINGS, REFRESH_DAYS
 
 from . import PROJECT
@@ -66,7 +66,7 @@ PROCESSOR_OF_A_TAG = Decimal("0.00002")
 PROCESSOR_OF_A_REPOSITORY = Decimal("0.0006")
 PROCESSOR_OF_A_WRITE = Decimal("0.01")  # of 25 findings written, or of 100 marked
 AWS_LATENCY = Decimal("0.01")
-SECURITY_HUB_LATENCY = Decimal("0.5")  # of a hundred findings, or of a megabyte of the table read through: generous
+SECURITY_HUB_LATENCY = Decimal("0.5")  # of a hundred findings: generous
 MEGABYTES_OF_A_PROCESSOR = Decimal(1769)  # Lambda gives one whole virtual processor at this memory
 TIMEOUT_SECONDS = 900  # the longest that Lambda gives
 
@@ -239,7 +239,7 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline) + SIGNATURE_FILES * workload.signed,
         object_reads=1 + bool(workload.baseline),
         signatures=SIGNATURE_REQUESTS * workload.signed,
-        table_scans=max(1, _ceil(workload.findings * ITEM_BYTES, 2**20)) * (1 + told),
+        table_scans=_item_pages(workload.findings) * (1 + told),
         imports=_ceil(moves, BATCH_FINDINGS) * told,
     )
 
@@ -261,8 +261,8 @@ def estimate_duration(workload: Workload, moves: int) -> Decimal:
     waiting = (
         workload.latency * calls.registry_requests / workload.concurrency
         + AWS_LATENCY * calls.marks / workload.concurrency
-        + AWS_LATENCY * calls.batches
-        + SECURITY_HUB_LATENCY * (calls.imports + calls.table_scans)
+        + AWS_LATENCY * (calls.batches + calls.table_scans + calls.index_queries)
+        + SECURITY_HUB_LATENCY * calls.imports
     )
     # A whole processor is the most that one Python process uses.
     share = min(Decimal(1), workload.memory / MEGABYTES_OF_A_PROCESSOR)
@@ -348,6 +348,10 @@ def _parts(workload: Workload) -> int:
     return _ceil(workload.tags, PART_ROWS)
 
 
+def _item_pages(findings: int) -> int:
+    # Where the limit of a page falls on the last item, DynamoDB gives one more, which is empty.
+    return findings // PAGE_ITEMS + 1
+
+
 def _index_pages(findings: int) -> int:
-    # Query gives a megabyte at a time, and at least one answer for each shard.
-    return SHARDS * max(1, _ceil(findings * ITEM_BYTES, SHARDS * 2**20))
+    return SHARDS * _item_pages(_ceil(findings, SHARDS))

@@ -15,6 +15,7 @@ import botocore.client
 import pytest
 from dtr_audit.evidence import ckl
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.findings import SHARDS
 
 from local import PROJECT, cost
 from local import template as templates
@@ -167,6 +168,23 @@ def test_a_run_calls_what_the_model_counts(
         assert run["findings"]["opened"] == moves
         assert run["findings"]["open"] == findings
         assert_modelled(made, count_calls(workload, moves))
+
+
+@pytest.mark.usefixtures("_exceptions")
+def test_a_run_reads_as_many_pages_of_findings_as_the_model_counts(
+    audited: Audited, registry: InMemoryRegistry, aws_calls: AwsCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("dtr_audit.findings", "local.cost"):
+        monkeypatch.setattr(f"{module}.PAGE_ITEMS", 5)
+    workload = fill(registry, 68, 1, findings=68)
+    audited.audit()
+    aws_calls.clear()
+    audited.audit()
+    made, expected = count(aws_calls, audited, 0), count_calls(workload, 0)
+    assert made.table_scans == expected.table_scans == 14
+    # How they fall to the shards is chance.
+    assert SHARDS * 2 < made.index_queries <= 1.5 * expected.index_queries
+    assert expected.index_queries <= 1.5 * made.index_queries
 
 
 @pytest.mark.usefixtures("_exceptions")

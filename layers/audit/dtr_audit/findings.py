@@ -404,6 +404,7 @@ class FindingsTable:
             " OR (#state = :open AND security_hub_at < :before))",
             ExpressionAttributeNames={"#registry": "registry", "#state": "state"},
             ExpressionAttributeValues={":registry": self._registry, ":open": str(State.OPEN), ":before": sent_before},
+            PaginationConfig={"PageSize": PAGE_ITEMS},
         )
         return ((parse_finding(item), "security_hub_at" in item) for page in pages for item in page["Items"])
 
