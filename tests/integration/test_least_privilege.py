@@ -368,12 +368,15 @@ class Rehearsal:
         batches = "work/registry=prod-dtr/20261101T030000Z/batches.json"
         machine.demand("s3:GetObject", f"arn:{partition}:s3:::{bucket}/{batches}")
         machine.demand("states:StartExecution", arn)
-        batch = arn.replace(":stateMachine:", ":execution:") + "/Batches:0123"
-        for action in ("DescribeExecution", "RedriveExecution", "StopExecution"):
-            machine.demand(f"states:{action}", batch)
+        # By one name in what AWS documents of a fan-out, by the other in what it documents of the ARNs within it.
+        execution = arn.replace(":stateMachine:", ":execution:")
+        for batch in (f"{execution}:0123", f"{execution}/Batches:0123"):
+            for action in ("DescribeExecution", "RedriveExecution", "StopExecution"):
+                machine.demand(f"states:{action}", batch)
         key = self._deployed.keys[arn]
         for action in ("kms:Decrypt", "kms:GenerateDataKey"):
-            machine.demand(action, key, {"kms:EncryptionContext:aws:states:stateMachineArn": arn})
+            for name in (arn, f"{arn}/Batches"):
+                machine.demand(action, key, {"kms:EncryptionContext:aws:states:stateMachineArn": name})
         machine.demand("kms:GenerateDataKey", key, {"kms:EncryptionContext:SourceArn": self._deployed.arn("logs", "*")})
         for action in LOG_DELIVERY:
             machine.demand(f"logs:{action}", "*")

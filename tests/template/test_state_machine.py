@@ -171,6 +171,15 @@ def test_everything_the_definition_leaves_open_is_filled_in_and_nothing_else() -
 
 
 def test_the_label_of_the_batches_is_the_one_that_the_role_names() -> None:
-    (policy,) = TEMPLATE["Resources"]["StepsRole"]["Properties"]["Policies"]
-    (follow,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Sid"] == "FollowBatches"]
-    assert follow["Resource"]["Fn::Sub"][0].endswith(f"/{STATES['Examine']['Label']}:*")
+    label = STATES["Examine"]["Label"]
+    role = TEMPLATE["Resources"]["StepsRole"]["Properties"]
+    (policy,) = role["Policies"]
+    statements = {one["Sid"]: one for one in policy["PolicyDocument"]["Statement"]}
+    assert statements["FollowBatches"]["Resource"][1]["Fn::Sub"][0].endswith(f"/{label}:*")
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    context = statements["EncryptHistory"]["Condition"]["StringEquals"]
+    for names in (
+        trust["Condition"]["ArnLike"]["aws:SourceArn"],
+        context["kms:EncryptionContext:aws:states:stateMachineArn"],
+    ):
+        assert names[1]["Fn::Sub"][0] == names[0]["Fn::Sub"][0] + f"/{label}"

@@ -172,7 +172,7 @@ GRANTED: dict[str, dict[str, Right]] = {
         "StartBatches": ({"states:StartExecution"}, of_machine("stateMachine")),
         "FollowBatches": (
             {"states:DescribeExecution", "states:RedriveExecution", "states:StopExecution"},
-            of_machine("execution", "/Batches:*"),
+            of_machine("execution", ":*") | of_machine("execution", "/Batches:*"),
         ),
         "UseKey": ({"kms:Decrypt"}, USE_KEY[1]),
         "EncryptHistory": USE_KEY,
@@ -461,10 +461,12 @@ def test_the_machine_uses_the_key_for_its_own_history_and_log_and_the_list_of_ba
     conditions = {
         s["Sid"]: s["Condition"]["StringEquals"] for s, _ in statements("StepsRole") if "kms:" in str(s["Action"])
     }
-    (machine,) = of_machine("stateMachine")
+    (machine,), (batches,) = of_machine("stateMachine"), of_machine("stateMachine", "/Batches")
     assert conditions == {
         "UseKey": {"kms:ViaService": {"Fn::Sub": "s3.${AWS::Region}.${AWS::URLSuffix}"}},
-        "EncryptHistory": {"kms:EncryptionContext:aws:states:stateMachineArn": json.loads(machine)},
+        "EncryptHistory": {
+            "kms:EncryptionContext:aws:states:stateMachineArn": [json.loads(machine), json.loads(batches)]
+        },
         "EncryptLog": {
             "kms:EncryptionContext:SourceArn": {
                 "Fn::Sub": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*"
