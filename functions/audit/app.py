@@ -10,7 +10,7 @@ with collector_paused():
     from aws_lambda_powertools import Logger
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from dtr_audit import metrics
-    from dtr_audit.audit import audit
+    from dtr_audit.audit import audit, count_connections
     from dtr_audit.clients import AwsClients
     from dtr_audit.request import AuditRequest
     from dtr_audit.runs import RunsTable
@@ -23,7 +23,7 @@ logger = Logger(service="dtr-signature-audit")
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Make the run that the event asks for; gives the run record."""
     settings = Settings.from_environment(os.environ)
-    clients = AwsClients(connections=settings.concurrency + 2)
+    clients = AwsClients(connections=count_connections(settings.concurrency))
     runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
     request = AuditRequest.from_event(event, now=datetime.now(UTC), earlier=runs.left_by(context.aws_request_id))
     logger.append_keys(registry=settings.registry, run_id=request.run_id)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 import pytest
 from dtr_audit import alerts, archive, steps, transport
 from dtr_audit.clients import AwsClients
-from dtr_audit.errors import LeaseHeldError, SettingsError, WorkError
+from dtr_audit.errors import LeaseHeldError, SettingsError, StepTakenOverError, WorkError
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.findings import FindingsTable
+from dtr_audit.model import Finding
 from dtr_audit.runs import RunsTable
 
 from local.dtr.faults import REPOSITORIES as LIST
 from local.dtr.faults import SETTINGS, Calls, Faults, Slow, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
-from local.dtr.transport import Request
 from tests.audited import Audited
 from tests.fanned import Fanned
 from tests.scissors import Cut, Scissors
@@ -380,35 +382,219 @@ def test_a_worker_that_runs_out_of_time_keeps_what_it_read_and_says_what_is_left
 # --- Who is at it -------------------------------------------------------------------------------------------------------
 
 
+class Hanging:
+    """A step in a thread of its own, which hangs until it is let go."""
+
+    def __init__(self, scene: Scene, step: str, number: int = 0) -> None:
+        self._hangs, self._may = threading.Event(), threading.Event()
+        self._caught: list[BaseException] = []
+
+        def make() -> None:
+            try:
+                scene.make(step, number)
+            except BaseException as error:  # noqa: BLE001 - given to the test
+                self._caught.append(error)
+
+        self._thread = threading.Thread(target=make)
+
+    def hold(self, *_: object) -> None:
+        """Hang here, once."""
+        if not self._hangs.is_set():
+            self._hangs.set()
+            self._may.wait(60)
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._hangs.wait(60)
+
+    def let_go(self) -> type[BaseException] | None:
+        """Have it go on to its end; gives what it raised."""
+        self._may.set()
+        self._thread.join()
+        return type(self._caught[0]) if self._caught else None
+
+
+def hang_on_a_repository(scene: Scene, number: int) -> Hanging:
+    """Have an attempt at a batch hang on the second of its repositories."""
+    first = Hanging(scene, "examine", number)
+    scene.dtr.on_request(first.hold, tags_of("/".join(scene.work(f"batches/0000{number}.json")[1])).path)
+    first.start()
+    return first
+
+
 def test_an_attempt_that_was_given_up_writes_no_row_beside_its_successor(scene: Scene) -> None:
     """The first attempt hangs on one repository; the second overtakes it, and finishes."""
     scene.make("inventory")
-    hangs, overtaken = threading.Event(), threading.Event()
-    held = tags_of("/".join(scene.work("batches/00001.json")[1]), times=1)
-
-    def hold(_: Request) -> None:
-        if not hangs.is_set():
-            hangs.set()
-            overtaken.wait(60)
-
-    scene.dtr.on_request(hold, held.path)
-    caught: list[BaseException] = []
-
-    def first() -> None:
-        try:
-            scene.make("examine", 1)
-        except BaseException as error:  # noqa: BLE001 - looked at below
-            caught.append(error)
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    assert hangs.wait(60)
+    first = hang_on_a_repository(scene, 1)
     scene.make("examine", 1)
     after = Stored(scene).seen()
-    overtaken.set()
-    thread.join()
-    assert [type(error) for error in caught] == [LeaseHeldError]
+    assert first.let_go() is StepTakenOverError
     assert Stored(scene).seen() == after
+
+
+def test_an_attempt_that_was_given_up_writes_no_finding_over_its_successors(scene: Scene) -> None:
+    scene.make("inventory")
+    first = hang_on_a_repository(scene, 1)
+    namespace, name = scene.work("batches/00001.json")[1]
+    for tag in "123":  # the first attempt reads them anew, and the second as they were
+        scene.push(f"{namespace}/{name}:{tag}")
+    scene.make("examine", 1)
+    for tag in "123":
+        scene.sign(f"{namespace}/{name}:{tag}")
+        scene.push(f"{namespace}/{name}:{tag}")
+    after = scene.audited.findings()
+    assert first.let_go() is StepTakenOverError
+    assert scene.audited.findings() == after
+
+
+def test_an_attempt_that_claims_late_does_not_end_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two attempts the one that is listened to is overtaken: the machine tries that again, as it does not for a lost lease."""
+    scene.make("inventory")
+    confirm = steps._Parts.confirm
+    begun: list[bool] = []
+
+    def be_overtaken(parts: Any) -> None:
+        if not begun:
+            begun.append(True)
+            scene.make("examine", 1)
+        confirm(parts)
+
+    monkeypatch.setattr(steps._Parts, "confirm", be_overtaken)
+    with pytest.raises(StepTakenOverError):
+        scene.make("examine", 1)
+    assert not issubclass(StepTakenOverError, LeaseHeldError)
+
+
+def test_whoever_is_still_at_a_batch_when_the_run_is_proven_is_given_up(scene: Scene) -> None:
+    scene.change()
+    scene.make("inventory")
+    scene.make("examine", 2)
+    first = hang_on_a_repository(scene, 1)
+    scene.make("prove")
+    after = Stored(scene).seen()
+    assert first.let_go() is StepTakenOverError
+    assert Stored(scene).seen() == after
+    run = scene.make("report")
+    assert "batch 1 of 2 came to no result" in run["incomplete_because"][0]
+
+
+def test_a_result_that_comes_after_the_proof_counts_for_nothing(scene: Scene) -> None:
+    """What was gone in it was settled by nobody: the run would pass without having seen it."""
+    for image in REPOSITORIES:
+        for tag in "123":
+            scene.sign(f"{image}:{tag}")
+    scene.make("inventory")
+    scene.make("examine", 1)
+    scene.make("prove")
+    name = "/".join(scene.work("batches/00002.json")[0])
+    scene.push(f"{name}:4")
+    scene.dtr.faults = Faults(missing_though_listed=tags_of(name))
+    scene.make("examine", 2)
+    run = scene.make("report")
+    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert "batch 2 of 2 came to no result" in run["incomplete_because"][0]
+
+
+def test_a_report_made_again_counts_no_result_that_the_first_did_not_have(scene: Scene, scissors: Scissors) -> None:
+    scene.change()
+    scene.make("inventory")
+    numbers = {f"{one[0]}/{one[1]}": n for n in (1, 2) for one in scene.work(f"batches/0000{n}.json")}
+    late = numbers["web/shop"]
+    scene.make("examine", 3 - late)
+    scene.make("prove")
+    scissors.operation = "Publish"
+    with pytest.raises(Cut):
+        scene.make("report")
+    scissors.operation = ""
+    scene.make("examine", late)
+    run = scene.make("report")
+    resolved = [image for image, state in scene.states().items() if state == "RESOLVED"]
+    assert run["findings"]["resolved"] == len(resolved)
+    assert not [image for image in resolved if image.startswith("web/shop:")]
+    assert run["complete"] is False
+
+
+def test_a_report_that_was_given_up_writes_no_more_than_it_is_at(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtr_audit.reporting.CONFIRMED_FINDINGS", 1)
+    for tag in "123":
+        scene.sign(f"web/till:{tag}")
+    scene.make("inventory")
+    for number in (1, 2):
+        scene.make("examine", number)
+    scene.make("prove")
+    first = Hanging(scene, "report")
+    write = FindingsTable.write
+
+    def hold(table: FindingsTable, findings: Iterable[Finding]) -> None:
+        first.hold()
+        write(table, findings)
+
+    monkeypatch.setattr(FindingsTable, "write", hold)
+    first.start()
+    scene.make("report")
+    for tag in "123":
+        scene.push(f"web/till:{tag}")
+    scene.fanned.now = NIGHT + timedelta(days=1)
+    scene.fanned.execute({"scheduled_time": "2026-12-03T03:00:00Z"})
+    assert first.let_go() in {StepTakenOverError, LeaseHeldError}
+    states = [state for image, state in scene.states().items() if image.startswith("web/till:")]
+    # One was on its way already.
+    assert sorted(states) == ["OPEN", "OPEN", "RESOLVED"]
+
+
+def test_the_lease_outlives_the_last_function_of_an_execution_that_timed_out(scene: Scene) -> None:
+    scene.make("inventory")
+    key = {"pk": scene.audited.name, "sk": "#lease"}
+    lease = scene.fanned.clients.dynamodb.get_item(TableName=scene.fanned.settings.runs_table, Key=key)["Item"]
+    ends = NIGHT + timedelta(seconds=scene.fanned.settings.execution_seconds)
+    assert datetime.fromisoformat(str(lease["until"])) > ends + timedelta(minutes=15)  # as long as Lambda lets it live
+
+
+def test_an_event_that_is_delivered_twice_leaves_a_run_that_is_finished_meanwhile_as_it_is(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.change()
+    take_lease = RunsTable.take_lease
+    between: list[dict[str, Any]] = []
+
+    def take_it_late(table: RunsTable, owner: str, *rest: Any, **more: Any) -> bool:
+        if owner == "second" and not between:
+            scene.fanned.execute(EVENT, execution="execution")
+            between.append(Stored(scene).seen())
+        return take_lease(table, owner, *rest, **more)
+
+    monkeypatch.setattr(RunsTable, "take_lease", take_it_late)
+    inventory = scene.fanned.make(steps.inventory, {**scene.payload(), "execution": "second"})
+    assert inventory["finished_before"] is True
+    assert Stored(scene).seen() == between[0]
+
+
+@pytest.mark.parametrize("name", ["proof.json", "inventory.json", "exceptions.json"])
+def test_a_run_whose_documents_cannot_be_used_is_closed_as_not_complete(scene: Scene, name: str) -> None:
+    s3, bucket = scene.fanned.clients.s3, scene.fanned.settings.bucket
+    s3.put_object(Bucket=bucket, Key=EXCEPTIONS_KEY, Body=b'{"exceptions": []}')
+    try:
+        scene.change()
+        scene.make("inventory")
+        for number in (1, 2):
+            scene.make("examine", number)
+        scene.make("prove")
+    finally:
+        s3.delete_object(Bucket=bucket, Key=EXCEPTIONS_KEY)
+    key = f"work/registry={scene.audited.name}/{RUN_ID}/{name}"
+    if name == "exceptions.json":
+        s3.delete_object(Bucket=bucket, Key=key)
+    else:
+        s3.put_object(Bucket=bucket, Key=key, Body=b'{"of": "another version"}')
+    run = scene.make("report")
+    assert scene.record()["status"] == run["status"] != "NOT_A_FINDING"
+    if name == "exceptions.json":
+        assert any("exceptions.json is not there" in one for one in run["warnings"])
+    else:
+        assert run["complete"] is False
+        assert "RESOLVED" not in scene.states().values()
+    table = RunsTable(scene.fanned.clients.dynamodb, scene.fanned.settings.runs_table, scene.audited.name)
+    table.take_lease("another", "another", "another", now=NIGHT, seconds=60)  # it is free
 
 
 def test_two_runs_of_one_registry_never_overlap_and_the_lease_ends_with_the_run(scene: Scene) -> None:

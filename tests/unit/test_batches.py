@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 from dtr_audit.batches import WAITING, WRITERS, FindingBatches
-from dtr_audit.errors import AuditError
+from dtr_audit.errors import AuditError, StepTakenOverError
 from dtr_audit.findings import BATCH_ITEMS, FindingsTable
 from dtr_audit.model import Finding, News, Repository, State, Verdict
 
@@ -70,6 +70,27 @@ def batches(table: Table) -> Iterator[FindingBatches]:
     yield batches
     table.may.set()
     batches.close()
+
+
+def test_nothing_more_is_written_once_another_attempt_has_taken_over(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtr_audit.batches.CONFIRMED_SECONDS", 0.0)
+    taken_over: list[bool] = []
+
+    def confirm() -> None:
+        if taken_over:
+            raise StepTakenOverError("by another")
+
+    batches = FindingBatches(cast("FindingsTable", table), confirm)
+    batches.write(findings(BATCH_ITEMS))
+    batches.flush()
+    taken_over.append(True)
+    with pytest.raises(StepTakenOverError):
+        batches.write(findings(3 * BATCH_ITEMS, first=BATCH_ITEMS))
+        batches.flush()
+    batches.close()
+    assert len(table.batches) == 1
 
 
 def test_batches_are_full_whatever_the_repositories(table: Table, batches: FindingBatches) -> None:

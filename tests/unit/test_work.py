@@ -39,6 +39,7 @@ INVENTORY = Inventory(
 PROOF = Proof(
     unproven="",
     settled=True,
+    counted=("a", ""),
     incomplete_because=("late",),
     warnings=("w",),
     facts=(SupportingFact("subject", "answer", "V-1", Status.OPEN),),

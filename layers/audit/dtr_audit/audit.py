@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from aws_lambda_powertools import Logger
 
 from .archive import Archive
-from .batches import FindingBatches
+from .batches import WRITERS, FindingBatches
 from .clients import AwsClients
 from .connection import Connection, count_trust
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient
 from .errors import AuditError, EvidenceError, OutOfTimeError, SettingsError
+from .examination import count_readers
 from .examiner import Examiner
 from .exceptions import ExceptionsRead, fetch_exceptions
 from .findings import FindingsTable, Moment
@@ -77,6 +78,11 @@ def audit(
     # Not after a crash: the lease then keeps others away until whatever is left of this invocation is dead for certain.
     runs.release_lease(attempt)
     return run
+
+
+def count_connections(concurrency: int) -> int:
+    """Give how many calls to AWS may be under way at once: of the readers, of the writers, and of the run itself."""
+    return count_readers(concurrency) + WRITERS + 2
 
 
 def stop_reading_at(ends_at: float, seconds: float) -> float:
@@ -190,7 +196,7 @@ class _OneRun:
             runs=runs,
             findings=self._findings,
             archive=archive,
-            attempt=attempt,
+            confirm=lambda: runs.confirm_lease(attempt),
             is_retry=is_retry,
             started_at=self._started_at,
             now=now,
@@ -226,9 +232,9 @@ class _OneRun:
         tally, connection = self._tally, self._connection
         if self._request.scope is Scope.FULL:
             self._known = KnownBefore(self._findings, with_trust=connection.verifier is not None)
+        looked = connection.begin_to_look_around() if self._request.scope is Scope.FULL else None
         self._examine_all(exceptions)
         self._batches.flush()
-        looked = connection.begin_to_look_around() if self._request.scope is Scope.FULL else None
         unproven = connection.prove_admin()
         if unproven:
             tally.note_incomplete(unproven)

@@ -1,8 +1,9 @@
 """Findings on their way into the table: full batches, of however many repositories, several at once."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from .findings import BATCH_ITEMS, FindingsTable
@@ -11,13 +12,17 @@ from .model import Finding
 WRITERS = 4  # more of them only wait for each other's processor
 WAITING = 2 * WRITERS  # batches; whoever brings more waits until the table has taken some
 LINGER_SECONDS = 5.0  # a batch that does not become full is sent after that
+CONFIRMED_SECONDS = 5.0  # between two looks whether the batches are still this attempt's to write
 
 
 class FindingBatches:
     """Writes findings in the background. For one thread; no finding is given twice between two flushes."""
 
-    def __init__(self, table: FindingsTable) -> None:
+    def __init__(self, table: FindingsTable, confirm: Callable[[], None] | None = None) -> None:
+        """Prepare; `confirm` raises once another attempt has taken over what this one writes."""
         self._table = table
+        self._confirm = confirm
+        self._confirmed_at = time.monotonic()
         self._batch: list[Finding] = []
         self._waiting: deque[Future[None]] = deque()
         self._lock = threading.RLock()
@@ -48,7 +53,7 @@ class FindingBatches:
                 self._send()
 
     def flush(self) -> None:
-        """Wait until everything is in the table; raises AuditError when DynamoDB keeps turning some away."""
+        """Wait until all is in the table; raises AuditError when DynamoDB keeps turning some away, or what `confirm` raises."""
         self._send()
         while self._waiting:
             self._waiting.popleft().result()
@@ -61,8 +66,14 @@ class FindingBatches:
         with self._lock:
             self._stop_timer()
             if self._batch:
-                self._waiting.append(self._pool.submit(self._table.write, self._batch))
+                self._waiting.append(self._pool.submit(self._write, self._batch))
                 self._batch = []
+
+    def _write(self, batch: list[Finding]) -> None:
+        if self._confirm is not None and time.monotonic() - self._confirmed_at >= CONFIRMED_SECONDS:
+            self._confirm()
+            self._confirmed_at = time.monotonic()
+        self._table.write(batch)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -53,5 +53,9 @@ class LeaseHeldError(AuditError):
     """Another run of the same registry is under way."""
 
 
+class StepTakenOverError(AuditError):
+    """A later attempt at the same step of a run is under way."""
+
+
 class WorkError(AuditError):
     """What one step of a run left for the next is not there, or not what was left."""

@@ -88,6 +88,11 @@ def _results(readers: "_Readers", stop_at: float) -> Iterator[Examined]:
         raise OutOfTimeError("the time for reading the registry is over")
 
 
+def count_readers(concurrency: int) -> int:
+    """Give how many threads read where so many requests may be in flight."""
+    return concurrency + concurrency // 2
+
+
 class _Readers:
     """The threads of one examination: one that lists, and as many as there is work for that read."""
 
@@ -96,7 +101,7 @@ class _Readers:
     ) -> None:
         self._repositories = repositories
         self._examine_one = examine_one
-        self._most = concurrency + concurrency // 2
+        self._most = count_readers(concurrency)
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()  # for one reader more; False: for no more
         # Of each of these None is the last.
         self._ahead: queue.Queue[Repository | None] = queue.Queue(maxsize=READ_AHEAD)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 SIGNING_SECONDS = 10.0  # of those kept back at the end, or half of what is left of them, to have the manifest signed
 SECURITY_HUB_SHARE = 0.5  # of the time that is left when it is told
+CONFIRMED_FINDINGS = 500  # written between two looks whether the run is still this attempt's
 UNREADABLE_NAMED = 5
 TREND_RUNS = 60  # of the whole registry, in the evidence
 AUDITOR = "DTR Signature Audit, as an administrator of the registry (proven before and after the reading)"
@@ -80,16 +82,20 @@ class Reporter:
         runs: RunsTable,
         findings: FindingsTable,
         archive: Archive,
-        attempt: str,
+        confirm: Callable[[], None],
         is_retry: bool,
         started_at: datetime,
         now: Callable[[], datetime],
         ends_at: float,
         closings: Closings,
     ) -> None:
-        """Prepare; `ends_at` (time.monotonic) is when all must be said."""
+        """Prepare; `ends_at` (time.monotonic) is when all must be said.
+
+        `confirm` raises once another attempt has taken the run over.
+        """
         self.resolutions = FindingSpool()  # of those findings that wait for the proof
-        self._attempt = attempt
+        self._confirm = confirm
+        self._unconfirmed = 0  # findings written since
         self._is_retry = is_retry
         self._settings = settings
         self._request = request
@@ -161,7 +167,7 @@ class Reporter:
         """
         tally = self._tally
         # Asked here too: a run without a single row has nothing to close.
-        self._runs.confirm_lease(self._attempt)
+        self._confirm()
         self._archive.close()
         self._resolve(may_resolve=may_resolve)
         self._explain(hint)
@@ -184,7 +190,8 @@ class Reporter:
             domains=tally.domains,
             started_at=self._started_at,
             finished_at=self._now(),
-            repositories=tally.repositories,
+            # A copy: where the time was up, the list may still be read.
+            repositories=replace(tally.repositories),
             tags=tally.tags,
             findings=tally.findings,
             unreadable=tuple(tally.unreadable),
@@ -206,9 +213,9 @@ class Reporter:
         run = self._seal(run)
         self._runs.record(run, rows=places.rows, record=places.record)
         if self._request.alerts:
-            self._runs.confirm_lease(self._attempt)
+            self._confirm()
             self._announce(run, places)
-        self._runs.confirm_lease(self._attempt)
+        self._confirm()
         self._runs.finish(run.run_id, now=self._now(), next_at=next_at)
         logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
         return run
@@ -243,7 +250,7 @@ class Reporter:
                 self.stay_open(finding)
         else:
             if kept is None:
-                self._findings.write(self.resolutions)
+                self._write(self.resolutions)
             self._count_closed(self.resolutions)
         self._resolve_removed(may_resolve=may_resolve)
         if kept is None:
@@ -268,7 +275,7 @@ class Reporter:
                 # The index may lag behind; the table itself does not.
                 known = self._findings.of_repository(repository).values()
                 closed = [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
-                self._findings.write(closed)
+                self._write(closed)
                 self._take_closed(closed)
             else:
                 self._count(finding)
@@ -281,6 +288,16 @@ class Reporter:
                 f"the registry lists {tally.listing.ghosts} {noun} without a name, and {min(hidden)}, which has open findings, "
                 "not at all: it may be one of them. Look for it in the registry's own console"
             )
+
+    def _write(self, findings: Iterable[Finding]) -> None:
+        """Write findings that are closed, with a look now and then whether the run is still this attempt's."""
+        rest = iter(findings)
+        while handful := list(islice(rest, CONFIRMED_FINDINGS)):
+            if self._unconfirmed + len(handful) > CONFIRMED_FINDINGS:
+                self._confirm()
+                self._unconfirmed = 0
+            self._findings.write(handful)
+            self._unconfirmed += len(handful)
 
     def _take_closed(self, closed: list[Finding]) -> None:
         """Count findings of repositories that are gone, and remember them for whoever must report this once more."""
@@ -377,7 +394,7 @@ class Reporter:
             return None
         from .security_hub import AsffWriter, SecurityHub  # noqa: PLC0415 - and with it the largest of the clients
 
-        self._runs.confirm_lease(self._attempt)
+        self._confirm()
         until = time.monotonic() + (self._ends_at - time.monotonic()) * SECURITY_HUB_SHARE
         client = self._clients.security_hub
         hub = SecurityHub(

@@ -21,6 +21,7 @@ from .audit import (
     LAST_SECONDS,
     LEASE_GRACE_SECONDS,
     connect,
+    count_connections,
     explain_listing,
     read_pins,
     stop_reading_at,
@@ -52,6 +53,7 @@ LEFT_NAMED = 3
 SUMMARY = ("run_id", "status", "complete", "evidence")  # and the texts and the counts
 TEXTS = 10  # of each kind
 TEXT_LENGTH = 1_000
+FUNCTION_SECONDS = 900.0  # the longest that Lambda lets a function go on: an execution that ends cannot end it
 EXCEPTIONS = "exceptions.json"
 PINS = "trust-pins.json"
 
@@ -74,7 +76,7 @@ class Invocation:
         settings = Settings.from_environment(environment)
         step = StepRequest.from_payload(payload)
         logger.append_keys(registry=settings.registry, run_id=step.audit.run_id)
-        clients = AwsClients(connections=settings.concurrency + 2)
+        clients = AwsClients(connections=count_connections(settings.concurrency))
         return cls(settings, step, clients, seconds=seconds, now=lambda: datetime.now(UTC))
 
 
@@ -97,6 +99,10 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
     if parts.runs.is_finished(parts.request.run_id):
         return {**answer, "finished_before": True}
     parts.take_lease()
+    if parts.runs.is_finished(parts.request.run_id):
+        # Meanwhile, by another delivery of the same event.
+        parts.runs.release_lease(parts.execution)
+        return {**answer, "finished_before": True}
     work.clear()
     parts.claim()
     archive = parts.archive()
@@ -156,7 +162,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
 
 def examine(invocation: Invocation) -> dict[str, Any]:
     """Examine the repositories of one batch; what came of it lies in S3 when this ends."""
-    parts = _Parts(invocation, f"examine-{invocation.step.batch:05d}")
+    parts = _Parts(invocation, _examination(invocation.step.batch))
     number = invocation.step.batch
     known, work = parts.inventory(), parts.work
     repositories = work.batch(number)
@@ -204,10 +210,13 @@ def prove(invocation: Invocation) -> dict[str, Any]:
     work.forget_result(number)
     seen = Tally()
     gone: dict[Repository, str] = {}
-    for _, result in work.results(range(1, number)):
+    counted: dict[int, str] = {}
+    for batch, result in parts.last_results(range(1, number)):
+        counted[batch] = result.sha256 if result is not None else ""
         if result is not None:
             seen.add(result.tally)
             gone.update(result.gone)
+    is_full = parts.request.scope is Scope.FULL
     with parts.part(known, number, threads=invocation.settings.concurrency) as part:
         tally, connection = part.tally, part.connection
         tally.is_examined.update(dict.fromkeys(gone, False))
@@ -217,10 +226,10 @@ def prove(invocation: Invocation) -> dict[str, Any]:
             for repository, problem in gone.items():
                 tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
             unproven, hint = explain_unproven(error), ""
-        if connection.is_connected and gone:
-            _settle(part, gone)
-        looked = connection.begin_to_look_around() if parts.request.scope is Scope.FULL else None
+        looked = connection.begin_to_look_around() if is_full else None
         if connection.is_connected:
+            if gone:
+                _settle(part, gone)
             unproven = connection.prove_admin()
             seen.add(tally)
             hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
@@ -232,6 +241,7 @@ def prove(invocation: Invocation) -> dict[str, Any]:
         proof = Proof(
             unproven=unproven,
             settled=bool(gone),
+            counted=tuple(counted[batch] for batch in range(1, number)),
             incomplete_because=tuple(tally.incomplete_because),
             warnings=(around.warning,) if around.warning else (),
             facts=around.facts,
@@ -263,14 +273,14 @@ def report(invocation: Invocation) -> dict[str, Any]:
     if runs.is_finished(parts.request.run_id):
         runs.release_lease(parts.execution)
         return summarise(runs.recorded(parts.request.run_id))
-    known = work.inventory(parts.execution)
+    tally = Tally()
+    known = parts.inventory_if_usable(tally)
     if known is None:
         # Nothing was read, and nothing will be resolved: whoever holds no lease may take it.
         parts.take_lease()
     else:
         runs.confirm_lease(parts.execution)
     parts.claim()
-    tally = Tally()
     archive = parts.archive()
     reporter = Reporter(
         settings,
@@ -280,7 +290,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
         runs=runs,
         findings=parts.findings,
         archive=archive,
-        attempt=parts.execution,
+        confirm=parts.confirm,
         is_retry=True,
         started_at=parts.started_at,
         now=invocation.now,
@@ -338,7 +348,7 @@ class _Closing:
             self._explain_failure(self._failed_step or "inventory")
             return self._reporter.report(proven=False, may_resolve=False, hint="")
         tally = self._tally
-        self._reporter.know_exceptions(self._parts.exceptions_of(known))
+        self._reporter.know_exceptions(self._exceptions_of(known))
         tally.domains = known.domains
         tally.is_trust_verified = known.is_trust_verified
         if known.is_trust_verified:
@@ -347,9 +357,9 @@ class _Closing:
         tally.listing.problem = known.listing_problem
         tally.incomplete_because += known.incomplete_because
         tally.warnings += known.warnings
-        proof = self._work.proof()
+        proof = self._proof()
         self._note_unproven(known.unproven)
-        self._gather(known, is_settled=proof is not None and proof.settled)
+        self._gather(known, proof)
         tally.repositories.listed = known.listed
         if proof is not None:
             self._note_unproven(proof.unproven)
@@ -369,18 +379,34 @@ class _Closing:
             hint=proof.hint if proof is not None else "",
         )
 
-    def _gather(self, known: Inventory, *, is_settled: bool) -> None:
+    def _exceptions_of(self, known: Inventory) -> ExceptionsRead:
+        try:
+            return self._parts.exceptions_of(known)
+        except WorkError as error:
+            lost = self._parts.exceptions(ExceptionsError(str(error)))
+            self._tally.warnings.append(lost.warning)
+            return lost
+
+    def _proof(self) -> Proof | None:
+        try:
+            return self._work.proof()
+        except WorkError as error:
+            logger.warning("the proof cannot be used", reason=str(error))
+            return None
+
+    def _gather(self, known: Inventory, proof: Proof | None) -> None:
         """Take in what came of the batches, one after the other."""
         tally = self._tally
         late: list[Repository] = []
         missing: list[int] = []
         unread = late_batches = removed = 0
         # The repositories that were gone come last: of them more is known then.
+        is_settled = proof is not None and proof.settled
         for number, result in self._work.results(range(1, known.batches + 1 + is_settled)):
-            usable = result
+            usable = result if proof is None or proof.counts(number, result) else None
             try:
-                if result is not None:
-                    self._take_findings(number, result)
+                if usable is not None:
+                    self._take_findings(number, usable)
             except WorkError as error:
                 logger.warning("the findings of a batch cannot be used", batch=number, reason=str(error))
                 usable = None
@@ -513,7 +539,7 @@ class _Parts:
 
     def take_lease(self) -> None:
         """Take the registry for the whole execution; raises LeaseHeldError."""
-        seconds = self.settings.execution_seconds + LEASE_GRACE_SECONDS
+        seconds = self.settings.execution_seconds + FUNCTION_SECONDS + LEASE_GRACE_SECONDS
         self.runs.take_lease(self.execution, self.execution, self.request.run_id, now=self._now(), seconds=seconds)
 
     def claim(self) -> None:
@@ -544,6 +570,26 @@ class _Parts:
         if known is None:
             raise WorkError(f"{self.work.prefix}inventory.json is not there: start the audit anew")
         return known
+
+    def inventory_if_usable(self, tally: Tally) -> Inventory | None:
+        """Read it; None if there is none that can be used, which the tally then says."""
+        try:
+            return self.work.inventory(self.execution)
+        except WorkError as error:
+            tally.note_incomplete(str(error))
+            return None
+
+    def last_results(self, numbers: Iterable[int]) -> Iterator[tuple[int, BatchResult | None]]:
+        """Yield what came of each batch, those without a result last: whoever is still at one of them is given up."""
+        missing: list[int] = []
+        for number, result in self.work.results(numbers):
+            if result is None:
+                missing.append(number)
+            else:
+                yield number, result
+        for number in missing:
+            self.work.claim(_examination(number), self._attempt)
+        yield from self.work.results(missing)
 
     def exceptions(self, document: ExceptionsDocument | ExceptionsError) -> ExceptionsRead:
         """Open the document of exceptions on the day of the run."""
@@ -584,9 +630,10 @@ class _Parts:
     @contextmanager
     def part(self, known: Inventory, number: int, *, threads: int) -> Iterator[_Part]:
         """Prepare to examine one batch; what an earlier attempt left of its rows is removed."""
-        batches = FindingBatches(self.findings)
+        batches = FindingBatches(self.findings, confirm=self.confirm)
 
         def confirm() -> None:
+            self.confirm()
             # Findings are in the table before anything that tells of them.
             batches.flush()
             self.confirm()
@@ -625,6 +672,11 @@ class _Parts:
         if content is None:
             raise SettingsError(f"{self.work.prefix}{PINS}: the pins of this run are not there. Start the audit anew")
         return content
+
+
+def _examination(batch: int) -> str:
+    """Name the step that examines a batch."""
+    return f"examine-{batch:05d}"
 
 
 def split(repositories: list[Repository]) -> list[list[Repository]]:

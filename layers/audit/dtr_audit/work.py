@@ -20,13 +20,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from .errors import LeaseHeldError, WorkError
+from .errors import StepTakenOverError, WorkError
 from .evidence.report import StoredFile
 from .findings import parse_finding, write_finding
 from .model import Finding, Repository, RepositoryCounts, Status, SupportingFact, TagCounts, TrustCounts
@@ -94,6 +94,7 @@ class BatchResult:
     files: tuple[StoredFile, ...] = ()  # of rows
     findings: int = 0
     findings_sha256: str = ""
+    sha256: str = ""  # of this document, where it has been read
 
     def as_dict(self) -> dict[str, Any]:
         """Give its form as JSON."""
@@ -148,10 +149,17 @@ class Proof:
 
     unproven: str  # why the account may not have been an administrator's to the end; '' if it was
     settled: bool  # repositories were gone in mid-run: what became of them is one batch more
+    counted: tuple[str, ...] = ()  # the sum of each batch's result; '': there was none
     incomplete_because: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     facts: tuple[SupportingFact, ...] = field(default=())
     hint: str = ""  # under which domain there is trust data
+
+    def counts(self, number: int, result: BatchResult | None) -> bool:
+        """Tell whether a result is the one that was seen: what has come since was not looked at by who settled the run."""
+        if number > len(self.counted):
+            return True  # of those that were gone: who settled them wrote it
+        return result is not None and result.sha256 == self.counted[number - 1]
 
     @classmethod
     def parse(cls, document: Any) -> "Proof":
@@ -159,6 +167,7 @@ class Proof:
         return cls(
             unproven=str(document["unproven"]),
             settled=bool(document["settled"]),
+            counted=_texts(document["counted"]),
             incomplete_because=_texts(document["incomplete_because"]),
             warnings=_texts(document["warnings"]),
             facts=tuple(SupportingFact(**{**fact, "status": Status(fact["status"])}) for fact in document["facts"]),
@@ -222,9 +231,9 @@ class Work:
         self.put(f"claims/{step}", attempt.encode())
 
     def confirm(self, step: str, attempt: str) -> None:
-        """See that no later attempt has taken the step over; raises LeaseHeldError."""
+        """See that no later attempt has taken the step over; raises StepTakenOverError."""
         if self.read(f"claims/{step}") != attempt.encode():
-            raise LeaseHeldError(f"step {step}: another attempt has taken it over; this one ends here")
+            raise StepTakenOverError(f"step {step}: another attempt has taken it over; this one ends here")
 
     # -- the batches -------------------------------------------------------------------------------------------------
 
@@ -268,7 +277,11 @@ class Work:
 
     def _read_result(self, number: int) -> BatchResult | None:
         try:
-            return self._parse(_result(number), BatchResult.parse)
+            content = self.read(_result(number))
+            if content is None:
+                return None
+            sha256 = hashlib.sha256(content).hexdigest()
+            return replace(self._parsed(_result(number), content, BatchResult.parse), sha256=sha256)
         except WorkError as error:
             logger.warning("the result of a batch cannot be used", batch=number, reason=str(error))
             return None
@@ -353,8 +366,9 @@ class Work:
 
     def _parse(self, name: str, parse: Callable[[Any], _T]) -> _T | None:
         content = self.read(name)
-        if content is None:
-            return None
+        return None if content is None else self._parsed(name, content, parse)
+
+    def _parsed(self, name: str, content: bytes, parse: Callable[[Any], _T]) -> _T:
         try:
             return parse(json.loads(content))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
