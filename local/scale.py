@@ -46,7 +46,7 @@ BYTES_OF_A_REPOSITORY = 350  # its name, in the run's numbers and in the list th
 SPOOL_BYTES = 750  # of a finding that waits in a temporary file
 
 # --- What the steps of a fan-out call besides: held against real runs by the tests -----------------------------------------------
-LOGIN_ROUNDS = 4  # of the questions who we are: what stands beside the rule is asked with the last of them
+LOGIN_ROUNDS = 4  # of the questions who we are: what stands beside the rule is asked while repositories are read
 LOGIN_REQUESTS_OF_A_STEP = 4  # the challenge, the token, who we are, before and after
 OBJECTS_OF_A_BATCH = 4  # what is to be read, who reads it, what came of it, and its findings; its rows besides
 OBJECTS_OF_THE_STEPS = 7  # the same of the other steps

@@ -14,7 +14,7 @@ from dtr_audit.errors import LeaseHeldError
 from dtr_audit.runs import RunsTable
 
 from local.dtr.api import SENSITIVE_SETTINGS
-from local.dtr.faults import ALL_TAGS, Calls, Faults, Slow, Status, tags_of
+from local.dtr.faults import ALL_TAGS, API, Calls, Faults, Slow, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
@@ -611,19 +611,29 @@ def test_the_login_is_under_way_while_aws_is_asked(
     assert came_first == [True]
 
 
-def test_what_stands_beside_the_rule_is_asked_while_the_account_is_proven(audited: Audited, dtr: DtrServer) -> None:
-    both = threading.Barrier(3)  # the proof, and two questions
-    met: list[str] = []
+def test_what_stands_beside_the_rule_is_asked_while_repositories_are_read(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    push(registry, "web/shop:1")
+    asked = threading.Event()
+    came_first: list[bool] = []
+    dtr.on_request(lambda _: asked.set(), "/api/v0/imagescan/status")
+    dtr.on_request(lambda _: came_first.append(asked.wait(PATIENCE_SECONDS)), ALL_TAGS.path)
+    run = audited.audit()
+    assert run["complete"] is True
+    assert len(run["facts"]) == 3
+    assert came_first == [True]
 
-    def wait_for_the_others(request: Request) -> None:
-        if any(one.path.endswith("/repositories") for one in dtr.requests):
-            both.wait(PATIENCE_SECONDS)
-            met.append(request.path)
 
-    for path in ("/api/v0/meta/settings", "/api/v0/imagescan/status"):
-        dtr.on_request(wait_for_the_others, path)
-    assert audited.audit()["complete"] is True
-    assert sorted(met) == ["/api/v0/imagescan/status", "/api/v0/meta/settings", "/api/v0/meta/settings"]
+def test_what_stands_beside_the_rule_never_keeps_the_account_from_being_proven(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    push(registry, "web/shop:1")
+    sign(registry, "web/shop:1")
+    busy = Status(503, Calls("/api/v0/imagescan/status"), retry_after="100")
+    dtr.faults = Faults(strikes=(busy,), tokens_revoked=API.limited(after=3, times=1))
+    run = audited.audit(seconds=80.0, CONCURRENCY="1")
+    assert (run["complete"], run["status"]) == (True, "NOT_A_FINDING")
 
 
 def test_a_thread_of_the_audit_never_outlives_it(audited: Audited, registry: InMemoryRegistry) -> None:

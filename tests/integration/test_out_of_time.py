@@ -1,15 +1,20 @@
 """A registry too large for one Lambda: every night reads a piece of it, and the next begins where coverage was missing."""
 
 import itertools
+import json
 import random
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from dtr_audit.archive import Archive
+from dtr_audit.model import Run
 from dtr_audit.runs import RunsTable
 
 from local.dtr.api import Profile
 from local.dtr.backend import RepositoryEntry
+from local.dtr.faults import Calls, Faults, Slow, Status
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
@@ -235,3 +240,24 @@ def test_a_list_that_is_itself_out_of_time_keeps_what_was_read_and_the_mark(
     assert any("time limit" in reason for reason in listing["incomplete_because"])
     assert nights.records()[listing["run_id"]]["next_at"] == marked
     assert nights.audit()["complete"] is True
+
+
+@pytest.mark.parametrize("registry", ["sorted"], indirect=True)
+def test_what_is_listed_once_the_time_is_up_changes_nothing_that_was_written(
+    audited: Audited, dtr: DtrServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Archive.put_record
+
+    def put_it_late(archive: Archive, run: Run) -> None:
+        time.sleep(1.5)  # the second page of the list comes meanwhile
+        put(archive, run)
+
+    monkeypatch.setattr(Archive, "put_record", put_it_late)
+    second = Calls("/api/v0/repositories", after=1)
+    dtr.faults = Faults(strikes=(Status(503, Calls(TAG_LISTS), retry_after="100"), Slow(second, delay=1.0)))
+    run = audited.audit(seconds=60.0)
+    (key,) = audited.keys("runs")
+    (item,) = (one for one in audited.items("RunsTableName") if one["pk"] == audited.name and "repositories" in one)
+    assert run["repositories"] == json.loads(audited.read(key))["repositories"] == item["repositories"]
+    assert run["repositories"]["listed"] == 10
+    assert "of 10 listed" in " ".join(run["incomplete_because"])

@@ -105,6 +105,34 @@ def test_all_wait_whom_one_was_asked_to_wait(dtr: DtrServer, reader: Reader) -> 
     assert reader.problems == []
 
 
+def test_all_wait_who_were_waiting_for_a_turn_when_one_was_asked_to_wait(dtr: DtrServer, reader: Reader) -> None:
+    answer_seconds, wait_seconds = 0.2, 1
+    strike = Status(429, EVERY_CALL.limited(after=MOST, times=1), retry_after=str(wait_seconds))
+    dtr.faults = Faults(strikes=(Slow(delay=answer_seconds), strike))
+    reader.read(4 * MOST)
+    (told,) = (record.at for record in dtr.requests if record.status == 429)
+    told += answer_seconds
+    arrived = [record.at for record in dtr.requests if told + 0.05 < record.at]
+    assert arrived
+    assert min(arrived) >= told + wait_seconds - 0.1
+    assert reader.problems == []
+
+
+@pytest.mark.parametrize("trust", ["registry", "signatures"])
+def test_registry_and_notary_together_get_no_more_at_once_than_the_setting_allows(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, trust: str
+) -> None:
+    for number in range(40):
+        registry.push("web", f"r{number}", "1", at=datetime(2026, 1, 1, tzinfo=UTC).isoformat())
+        registry.sign("web", f"r{number}", "1")
+    dtr.faults = Faults(strikes=(Slow(delay=0.05),))
+    dtr.take_busiest()
+    run = audited.audit(CONCURRENCY="8", TRUST_VERIFICATION=trust, DTR_DOMAINS=dtr.host)
+    assert run["tags"]["audited"] == 40
+    # The server still counts an answer that it has sent while the next question comes in on another connection.
+    assert 8 <= dtr.take_busiest() <= 10
+
+
 def test_an_audit_of_a_registry_that_refuses_under_load_is_complete(
     audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
 ) -> None:

@@ -1,6 +1,11 @@
 """How long is waited, and when a token is renewed: on a clock that the test holds."""
 
+import contextlib
 import gzip
+import socket
+import ssl
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,7 +17,8 @@ from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError,
 from dtr_audit.model import Repository
 from dtr_audit.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS, Transport
 
-from local.dtr.faults import API, EVERY_CALL, Faults, Gzipped, Status
+from local.dtr.authority import CertificateAuthority
+from local.dtr.faults import API, EVERY_CALL, Calls, Closed, Faults, Gzipped, Status
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 
@@ -141,6 +147,64 @@ def test_what_follows_the_end_of_a_gzip_stream_is_refused(
         transport.get("/health")
     assert len(dtr.requests) == 1
     assert clock.waits == []
+
+
+class HintingServer:
+    """Sends an interim answer before the answer to `/hint`, and every answer's own path as its body."""
+
+    def __init__(self) -> None:
+        authority = CertificateAuthority("Hints CA")
+        self.ca_bundle = authority.certificate_pem
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue("localhost").load_into(self._context)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://localhost:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), self._context.wrap_socket(connection, server_side=True) as secured:
+            while head := secured.recv(65_536):
+                path = head.split(b" ")[1]
+                if path == b"/hint":
+                    secured.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+                    time.sleep(0.05)
+                secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+
+
+def test_an_interim_answer_is_never_taken_for_one_nor_what_follows_it_for_the_next(clock: HeldClock) -> None:
+    with contextlib.closing(HintingServer()) as server:
+        transport = Transport(
+            server.url, ca_bundle=server.ca_bundle, x509_strict=True, connections=1, stop_at=STOP_AT, clock=clock
+        )
+        with contextlib.closing(transport):
+            assert transport.get("/before").body == b"/before"
+            with pytest.raises(RegistryError, match=r"interim answer came in place of one \(103\)"):
+                transport.get("/hint")
+            time.sleep(0.1)
+            assert transport.get("/after").body == b"/after"
+
+
+def test_a_question_on_which_nothing_hangs_is_asked_once_and_keeps_nobody_waiting(
+    dtr: DtrServer, transport: Transport, clock: HeldClock
+) -> None:
+    optional = Calls("/api/v0/imagescan/status")
+    dtr.faults = Faults(strikes=(Status(503, optional, retry_after="100"),))
+    assert transport.get(optional.path, is_optional=True).status == 503
+    assert transport.get("/health").status == 200
+    dtr.faults = Faults(strikes=(Closed(optional),))
+    with pytest.raises(RegistryError, match=r"imagescan/status: (no answer|the TLS)[^(]*$"):
+        transport.get(optional.path, is_optional=True)
+    assert clock.waits == []
+    assert len([record for record in dtr.requests if record.path == optional.path]) == 2
 
 
 def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(

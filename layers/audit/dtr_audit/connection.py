@@ -190,6 +190,7 @@ class Connection:
                 stop_at=self._stop_at,
                 # For a hint alone they are sent to nobody else.
                 token_hosts=settings.domains if settings.trust is TrustVerification.SIGNATURES else (),
+                pace=self.registry.pace,
             )
         return self._notary
 

@@ -26,6 +26,7 @@ from .errors import (
     WrongProductError,
 )
 from .model import Repository, Tag, TrustFlags
+from .pace import Pace
 from .settings import is_domain
 from .text import clean, redact
 from .transport import Answer, Clock, SystemClock, Transport
@@ -128,6 +129,11 @@ class DtrClient:
         self._was_refetched = False
         self._refused: AuthenticationError | None = None
         self._doubt = ""  # why what was read may have been read as nobody
+
+    @property
+    def pace(self) -> Pace:
+        """The turns at this host, for whoever else asks it."""
+        return self._transport.pace
 
     def close(self) -> None:
         """Close every connection."""
@@ -454,9 +460,11 @@ class DtrClient:
     def look_up(self, path: str) -> Any:
         """Read a JSON document on which nothing hangs, with the authorization in hand: it is neither renewed nor doubted.
 
+        It is asked once, and nobody waits for it who asks for something else.
+
         Raises RegistryError or OutOfTimeError.
         """
-        answer = self._transport.get(path, authorization=self._authorization)
+        answer = self._transport.get(path, authorization=self._authorization, is_optional=True)
         if answer.status != 200:
             said = self._error_text(answer)
             raise RegistryError(f"GET {path}: {answer.status}" + (f": {said}" if said else ""))

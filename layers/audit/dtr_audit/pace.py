@@ -100,6 +100,12 @@ class Pace:
                 self._learn(turn, waited, refused=refused)
             self._turns.notify()
 
+    def give_back(self) -> None:
+        """Give a turn back that was not used."""
+        with self._turns:
+            self._under_way -= 1
+            self._turns.notify()
+
     def tell(self) -> None:
         """Say in the log that the host was spared, if it was."""
         if self._lowest < self._most:

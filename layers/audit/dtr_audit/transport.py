@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLErr
 from urllib3.exceptions import TimeoutError as TookTooLongError
 
 from .errors import OutOfTimeError, RegistryError, SettingsError
-from .pace import Pace
+from .pace import Pace, Turn
 from .text import clean
 
 CONNECT_SECONDS = 10.0
@@ -130,6 +130,7 @@ class _Call:
     path: str
     accept: str
     authorization: str = field(repr=False)
+    is_optional: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -148,8 +149,12 @@ class Transport:
         stop_at: float,
         clock: Clock | None = None,
         party: Party = REGISTRY,
+        pace: Pace | None = None,
     ) -> None:
-        """Prepare for `url` (https://host[:port]); `stop_at` is on the clock, after it nothing is asked any more."""
+        """Prepare for `url` (https://host[:port]); `stop_at` is on the clock, after it nothing is asked any more.
+
+        `pace` is that of another transport to the same host, if there is one.
+        """
         self.url = url
         self._party = party
         self._x509_strict = x509_strict
@@ -158,13 +163,14 @@ class Transport:
         self._clock = clock or SystemClock()
         self._adapter = _VerifyingAdapter(_tls_context(ca_bundle, x509_strict, party), connections)
         self._pool = self._adapter.connections_to(url)
-        self._pace = Pace(connections, self._clock, party.name)
+        self._has_own_pace = pace is None
+        self.pace = pace or Pace(connections, self._clock, party.name)
         self._stopped = threading.Event()
 
     def close(self) -> None:
         """Close every connection; a request under way ends with an error."""
-        if not self._stopped.is_set():
-            self._pace.tell()
+        if self._has_own_pace and not self._stopped.is_set():
+            self.pace.tell()
         self._stopped.set()
         self._adapter.close()
 
@@ -175,20 +181,23 @@ class Transport:
         params: Mapping[str, str] | None = None,
         authorization: str = "",
         accept: str = "application/json",
+        is_optional: bool = False,
     ) -> Answer:
-        """Ask once, and again after a passing fault.
+        """Ask once, and again after a passing fault, unless the question `is_optional`.
 
         Raises RegistryError when no usable answer came, OutOfTimeError when the time is up. Any status but the retried
         ones is an answer; a redirect is an error.
         """
-        call = _Call("GET", path, accept, authorization)
-        for attempt in range(1, ATTEMPTS + 1):
-            last = attempt == ATTEMPTS
+        call = _Call("GET", path, accept, authorization, is_optional)
+        attempts = 1 if is_optional else ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            last = attempt == attempts
             try:
                 answer = self._ask(call, params=params)
             except _BrokenConnectionError as error:
                 if last:
-                    raise RegistryError(f"{call}: {error} ({ATTEMPTS} attempts)") from None
+                    tried = f" ({attempts} attempts)" if attempts > 1 else ""
+                    raise RegistryError(f"{call}: {error}{tried}") from None
                 self._wait(_backoff(attempt), call)
                 continue
             if answer.status not in RETRIED_STATUSES or last:
@@ -214,13 +223,7 @@ class Transport:
             raise RegistryError(f"{call}: {error}") from None
 
     def _ask(self, call: _Call, *, params: Mapping[str, str] | None = None, content: bytes | None = None) -> Answer:
-        while (pause := self._pace.pause_left) > 0:
-            if pause >= self._seconds_left(call):
-                raise OutOfTimeError(
-                    f"{call}: {self._party.name} is to be asked again later than the time of this run allows"
-                )
-            self._clock.sleep(pause)
-        turn = self._pace.begin(lambda: self._seconds_left(call))
+        turn = self._take_turn(call)
         waited: float | None = None
         refused = False
         try:
@@ -228,15 +231,29 @@ class Transport:
             refused = response.status == 429 or "Retry-After" in response.headers
             if response.status not in RETRIED_STATUSES:
                 waited = self._clock.monotonic() - turn.began
-            elif 0 < (asked := _retry_after(response.headers)) <= RETRY_AFTER_LIMIT_SECONDS:
-                # Who asks one of us to wait asks all of us.
-                self._pace.pause(asked)
+            elif not call.is_optional and 0 < (asked := _retry_after(response.headers)) <= RETRY_AFTER_LIMIT_SECONDS:
+                # Who asks one of us to wait asks all of us; but nothing that is needed waits for what is not.
+                self.pace.pause(asked)
             return self._take(response, call)
         except _BrokenConnectionError:
             waited = None
             raise
         finally:
-            self._pace.end(turn, waited, refused=refused)
+            self.pace.end(turn, waited, refused=refused)
+
+    def _take_turn(self, call: _Call) -> Turn:
+        while True:
+            while (pause := self.pace.pause_left) > 0:
+                if pause >= self._seconds_left(call):
+                    raise OutOfTimeError(
+                        f"{call}: {self._party.name} is to be asked again later than the time of this run allows"
+                    )
+                self._clock.sleep(pause)
+            turn = self.pace.begin(lambda: self._seconds_left(call))
+            if self.pace.pause_left <= 0:
+                return turn
+            # All were asked to wait while this one waited for its turn.
+            self.pace.give_back()
 
     def _send(self, call: _Call, params: Mapping[str, str] | None, content: bytes | None) -> BaseHTTPResponse:
         """Send a request, and give the answer as it begins."""
@@ -280,6 +297,9 @@ class Transport:
     def _take(self, response: BaseHTTPResponse, call: _Call) -> Answer:
         """Take an answer, whole, and give its connection back."""
         try:
+            if response.status < 200:
+                # What follows on this connection would be taken for the answer to the next question.
+                raise _BrokenConnectionError(f"an interim answer came in place of one ({response.status})")
             if 300 <= response.status < 400:
                 raise RegistryError(
                     f"{call}: answered with a redirect ({response.status}), and none is followed. "

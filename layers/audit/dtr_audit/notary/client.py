@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from ..dtr import CredentialSource, read_token
 from ..errors import AuthenticationError, RegistryError, SettingsError
+from ..pace import Pace
 from ..text import clean
 from ..transport import Answer, Clock, Party, Transport
 from . import canonical
@@ -51,11 +52,12 @@ class NotaryClient:
         stop_at: float,
         token_hosts: tuple[str, ...] = (),
         clock: Clock | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Fetch the credentials and prepare; raises SettingsError, and asks nothing yet.
 
-        `url` is the registry's. Credentials are sent to its host, and to `token_hosts` (host[:port]) if the Notary asks for
-        tokens from there; to no other.
+        `url` is the registry's, and `pace` that of whoever else asks it. Credentials are sent to its host, and to `token_hosts`
+        (host[:port]) if the Notary asks for tokens from there; to no other.
         """
         self._source = source
         self._credentials = source.fetch()
@@ -68,7 +70,7 @@ class NotaryClient:
             "party": NOTARY,
         }
         self._host = urlsplit(url).netloc
-        self._transport = Transport(url, **self._options)
+        self._transport = Transport(url, **self._options, pace=pace)
         self._token_hosts = {_authority(host) for host in (self._host, *token_hosts)}
         self._token_transports = {_authority(self._host): self._transport}
         self._lock = threading.RLock()
