@@ -5,17 +5,17 @@ import sys
 import time
 from collections.abc import Sequence
 
-from . import calls, cold_start, in_flight, page, peers, processor, results, scale, shares, trust
+from . import calls, cold_start, cpu, growth, in_flight, page, peers, profile, results, trust
 from .page import Benchmark
 
 # The heavy ones first: whoever watches sees what matters.
 BENCHMARKS: dict[str, Benchmark] = {
     "in-flight": in_flight,
-    "cpu": processor,
-    "profile": shares,
+    "cpu": cpu,
+    "profile": profile,
     "peers": peers,
     "calls": calls,
-    "scale": scale,
+    "growth": growth,
     "trust": trust,
     "cold-start": cold_start,
 }

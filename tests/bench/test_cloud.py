@@ -16,9 +16,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from bench.cloud import Cloud
-from bench.connection import Request
+from bench.dynamodb import PAGE_BYTES
+from bench.http_server import Request
 from bench.stage import Server
-from bench.tables import PAGE_BYTES
 from local import PROJECT
 from local import template as templates
 from local.dtr.registry import InMemoryRegistry

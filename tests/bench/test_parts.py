@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import in_flight, peers, shares
-from bench.processor import measure_floor
+from bench import in_flight, peers, profile
+from bench.cpu import measure_floor
 from bench.registry import Shape
 from bench.stage import Stage
 from local import PROJECT
@@ -70,7 +70,7 @@ def test_the_floor_is_of_the_rows_that_the_audit_left(stage: Stage) -> None:
         measure_floor(stage, taken, Shape(repositories=3, tags=51), 100)
 
 
-@pytest.mark.skipif(not shares.SEES_ALL_THREADS, reason="needs Python 3.11, whose profiler can tell threads apart")
+@pytest.mark.skipif(not profile.SEES_ALL_THREADS, reason="needs Python 3.11, whose profiler can tell threads apart")
 def test_a_profile_sees_every_thread_and_no_waiting() -> None:
     def compress() -> None:
         for _ in range(20):
@@ -83,7 +83,7 @@ def test_a_profile_sees_every_thread_and_no_waiting() -> None:
         thread.join()
         return {"answer": 1}
 
-    answer = shares.profiled(work)
+    answer = profile.profiled(work)
     assert answer["answer"] == 1
     spent = {one["name"]: one["seconds"] for one in answer["profile"]}
     assert spent["<built-in method zlib.compress>"] > 0.02
