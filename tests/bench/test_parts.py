@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 import zlib
@@ -12,15 +11,15 @@ import pytest
 
 from bench import in_flight, peers, profile
 from bench.cpu import measure_floor
+from bench.prerequisites import missing_tools
 from bench.registry import Shape
 from bench.stage import Stage
 from local import PROJECT
+from tests.requirement import require
 
-LOOP_TOOLS = [tool for tool in ("bash", "curl", "jq") if shutil.which(tool) is None]
 
-
-@pytest.mark.skipif(bool(LOOP_TOOLS), reason=f"needs {', '.join(LOOP_TOOLS)}")
 def test_the_rules_loop_sees_ten_of_ten_and_with_paging_everything(stage: Stage) -> None:
+    require(missing_tools(peers.LOOP_TOOLS))
     stage.hold(Shape(repositories=12, tags=13))
     unpaged, paged, larger = peers.measure_loops(stage)
     assert (unpaged["tags"], unpaged["requests"]) == (100, 1 + 1 + 10)
