@@ -3,21 +3,29 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from . import calls, cold_start, in_flight, page, peers, processor, results, scale, shares, trust
+from . import calls, cold_start, cpu, growth, in_flight, page, peers, profile, results, trust
 from .page import Benchmark
+from .prerequisites import Lack
 
 # The heavy ones first: whoever watches sees what matters.
 BENCHMARKS: dict[str, Benchmark] = {
     "in-flight": in_flight,
-    "cpu": processor,
-    "profile": shares,
+    "cpu": cpu,
+    "profile": profile,
     "peers": peers,
     "calls": calls,
-    "scale": scale,
+    "growth": growth,
     "trust": trust,
     "cold-start": cold_start,
+}
+# Those that need more of the machine than Python.
+LACKS: dict[str, Callable[[], Lack]] = {
+    "in-flight": in_flight.find_lack,
+    "profile": profile.find_lack,
+    "peers": peers.find_lack,
+    "cold-start": cold_start.find_lack,
 }
 
 
@@ -40,11 +48,25 @@ def main(arguments: Sequence[str]) -> None:
     if options.write_docs:
         page.write(BENCHMARKS, page.gather(chosen))
         return
+    left_out = _tell_lacks(chosen)
+    if named := sorted(left_out & set(options.names)):
+        sys.exit(f"cannot be measured here: {', '.join(named)}")
     for name, benchmark in chosen.items():
+        if name in left_out:
+            continue
         began = time.monotonic()
         numbers = benchmark.measure(options.repetitions)
         took = round(time.monotonic() - began, 1)
         results.publish(name, benchmark.TITLE, {**numbers, "took_seconds": took}, benchmark.tables(numbers))
+
+
+def _tell_lacks(names: Iterable[str]) -> set[str]:
+    """Say what is missing and what will therefore not be measured; gives the benchmarks that cannot be measured at all."""
+    lacks = {name: LACKS[name]() for name in names if name in LACKS}
+    for name, lack in lacks.items():
+        if lack.missing:
+            results.tell(f"{name} will not measure {lack.unmeasured}: {'; '.join(lack.missing)}")
+    return {name for name, lack in lacks.items() if lack.missing and lack.is_whole}
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main() -> None:
     with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
         sys.stdout = nowhere
         if wanted.get("profile"):
-            from .shares import profiled  # noqa: PLC0415 - only then
+            from .profile import profiled  # noqa: PLC0415 - only then
 
             answer = profiled(lambda: audit(wanted))
         else:

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
-from .connection import Answer, Request, Service, open_port, run_until_input_ends
-from .tables import RefusedError, Schema, Table, Tables
+from .dynamodb import RefusedError, Schema, Table, Tables
+from .http_server import Answer, Request, Service, open_port, run_until_input_ends
 
 LIST_KEYS = 1_000
 _XML = b"text/xml"

@@ -25,6 +25,7 @@ from local.runtime import INTERFACE, Artifact, LambdaProcess, find_artifact, fin
 from local.stack import EmbeddedAws
 
 from . import results
+from .prerequisites import Lack
 
 TITLE = "Cold start"
 PLAIN_GOAL = 0.5  # of the init of a plain build
@@ -56,13 +57,7 @@ class Timings:
 
 def measure(repetitions: int) -> dict[str, Any]:
     """Start every variant so many times, in turns."""
-    if missing := missing_parts():
-        sys.exit(f"cold-start needs {'; '.join(missing)}.")
     ours = find_artifact("AuditFunction", "AuditLayer")
-    if not ours.packages.is_dir():
-        sys.exit("cold-start needs a build: run `make build` first.")
-    if not (ours.function / "__pycache__").is_dir():
-        sys.exit("The build has no byte code: run `make build` again, now that there is a Python 3.13.")
     shutil.rmtree(_WORK, ignore_errors=True)
     variants = list(_build_variants(ours))
     timings = _measure(variants, repetitions)
@@ -85,6 +80,17 @@ def measure(repetitions: int) -> dict[str, Any]:
         "goals": goals,
         "every_init_ms": {name: [round(value * 1000, 1) for value in timing.init] for name, timing in timings.items()},
     }
+
+
+def find_lack() -> Lack:
+    """Look for Lambda's Python and its interface, and for a build that was made where they were."""
+    missing = missing_parts()
+    ours = find_artifact("AuditFunction", "AuditLayer")
+    if not ours.packages.is_dir():
+        missing.append("a build (run `make build`)")
+    elif not (ours.function / "__pycache__").is_dir():
+        missing.append("the build's byte code (run `make build` again, once there is a Python 3.13)")
+    return Lack(tuple(missing), "how long a start takes", is_whole=True)
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:

@@ -8,11 +8,11 @@ concurrency is no longer the limit.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from typing import Any
 
 from . import results
+from .prerequisites import Lack, missing_tools
 from .registry import TOKEN, Shape, repository_path
 from .stage import Stage
 
@@ -34,6 +34,11 @@ def measure(repetitions: int) -> dict[str, Any]:
         points = [_measure(stage, latency, concurrency) for latency in LATENCIES for concurrency in CONCURRENCIES]
         server = measure_server(stage)
     return {"tags_of_a_repository": TAGS, "points": points, "server": server, "goals": _goals(points)}
+
+
+def find_lack() -> Lack:
+    """Look for wrk."""
+    return Lack(missing_tools(["wrk"]), "how fast the server is without the audit")
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:
@@ -112,16 +117,15 @@ def measure_server(stage: Stage) -> dict[str, Any]:
 
     wrk verifies no certificate and cannot be told to. What it is given is this server's token, which is no secret.
     """
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        return {"missing": "wrk is not installed (Debian: apt-get install wrk)"}
+    if missing := missing_tools(["wrk"]):
+        return {"missing": missing[0]}
     asked = {}
     for latency in (0.0, min(LATENCIES)):
         stage.hold(Shape(repositories=100, tags=TAGS, latency=latency))
         connections = max(CONCURRENCIES)
         done = subprocess.run(
             [
-                *(wrk, "-t1", f"-c{connections}", f"-d{WRK_SECONDS}s", "-H", f"Authorization: Bearer {TOKEN}"),
+                *("wrk", "-t1", f"-c{connections}", f"-d{WRK_SECONDS}s", "-H", f"Authorization: Bearer {TOKEN}"),
                 f"https://{stage.host}/api/v0/repositories/{repository_path(7)}/tags"
                 f"?domain=localhost%3A{stage.registry_port}&pageSize=100&count=true",
             ],

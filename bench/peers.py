@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 from local import PROJECT
 
 from . import results
+from .prerequisites import Lack, missing_tools
 from .registry import DEFAULT_PAGE, PASSWORD, USER, Shape
 from .stage import Stage
 
@@ -28,6 +28,7 @@ PROCESS_GOAL = 25.0
 HANDLER_GOAL = 40.0
 CONCURRENCIES = (16, 64)  # the default, and the most that the setting allows
 AUDITS = 3
+LOOP_TOOLS = ("bash", "curl", "jq")
 PAGED = "the loop with paging"
 _FOLDER = PROJECT / "bench" / "peer"
 
@@ -35,7 +36,7 @@ _FOLDER = PROJECT / "bench" / "peer"
 def measure(repetitions: int) -> dict[str, Any]:
     """Run every peer once, and the audit a few times."""
     del repetitions
-    missing = [tool for tool in ("bash", "curl", "jq") if shutil.which(tool) is None]
+    missing = missing_tools(LOOP_TOOLS)
     with Stage() as stage:
         stage.hold(SHAPE)
         peers = [] if missing else measure_loops(stage)
@@ -53,11 +54,16 @@ def measure(repetitions: int) -> dict[str, Any]:
         "repositories": SHAPE.repositories,
         "tags": SHAPE.tags,
         "latency": SHAPE.latency,
-        "missing": missing,
+        "missing": list(missing),
         "peers": peers,
         "audits": audits,
         "goals": goals,
     }
+
+
+def find_lack() -> Lack:
+    """Look for what the rule's loop calls."""
+    return Lack(missing_tools(LOOP_TOOLS), "the rule's own loop, and so how the audit stands beside it")
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:
@@ -66,7 +72,7 @@ def tables(numbers: results.Numbers) -> list[results.Table]:
     rows = [
         (one["name"], f"{one['seconds']:.2f}", f"{one['tags']:,}", f"{one['requests']:,}") for one in numbers["peers"]
     ]
-    rows += [(f"the rule's loop was not run: {tool} is not installed", "", "", "") for tool in numbers["missing"]]
+    rows += [(f"the rule's loop was not run: {said}", "", "", "") for said in numbers["missing"]]
     for one in numbers["audits"]:
         name, requests = f"the audit, {one['concurrency']} in flight", f"{one['requests']:,}"
         rows.append((name, f"{one['process_seconds']:.2f}", all_tags, requests))

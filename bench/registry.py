@@ -25,7 +25,7 @@ from local.dtr.authority import Certificate
 from local.dtr.backend import RepositoryEntry, TagEntry
 from local.dtr.pages import repository_json, tag_json
 
-from .connection import Answer, Request, Service, open_port, run_until_input_ends
+from .http_server import Answer, Request, Service, open_port, run_until_input_ends
 
 USER = "auditor"
 PASSWORD = "of a bench"  # noqa: S105 - of a server that lives for minutes, on the loopback interface

@@ -154,7 +154,7 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="CKL",
         help="a checklist of yours, .ckl or .cklb: a copy of it is left with V-235846 answered, and all else as it is",
     )
-    audit.add_argument("--concurrency", metavar="N", help="repositories read at the same time (16)")
+    audit.add_argument("--concurrency", metavar="N", help="requests to the registry at the same time, at most (16)")
     audit.add_argument("--page-size", metavar="N", help="entries asked for in one request (100)")
     audit.add_argument(
         "--no-x509-strict",

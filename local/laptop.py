@@ -46,7 +46,7 @@ _OPTIONS = {
     "X509_STRICT": "--no-x509-strict",
     "DTR_DOMAINS": "--domain",
     "DTR_URL": "--url",
-    "CONCURRENCY": "--concurrency",
+    "Concurrency": "--concurrency",
     EXCEPTIONS_KEY: "--exceptions",
     PINS_KEY: "--trust-pins",
     "into the secret": "--username, and DTR_PASSWORD or the prompt",

@@ -16,9 +16,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from bench.cloud import Cloud
-from bench.connection import Request
+from bench.dynamodb import PAGE_BYTES
+from bench.http_server import Request
 from bench.stage import Server
-from bench.tables import PAGE_BYTES
 from local import PROJECT
 from local import template as templates
 from local.dtr.registry import InMemoryRegistry
@@ -299,10 +299,14 @@ def test_transactions_are_made_whole_or_not_at_all_as_in_moto(pair: Pair) -> Non
 def test_batches_answer_as_moto_does(pair: Pair) -> None:
     items = [{"PutRequest": {"Item": {**pair.key(number), "n": number}}} for number in range(40, 64)]
     pair.agree("batch_write_item", RequestItems={pair.table: [*items, {"DeleteRequest": {"Key": pair.key(1)}}]})
-    asked: Any = {pair.table: {"Keys": [pair.key(number) for number in (1, 2, 40)], "ConsistentRead": True}}
-    for client in pair.clients:
-        found = client.batch_get_item(RequestItems=asked)["Responses"][pair.table]
-        assert sorted(int(str(item["n"])) for item in found) == [2, 40]
+    kept = pair.agree(
+        "query",
+        TableName=pair.table,
+        KeyConditionExpression="pk = :pk AND sk < :low",
+        ExpressionAttributeValues=_values(pair, low="1.03"),
+    )
+    assert [item["sk"] for item in kept["Items"]] == ["1.00", "1.02"]
+    assert pair.agree("get_item", TableName=pair.table, Key=pair.key(40))["Item"]["n"] == 40
 
 
 @pytest.mark.parametrize(

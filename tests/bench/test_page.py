@@ -10,10 +10,10 @@ import pytest
 
 from bench import page, results
 from bench.__main__ import BENCHMARKS
+from bench.growth import add_growth
 from bench.in_flight import BUSY, GOAL
 from bench.page import MEASURED, PAGE, render
 from bench.results import Table
-from bench.scale import add_growth
 
 NUMBERS = json.loads(MEASURED.read_text(encoding="utf-8"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 import zlib
@@ -10,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from bench import in_flight, peers, shares
-from bench.processor import measure_floor
+from bench import in_flight, peers, profile
+from bench.cpu import measure_floor
+from bench.prerequisites import missing_tools
 from bench.registry import Shape
 from bench.stage import Stage
 from local import PROJECT
+from tests.requirement import require
 
-LOOP_TOOLS = [tool for tool in ("bash", "curl", "jq") if shutil.which(tool) is None]
 
-
-@pytest.mark.skipif(bool(LOOP_TOOLS), reason=f"needs {', '.join(LOOP_TOOLS)}")
 def test_the_rules_loop_sees_ten_of_ten_and_with_paging_everything(stage: Stage) -> None:
+    require(missing_tools(peers.LOOP_TOOLS))
     stage.hold(Shape(repositories=12, tags=13))
     unpaged, paged, larger = peers.measure_loops(stage)
     assert (unpaged["tags"], unpaged["requests"]) == (100, 1 + 1 + 10)
@@ -70,7 +69,7 @@ def test_the_floor_is_of_the_rows_that_the_audit_left(stage: Stage) -> None:
         measure_floor(stage, taken, Shape(repositories=3, tags=51), 100)
 
 
-@pytest.mark.skipif(not shares.SEES_ALL_THREADS, reason="needs Python 3.11, whose profiler can tell threads apart")
+@pytest.mark.skipif(not profile.SEES_ALL_THREADS, reason="needs Python 3.11, whose profiler can tell threads apart")
 def test_a_profile_sees_every_thread_and_no_waiting() -> None:
     def compress() -> None:
         for _ in range(20):
@@ -83,7 +82,7 @@ def test_a_profile_sees_every_thread_and_no_waiting() -> None:
         thread.join()
         return {"answer": 1}
 
-    answer = shares.profiled(work)
+    answer = profile.profiled(work)
     assert answer["answer"] == 1
     spent = {one["name"]: one["seconds"] for one in answer["profile"]}
     assert spent["<built-in method zlib.compress>"] > 0.02

@@ -130,7 +130,8 @@ def test_the_text_says_how_far_it_came_where_the_next_one_begins_and_what_the_wa
         "90 listed",
         "begins at web/shop",
         "time limit",
-        "CONCURRENCY",
+        "the template's parameter Concurrency",
+        "MemoryMegabytes or TimeoutSeconds",
         "Engine to stepfunctions",
     ):
         assert words in said

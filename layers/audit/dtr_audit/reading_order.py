@@ -103,6 +103,6 @@ def explain_out_of_time(read: RepositoryCounts, next_at: Mark | None) -> str:
     if next_at is not None:
         text += f"The next audit of the whole registry begins at {next_at.repository}. "
     return text + (
-        "For an answer in one audit raise CONCURRENCY, if the registry bears it, the function's memory or its time limit; or set "
-        "the template's parameter Engine to stepfunctions, which shares the reading out among several functions"
+        "For an answer in one audit raise the template's parameter Concurrency, if the registry bears it, MemoryMegabytes or "
+        "TimeoutSeconds; or set Engine to stepfunctions, which shares the reading out among several functions"
     )

@@ -132,7 +132,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             except OutOfTimeError:
                 tally.note_incomplete(
                     f"the list of repositories was not at its end when the time of the function was over, after "
-                    f"{len(tally.is_examined)} of them. Raise the time limit of the functions"
+                    f"{len(tally.is_examined)} of them. Raise the template's parameter TimeoutSeconds"
                 )
             batches = split(sorted(tally.is_examined.copy()))
             explain_listing(parts.request, tally)
@@ -468,7 +468,8 @@ class _Closing:
         noun = "repository was" if len(late) == 1 else "repositories were"
         self._tally.note_incomplete(
             f"in {batches} of {of.batches} batches the time of the function was over: {len(late)} {noun} not read, of {of.listed} "
-            f"listed{first}: {named}. Raise the time limit of the functions, or CONCURRENCY"
+            f"listed{first}: {named}. Raise the template's parameter TimeoutSeconds, "
+            "or Concurrency, if the registry bears it"
         )
 
     def _explain_missing(self, missing: list[int], unread: int, *, of: Inventory) -> None:

@@ -19,7 +19,6 @@ from .expressions import Item, Terms, UnknownExpressionError, is_met, update
 PAGE_BYTES = 1_048_576
 ITEM_BYTES = 400 * 1024
 BATCH_WRITES = 25
-BATCH_READS = 100
 TRANSACTION_ITEMS = 100
 # Of every request, and what is left out of an answer: nothing here hangs on them.
 _IGNORED = {"ReturnConsumedCapacity", "ReturnItemCollectionMetrics", "ClientRequestToken"}
@@ -175,7 +174,6 @@ class Tables:
         self.refuse_every = refuse_every  # every how many-th item of a batch is left unprocessed; 0: none
         self._offered = 0
         self._operations: dict[str, Callable[[dict[str, Any]], bytes]] = {
-            "BatchGetItem": self._batch_get,
             "BatchWriteItem": self._batch_write,
             "DeleteItem": self._delete,
             "GetItem": self._get,
@@ -238,22 +236,6 @@ class Tables:
         _all_read(asked)
         table.put(update(expression, terms, before.item if before else key_item))
         return returned
-
-    def _batch_get(self, asked: dict[str, Any]) -> bytes:
-        found: dict[str, list[Item]] = {}
-        requests: dict[str, Any] = asked.pop("RequestItems")
-        _all_read(asked)
-        if not 0 < sum(len(request["Keys"]) for request in requests.values()) <= BATCH_READS:
-            raise _invalid("Too many items requested for the BatchGetItem call")
-        for name, request in requests.items():
-            table = self._table(name)
-            keys = [table.key_of(key) for key in request["Keys"]]
-            if len(set(keys)) != len(keys):
-                raise _invalid("Provided list of item keys contains duplicates")
-            found[name] = [stored.item for key in keys if (stored := table.find(key))]
-            if request.keys() - {"Keys", "ConsistentRead"}:
-                raise _invalid("of a batch only whole items are known here")
-        return json.dumps({"Responses": found, "UnprocessedKeys": {}}).encode()
 
     def _batch_write(self, asked: dict[str, Any]) -> bytes:
         requests: dict[str, list[Any]] = asked.pop("RequestItems")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import results
+from .prerequisites import Lack
 from .registry import Shape
 from .stage import Stage
 
@@ -83,8 +84,6 @@ def profiled(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def measure(repetitions: int) -> dict[str, Any]:
     """Profile an audit of middling repositories."""
     del repetitions
-    if not SEES_ALL_THREADS:
-        return {"missing": "not profiled: from Python 3.12 on the profiler cannot tell threads apart; 3.11's can"}
     with Stage() as stage:
         stage.hold(SHAPE)
         functions = [one for one in stage.audit(profile=True).profile if "_bootstrap" not in one["file"]]
@@ -108,10 +107,14 @@ def measure(repetitions: int) -> dict[str, Any]:
     }
 
 
+def find_lack() -> Lack:
+    """Look for a profiler that sees what it should."""
+    missing = () if SEES_ALL_THREADS else ("this Python's profiler cannot tell threads apart (3.11's can)",)
+    return Lack(missing, "where the processor time goes", is_whole=True)
+
+
 def tables(numbers: results.Numbers) -> list[results.Table]:
     """Tabulate the modules, and the functions."""
-    if "missing" in numbers:
-        return [results.Table.of((numbers["missing"],), [])]
     return [
         results.Table.of(
             ("module", "share"), [(one["module"], f"{100 * one['share']:.1f} %") for one in numbers["modules"]]
