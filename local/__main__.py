@@ -493,8 +493,8 @@ def _cost(options: argparse.Namespace) -> int:
 
 def _scale(options: argparse.Namespace) -> int:
     from .cost import PRICES, PriceList  # noqa: PLC0415 (see above)
-    from .outlook import DOCUMENTS, check_prices, compare_table, describe, document, write_into  # noqa: PLC0415
     from .scale import Engine, Plan  # noqa: PLC0415
+    from .scale_tables import DOCUMENTS, check_prices, compare_table, describe, document, write_into  # noqa: PLC0415
 
     if (options.tags is None) is not (options.repositories is None):
         options.parser.error("--tags and --repositories belong together")

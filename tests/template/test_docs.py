@@ -16,7 +16,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from local import bill, cost, outlook
+from local import bill, cost, scale_tables
 from local import template as templates
 
 ROOT = Path(__file__).parents[2]
@@ -315,10 +315,10 @@ def test_the_tables_of_the_cost_are_reckoned_from_the_price_list() -> None:
 
 
 def test_the_tables_of_the_scale_are_what_the_simulation_says() -> None:
-    expected = outlook.document(cost.PriceList.read(cost.PRICES))
+    expected = scale_tables.document(cost.PriceList.read(cost.PRICES))
     names: list[str] = []
-    for document in outlook.DOCUMENTS:
-        for name, table in outlook.tables_in(document).items():
+    for document in scale_tables.DOCUMENTS:
+        for name, table in scale_tables.tables_in(document).items():
             assert table.strip() == expected[name], "run `.venv/bin/python -m local scale --write`"
             names.append(name)
     assert sorted(names) == sorted(expected)

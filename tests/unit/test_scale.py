@@ -16,7 +16,7 @@ from dtr_audit.findings import FindingSpool, Moment, compare
 from dtr_audit.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
 from dtr_audit.request import BATCHES
 
-from local import PROJECT, outlook, scale
+from local import PROJECT, scale, scale_tables
 from local import template as templates
 from local.__main__ import main
 from local.cost import PRICES, TIMEOUT_SECONDS, PriceList, count_calls, estimate_duration, price, use_of_month
@@ -183,12 +183,12 @@ def test_steps_leave_more_objects_and_only_they_pay_for_transitions() -> None:
 
 def test_a_month_is_the_bill_of_one_lambda_but_for_time_steps_and_objects() -> None:
     prices = PriceList.read(PRICES)
-    month = outlook.Outlook.of(PLAN).month
+    month = scale_tables.Outlook.of(PLAN).month
     billed = use_of_month(PLAN.workload)
     assert set(month) - set(billed) == {"step_transitions"}
     assert {name for name, used in billed.items() if month[name] != used} == {"lambda_gb_seconds"}
     assert month["lambda_requests"] == billed["lambda_requests"]
-    steps = outlook.Outlook.of(STEPS).month
+    steps = scale_tables.Outlook.of(STEPS).month
     assert {name for name in month if steps[name] != month[name]} == {
         "lambda_gb_seconds", "lambda_requests", "s3_writes", "s3_reads", "step_transitions"
     }  # fmt: skip
@@ -263,7 +263,7 @@ def test_a_setting_says_what_differs_from_the_templates_defaults() -> None:
 
 def test_the_template_says_how_large_a_registry_one_lambda_can_read() -> None:
     said = TEMPLATE["Parameters"]["Engine"]["Description"]
-    rows = (line.strip("| ").split(" | ") for line in outlook.threshold_table().splitlines())
+    rows = (line.strip("| ").split(" | ") for line in scale_tables.threshold_table().splitlines())
     with_the_defaults = {row[0]: row[1] for row in rows}
     for latency in ("100 ms", "500 ms"):
         assert re.search(
@@ -359,7 +359,7 @@ def test_a_price_list_without_the_prices_of_steps_is_refused_by_the_name_of_what
     file = tmp_path / "prices.json"
     file.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(ValueError, match="step_transitions"):
-        outlook.check_prices(PriceList.read(file))
+        scale_tables.check_prices(PriceList.read(file))
 
 
 def test_what_binds_is_of_those_limits_that_cost_a_run_its_answer() -> None:
