@@ -245,10 +245,9 @@ def _add_scale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     scale.add_argument("--seed", type=int, default=1, metavar="N", help="another night of the same kind (1)")
     scale.add_argument("--prices", type=Path, metavar="FILE", help="your region's prices (local/prices.json)")
     scale.add_argument(
-        "--write", action="store_true", help="write the tables into docs/scale.md and docs/operations.md"
-    )
-    scale.add_argument(
-        "--against", type=Path, metavar="FILE", help="measured audits to hold it against: build/bench/in-flight.json"
+        "--write",
+        action="store_true",
+        help="write the tables into docs/scale.md and docs/operations.md; without --tags",
     )
     scale.set_defaults(command=_scale, parser=scale)
 
@@ -494,16 +493,15 @@ def _cost(options: argparse.Namespace) -> int:
 def _scale(options: argparse.Namespace) -> int:
     from .cost import PRICES, PriceList  # noqa: PLC0415 (see above)
     from .scale import Engine, Plan  # noqa: PLC0415
-    from .scale_tables import DOCUMENTS, check_prices, compare_table, describe, document, write_into  # noqa: PLC0415
+    from .scale_tables import DOCUMENTS, check_prices, describe, document, write_into  # noqa: PLC0415
 
     if (options.tags is None) is not (options.repositories is None):
         options.parser.error("--tags and --repositories belong together")
+    if options.write and options.tags is not None:
+        options.parser.error("--write writes the tables of the documents: leave --tags and --repositories away")
     try:
         prices = PriceList.read(options.prices or PRICES)
         check_prices(prices)
-        if options.against is not None:
-            print(compare_table(options.against))
-            return 0
         if options.tags is None:
             tables = document(prices)
             for path in DOCUMENTS if options.write else ():

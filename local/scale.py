@@ -15,6 +15,7 @@ from enum import StrEnum
 from dtr_audit.alerts import MESSAGE_ITEMS
 from dtr_audit.archive import PART_ROWS
 from dtr_audit.audit import REPORT_SECONDS
+from dtr_audit.batches import WRITERS
 from dtr_audit.dtr import PAGES, REPOSITORIES
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
 from dtr_audit.findings import SHARDS
@@ -136,7 +137,7 @@ class Plan:
         return max(BATCH_REPOSITORIES, math.ceil(self.repositories / BATCHES))
 
     @property
-    def threads(self) -> int:
+    def in_flight(self) -> int:
         """Give how many requests one function has in flight."""
         return self.concurrency if self.engine is Engine.LAMBDA else max(1, self.concurrency // self.workers)
 
@@ -197,22 +198,20 @@ def reckon_night(plan: Plan, moves: int) -> Night:
     if plan.engine is Engine.STEP_FUNCTIONS:
         rounds = math.ceil(plan.batches / plan.functions)
         seconds += rounds * _between_batches(plan)
-    return _night(plan, moves, Read(seconds, plan.requests, seconds * plan.functions, seconds))
+    return _night(plan, moves, Read(seconds, plan.requests, seconds * plan.functions))
 
 
 def bounds(plan: Plan, moves: int) -> dict[str, float]:
     """Give how long reading takes by each of the things that can be the slowest, if all others were in no time."""
     reading = reading_of(plan, moves)
     requests = plan.repositories * plan.requests_each + (plan.list_pages if reading.page_size else 0)
-    in_flight = plan.threads * plan.functions
+    in_flight = plan.in_flight * plan.functions
     found = {
         "answers": (plan.latency * requests + reading.known_latency * plan.repositories) / in_flight,
         "processor": plan.repositories
         * (reading.processor_in_thread + reading.processor_of_taking)
         / (plan.processor_share * plan.functions),
-        "writes": plan.repositories
-        * (reading.writes_each * reading.write_latency + reading.processor_of_taking / plan.processor_share)
-        / plan.functions,
+        "writes": plan.repositories * (reading.writes_each * reading.write_latency / WRITERS) / plan.functions,
     }
     if plan.registry_rps:
         found["registry's rate"] = requests / plan.registry_rps
@@ -233,7 +232,7 @@ def reading_of(plan: Plan, moves: int) -> Reading:
         requests_each=plan.requests_each,
         latency=plan.latency,
         registry_rps=plan.registry_rps,
-        threads=plan.threads,
+        in_flight=plan.in_flight,
         processor_share=plan.processor_share,
         processor_in_thread=processor * THREADS_SHARE_OF_PROCESSOR,
         processor_of_taking=processor * (1 - THREADS_SHARE_OF_PROCESSOR) + float(PROCESSOR_OF_A_WRITE) * writes_each,

@@ -54,6 +54,7 @@ from .simulation import Reading, simulate
 # Where the tables of document() stand, each below a comment with its name.
 DOCUMENTS = (PROJECT / "docs" / "scale.md", PROJECT / "docs" / "operations.md")
 
+MEASURED = PROJECT / "docs" / "performance.json"
 LIST_PAGE = 100  # of the audits that were measured
 
 TAGS_EACH = 50  # of a repository, in the worked examples
@@ -65,6 +66,53 @@ SHAPE = Plan(SIZES[2], SIZES[2] // TAGS_EACH)
 NEW_PRICES = ("step_transitions", "athena_scanned")
 _NEVER = "none"
 _TABLE = re.compile(r"^<!-- scale: ([\w-]+) -->\n((?:\|.*\n)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A whole audit that `make bench` measured, of repositories of one request each."""
+
+    latency: float
+    concurrency: int
+    requests: int  # one for each repository, and one for each page of their list
+    seconds: float  # while the registry was read
+    processor_share: float  # of the one core that it had
+
+    @property
+    def reading(self) -> Reading:
+        """Give the same audit to be simulated, with the processor time that it took, from a registry that is always as fast."""
+        repositories = round(self.requests * LIST_PAGE / (LIST_PAGE + 1))
+        processor = self.processor_share * self.seconds / repositories
+        return Reading(
+            repositories=repositories,
+            requests_each=1,
+            latency=self.latency,
+            registry_rps=0.0,
+            in_flight=self.concurrency,
+            processor_share=1.0,
+            processor_in_thread=processor * THREADS_SHARE_OF_PROCESSOR,
+            processor_of_taking=processor * (1 - THREADS_SHARE_OF_PROCESSOR),
+            known_latency=0.0,
+            write_latency=0.0,
+            writes_each=0.0,
+            page_size=LIST_PAGE,
+            latency_spread=0.0,
+        )
+
+
+def read_measured(path: Path) -> list[Measured]:
+    """Read what was measured of requests in flight."""
+    points = json.loads(path.read_text(encoding="utf-8"))["in-flight"]["points"]
+    return [
+        Measured(
+            latency=point["latency"],
+            concurrency=point["concurrency"],
+            requests=point["requests"],
+            seconds=point["reading_seconds"],
+            processor_share=point["processor_share"],
+        )
+        for point in points
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,48 +322,24 @@ def document(prices: PriceList) -> dict[str, str]:
         "measured": measured_table(),
         "prices": prices_table(prices),
         "threshold": threshold_table(),
+        "against": compare_table(read_measured(MEASURED)),
     }
 
 
-def compare_table(path: Path) -> str:
-    """Put measured audits (what `make bench` leaves of requests in flight) beside what the simulation says of them.
-
-    Each is simulated with the processor time that it took, on the one core that it had. Raises ValueError for another file.
-    """
-    rows = []
-    try:
-        for point in json.loads(path.read_text(encoding="utf-8"))["points"]:
-            latency, threads, measured = point["latency"], point["concurrency"], point["reading_seconds"]
-            # A request for each repository, and one for each page of their list.
-            repositories = round(point["requests"] * LIST_PAGE / (LIST_PAGE + 1))
-            processor = point["processor_share"] * measured / repositories
-            reading = Reading(
-                repositories=repositories,
-                requests_each=1,
-                latency=latency,
-                registry_rps=0.0,
-                threads=threads,
-                processor_share=1.0,
-                processor_in_thread=processor * THREADS_SHARE_OF_PROCESSOR,
-                processor_of_taking=processor * (1 - THREADS_SHARE_OF_PROCESSOR),
-                known_latency=float(AWS_LATENCY),
-                write_latency=float(AWS_LATENCY),
-                writes_each=0.0,
-                page_size=LIST_PAGE,
-            )
-            simulated = simulate(reading)
-            rows.append(
-                [
-                    f"{1000 * latency:.0f} ms",
-                    str(threads),
-                    number(point["requests"]),
-                    f"{measured:.1f} s",
-                    f"{simulated.seconds:.1f} s",
-                    f"{100 * (simulated.seconds / measured - 1):+.0f} %",
-                ]
-            )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} has no measured audits ({error!r}): `make bench` leaves them") from None
+def compare_table(points: Sequence[Measured]) -> str:
+    """Put audits that were measured beside what the simulation says of them into a table."""
+    rows = [
+        [
+            f"{1000 * point.latency:.0f} ms",
+            str(point.concurrency),
+            number(point.requests),
+            f"{point.seconds:.1f} s",
+            f"{simulated:.1f} s",
+            f"{100 * (simulated / point.seconds - 1):+.0f} %",
+        ]
+        for point in points
+        for simulated in (simulate(point.reading).seconds,)
+    ]
     head = ["The registry answers in", "Concurrency", "Requests", "Measured", "Simulated", "Beside it"]
     return table(head, rows, alignment="r" * len(head))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dtr_audit.batches import WRITERS
 from dtr_audit.findings import FindingSpool, Moment, compare
 from dtr_audit.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
 from dtr_audit.request import BATCHES
@@ -42,6 +43,7 @@ from local.scale import (
     run_night,
     settle,
 )
+from local.scale_tables import MEASURED, Measured, read_measured
 from local.simulation import Reading, simulate
 
 TEMPLATE: dict[str, Any] = templates.load(PROJECT / "template.yaml")
@@ -128,13 +130,13 @@ def test_workers_share_the_concurrency_and_the_registrys_rate_and_not_a_processo
     assert four < one / 2.5
 
 
-def test_a_thread_waits_where_nobody_takes_its_results() -> None:
+def test_a_reader_waits_where_its_findings_are_not_written() -> None:
     reading = Reading(
         repositories=500,
         requests_each=1,
         latency=0.001,
         registry_rps=0.0,
-        threads=8,
+        in_flight=8,
         processor_share=1.0,
         processor_in_thread=0.0,
         processor_of_taking=0.0,
@@ -142,7 +144,19 @@ def test_a_thread_waits_where_nobody_takes_its_results() -> None:
         write_latency=0.05,
         writes_each=1.0,
     )
-    assert simulate(reading).seconds == pytest.approx(500 * 0.05, rel=0.05)
+    assert simulate(reading).seconds == pytest.approx(500 * 0.05 / WRITERS, rel=0.05)
+
+
+@pytest.mark.parametrize("point", read_measured(MEASURED), ids=lambda point: f"{point.latency} s, {point.concurrency}")
+def test_a_simulated_audit_lasts_as_long_as_the_measured_one(point: Measured) -> None:
+    assert simulate(point.reading).seconds == pytest.approx(point.seconds, rel=0.15)
+
+
+def test_the_list_is_read_ahead_by_one_of_the_turns_at_the_registry() -> None:
+    """Nobody waits for a page but those who wait for the first one, and a page takes its turn like anything else."""
+    reading = replace(scale.reading_of(SLOW_ANSWERS, 0), latency_spread=0.0)
+    least = (SLOW_ANSWERS.repositories + SLOW_ANSWERS.list_pages) * reading.latency / reading.in_flight
+    assert least <= simulate(reading).seconds <= least + 3 * reading.latency
 
 
 def test_an_empty_registry_takes_no_time_to_read() -> None:
@@ -370,17 +384,11 @@ def test_what_binds_is_of_those_limits_that_cost_a_run_its_answer() -> None:
             assert fits(plan) is all(limit.share(plan) <= 1 for limit in ending_limits_of(engine))
 
 
-def test_measured_audits_stand_beside_simulated_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "in-flight.json"
-    point = {"latency": 0.2, "concurrency": 8, "requests": 808, "reading_seconds": 21.5, "processor_share": 0.1}
-    file.write_text(json.dumps({"points": [point]}), encoding="utf-8")
-    assert main(["scale", "--against", str(file)]) == 0
-    *_, row = capsys.readouterr().out.strip().splitlines()
-    latency, threads, requests, measured, simulated, beside = (cell.strip() for cell in row.strip("|").split("|"))
-    assert (latency, threads, requests, measured) == ("200 ms", "8", "808", "21.5 s")
-    assert float(simulated.removesuffix(" s")) == pytest.approx(808 * 0.21 / 8, rel=0.05)
-    assert abs(int(beside.removesuffix(" %"))) <= 5
-    file.write_text("{}", encoding="utf-8")
-    with pytest.raises(SystemExit):
-        main(["scale", "--against", str(file)])
-    assert "make bench" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments", [[], ["--engine", "lambda"]], ids=["both engines", "one engine"])
+def test_one_registry_is_not_written_into_the_documents(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["scale", "--write", "--tags", "20000", "--repositories", "400", *arguments])
+    assert ended.value.code == 2
+    assert "leave --tags and --repositories away" in capsys.readouterr().err
