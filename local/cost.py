@@ -17,8 +17,9 @@ from typing import Any
 
 from dtr_audit.archive import PART_ROWS
 from dtr_audit.audit import REPORT_SECONDS
+from dtr_audit.batches import WRITERS
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
-from dtr_audit.findings import BATCH_ITEMS, PAGE_ITEMS, SHARDS, TRANSACTION_ITEMS
+from dtr_audit.findings import BATCH_ITEMS, PAGE_ITEMS, SHARDS, TRANSACTION_ITEMS, TRANSACTIONS
 from dtr_audit.security_hub import BATCH_FINDINGS, REFRESH_DAYS
 
 from . import PROJECT
@@ -196,6 +197,7 @@ class Calls:
     secret_reads: int = 1
     signatures: int = 0  # GetPublicKey and Sign
     table_scans: int = 1  # by the page: what is known before, and once more for Security Hub
+    queries: int = 0  # by a run in steps in place of these scans: Query of what is known of one repository
     imports: int = 0  # BatchImportFindings
 
     @property
@@ -213,6 +215,7 @@ class Calls:
             + self.secret_reads
             + self.signatures
             + self.table_scans
+            + self.queries
             + self.imports
         )
 
@@ -232,7 +235,7 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         + 2 * bool(workload.baseline)
         + SIGNATURE_FILES * workload.signed
         + told,
-        index_queries=_index_pages(workload.findings) + _index_pages(moves),
+        index_queries=index_pages(workload.findings) + index_pages(moves),
         batches=_ceil(moves, BATCH_ITEMS),
         marks=_ceil(moves, TRANSACTION_ITEMS) * (1 + told),
         record_writes=5,
@@ -260,8 +263,9 @@ def estimate_duration(workload: Workload, moves: int) -> Decimal:
     calls = count_calls(workload, moves)
     waiting = (
         workload.latency * calls.registry_requests / workload.concurrency
-        + AWS_LATENCY * calls.marks / workload.concurrency
-        + AWS_LATENCY * (calls.batches + calls.table_scans + calls.index_queries)
+        + AWS_LATENCY * calls.marks / min(workload.concurrency, TRANSACTIONS)
+        + AWS_LATENCY * calls.batches / WRITERS
+        + AWS_LATENCY * (calls.table_scans + calls.index_queries)
         + SECURITY_HUB_LATENCY * calls.imports
     )
     # A whole processor is the most that one Python process uses.
@@ -274,21 +278,28 @@ def fits(workload: Workload, moves: int) -> bool:
     return estimate_duration(workload, moves) <= TIMEOUT_SECONDS - Decimal(REPORT_SECONDS)
 
 
+def count_read_units(workload: Workload, moves: int, calls: Calls) -> Decimal:
+    """Count DynamoDB's read units of a run: consistent reads of the findings; of the indexes, at half the price."""
+    index_blocks = Decimal(ITEM_BYTES * (workload.findings + moves)) / (4 * KB)
+    return (
+        calls.record_reads
+        + Decimal(ITEM_BYTES * workload.findings * (1 + workload.security_hub)) / (4 * KB)
+        + (calls.index_queries + index_blocks) / 2
+        + calls.table_scans
+        + calls.queries
+    )
+
+
 def use_of_run(workload: Workload, moves: int) -> dict[str, Decimal]:
     """Give what one run uses, by the name of its price."""
     calls = count_calls(workload, moves)
     duration = estimate_duration(workload, moves)
-    index_blocks = Decimal(ITEM_BYTES * (workload.findings + moves)) / (4 * KB)
     used: dict[str, Decimal | int] = {
         "lambda_gb_seconds": duration * workload.memory / KB,
         "lambda_requests": 1,
         "scheduler_invocations": 1,
         "dynamodb_writes": WRITES_OF_A_RUN + (WRITES_OF_A_MOVE + WRITES_OF_A_SENDING * workload.security_hub) * moves,
-        # Consistent reads of the findings; of the indexes, at half the price.
-        "dynamodb_reads": calls.record_reads
-        + Decimal(ITEM_BYTES * workload.findings * (1 + workload.security_hub)) / (4 * KB)
-        + (calls.index_queries + index_blocks) / 2
-        + calls.table_scans,
+        "dynamodb_reads": count_read_units(workload, moves, calls),
         "s3_writes": calls.objects + calls.lists,
         "s3_reads": calls.object_reads,
         "sns_publishes": PUBLISHES_OF_A_MESSAGE if moves else 0,
@@ -334,6 +345,11 @@ def use_of_month(workload: Workload) -> dict[str, Decimal]:
     }
 
 
+def index_pages(findings: int) -> int:
+    """Count in how many requests so many findings are read from an index."""
+    return SHARDS * _item_pages(_ceil(findings, SHARDS))
+
+
 def price(used: Mapping[str, Decimal], prices: PriceList) -> Decimal:
     """Give the cost of all that was used."""
     return sum((prices.prices[name].of(quantity) for name, quantity in used.items()), Decimal(0))
@@ -351,7 +367,3 @@ def _parts(workload: Workload) -> int:
 def _item_pages(findings: int) -> int:
     # Where the limit of a page falls on the last item, DynamoDB gives one more, which is empty.
     return findings // PAGE_ITEMS + 1
-
-
-def _index_pages(findings: int) -> int:
-    return SHARDS * _item_pages(_ceil(findings, SHARDS))

@@ -18,7 +18,7 @@ from dtr_audit.audit import REPORT_SECONDS
 from dtr_audit.batches import WRITERS
 from dtr_audit.dtr import PAGES, REPOSITORIES
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
-from dtr_audit.findings import SHARDS
+from dtr_audit.findings import SHARDS, TRANSACTIONS
 from dtr_audit.request import BATCHES
 from dtr_audit.steps import BATCH_REPOSITORIES
 
@@ -35,8 +35,11 @@ from .cost import (
     TIMEOUT_SECONDS,
     WRITES_OF_A_MOVE,
     WRITES_OF_A_RUN,
+    Calls,
     Workload,
     count_calls,
+    count_read_units,
+    index_pages,
     use_of_month,
 )
 from .simulation import Read, Reading, pages, simulate
@@ -54,13 +57,15 @@ OBJECTS_OF_THE_STEPS = 7  # the same of the other steps
 READS_OF_A_BATCH = 7
 READS_OF_THE_STEPS = 12
 LISTS_OF_THE_STEPS = 3  # and one of each batch
+SECRET_READS_OF_THE_STEPS = 2  # and one of each batch
+RECORD_READS_OF_A_BATCH = 3  # whose the lease is
+RECORD_READS_OF_THE_STEPS = 3
 
 # --- Taken to be so: nobody has measured it on AWS ------------------------------------------------------------------------------
 SECONDS_BETWEEN_BATCHES = 0.5  # Step Functions begins a child execution and invokes a function that is there
 MEGABYTES_OF_A_RUN = 130  # Python, the modules, the clients and what is being read
 TRANSITIONS_OF_A_RUN = 8
 TRANSITIONS_OF_A_BATCH = 2
-HISTORY_EVENTS_OF_A_RUN = 40  # a distributed map keeps the histories of its batches apart
 
 # --- The fan-out's own limit ------------------------------------------------------------------------------------------------------
 EXECUTION_SECONDS = 43_200
@@ -70,7 +75,6 @@ READING_SECONDS = TIMEOUT_SECONDS - REPORT_SECONDS
 TEMPORARY_MEGABYTES = 512
 NEW_TABLE_WRITES = 4_000  # a second, that a new table on demand takes at once
 PARTITION_WRITES = 1_000  # a second, of one partition
-HISTORY_EVENTS = 25_000  # of one execution
 QUERY_DAYS = 180  # the longest that a saved query looks back over rows
 QUERY_LIMIT_MEGABYTES = 10_000
 
@@ -179,8 +183,6 @@ class Night:
 
     seconds: float  # from its beginning to its end
     reading: float  # of which the registry is read
-    reporting: float  # and of which it is closed and told
-    requests: int
     invocations: int
     gb_seconds: float
     bound_by: str
@@ -255,33 +257,39 @@ def _between_batches(plan: Plan) -> float:
 def _night(plan: Plan, moves: int, read: Read) -> Night:
     limits = bounds(plan, moves)
     bound_by = max(limits, key=lambda name: limits[name])
-    start, log_in = float(SECONDS_TO_START), LOGIN_ROUNDS * plan.latency
     reporting = report_seconds(plan, moves)
     if plan.engine is Engine.LAMBDA:
-        seconds = start + log_in + read.seconds + reporting
-        return Night(seconds, read.seconds, reporting, plan.requests, 1, seconds * plan.memory / 1024, bound_by)
+        seconds = seconds_before_reading(plan, moves) + read.seconds + reporting
+        return Night(seconds, read.seconds, 1, seconds * plan.memory / 1024, bound_by)
+    start = float(SECONDS_TO_START)
     inventory = inventory_seconds(plan)
-    prove = start + log_in
+    prove = start + LOGIN_ROUNDS * plan.latency
     # Each worker starts cold once.
     reading = start + read.seconds
     functions = inventory + plan.functions * start + read.function_seconds + prove + start + reporting
     return Night(
         inventory + reading + prove + start + reporting,
         reading,
-        reporting,
-        plan.requests,
         plan.batches + 3,
         functions * plan.memory / 1024,
         bound_by,
     )
 
 
+def seconds_before_reading(plan: Plan, moves: int) -> float:
+    """Reckon how long one Lambda takes to start, to log in, and to read what earlier nights have left."""
+    known = count_calls(plan.workload, moves).table_scans * float(AWS_LATENCY)
+    return float(SECONDS_TO_START) + LOGIN_ROUNDS * plan.latency + known
+
+
 def report_seconds(plan: Plan, moves: int) -> float:
-    """Reckon how long a run takes to be closed: most of it is to note which findings have been told."""
-    calls = count_calls(plan.workload, moves).marks
-    marks = calls * max(float(AWS_LATENCY) / plan.concurrency, float(PROCESSOR_OF_A_WRITE) / plan.processor_share)
+    """Reckon how long a run takes to be closed: to read what is open and untold, and to note which findings have been told."""
+    calls = count_planned_calls(plan, moves)
+    threads = min(plan.concurrency, TRANSACTIONS)
+    marks = calls.marks * max(float(AWS_LATENCY) / threads, float(PROCESSOR_OF_A_WRITE) / plan.processor_share)
+    indexes = calls.index_queries * float(AWS_LATENCY)
     merged = 2 * plan.batches * float(AWS_LATENCY) if plan.engine is Engine.STEP_FUNCTIONS else 0.0
-    return float(PROCESSOR_OF_A_RUN) / plan.processor_share + marks + merged
+    return float(PROCESSOR_OF_A_RUN) / plan.processor_share + indexes + marks + merged
 
 
 def inventory_seconds(plan: Plan) -> float:
@@ -302,14 +310,32 @@ def count_writes(moves: int) -> int:
     return WRITES_OF_A_RUN + WRITES_OF_A_MOVE * moves
 
 
+def count_planned_calls(plan: Plan, moves: int) -> Calls:
+    """Count the calls of a run in which so many findings move, by the engine of the plan."""
+    single = count_calls(plan.workload, moves)
+    if plan.engine is Engine.LAMBDA:
+        return replace(single, registry_requests=plan.requests)
+    batches = plan.batches
+    parts = batches * math.ceil(plan.tags / batches / PART_ROWS)
+    objects = parts - math.ceil(plan.tags / PART_ROWS) + OBJECTS_OF_A_BATCH * batches + OBJECTS_OF_THE_STEPS
+    return replace(
+        single,
+        registry_requests=plan.requests,
+        record_reads=single.record_reads + RECORD_READS_OF_A_BATCH * batches + RECORD_READS_OF_THE_STEPS,
+        # A report that may be a second attempt looks first for what the first one has left untold.
+        index_queries=single.index_queries + index_pages(moves),
+        objects=single.objects + objects,
+        lists=single.lists + batches + LISTS_OF_THE_STEPS,
+        object_reads=single.object_reads + READS_OF_A_BATCH * batches + READS_OF_THE_STEPS,
+        secret_reads=batches + SECRET_READS_OF_THE_STEPS,
+        table_scans=0,
+        queries=plan.repositories,
+    )
+
+
 def count_objects(plan: Plan) -> int:
     """Count the objects that a run writes to S3, those that go after a week among them."""
-    single = count_calls(plan.workload, 0).objects
-    if plan.engine is Engine.LAMBDA:
-        return single
-    rows_of_a_batch = plan.tags / plan.batches
-    parts = plan.batches * math.ceil(rows_of_a_batch / PART_ROWS)
-    return single - math.ceil(plan.tags / PART_ROWS) + parts + plan.batches * OBJECTS_OF_A_BATCH + OBJECTS_OF_THE_STEPS
+    return count_planned_calls(plan, 0).objects
 
 
 def count_transitions(plan: Plan) -> int:
@@ -325,18 +351,15 @@ def row_megabytes(plan: Plan, days: int = 1) -> float:
 def use_of_planned_month(plan: Plan, night: Night) -> dict[str, Decimal]:
     """Give what a month of such nights uses, by the name of its price."""
     workload = plan.workload
-    used = use_of_month(workload)
-    more_writes = more_reads = 0
-    if plan.engine is Engine.STEP_FUNCTIONS:
-        more_lists = LISTS_OF_THE_STEPS + plan.batches
-        more_writes = count_objects(plan) - count_calls(workload, 0).objects + more_lists
-        more_reads = READS_OF_THE_STEPS + READS_OF_A_BATCH * plan.batches
+    calls = count_planned_calls(plan, workload.changes)
     return {
-        **used,
+        **use_of_month(workload),
         "lambda_gb_seconds": Decimal(repr(night.gb_seconds)) * workload.runs,
         "lambda_requests": Decimal(night.invocations * workload.runs),
-        "s3_writes": used["s3_writes"] + more_writes * workload.runs,
-        "s3_reads": used["s3_reads"] + more_reads * workload.runs,
+        "dynamodb_reads": count_read_units(workload, workload.changes, calls) * workload.runs,
+        "s3_writes": Decimal((calls.objects + calls.lists) * workload.runs),
+        "s3_reads": Decimal(calls.object_reads * workload.runs),
+        "secret_reads": Decimal(calls.secret_reads * workload.runs),
         "step_transitions": Decimal(count_transitions(plan) * workload.runs),
     }
 
@@ -349,6 +372,7 @@ class Kind(StrEnum):
 
     STOPS = "the run is not complete"
     FAILS = "the run is cut off, and made again"
+    ENDS = "the run is ended, and nothing is told until it is redriven"
     CANCELS = "the query is cancelled"
     WAITS = "it takes longer"
     SHORTENS = "the first are named, all are counted"
@@ -391,7 +415,7 @@ LIMITS = (
         READING_SECONDS,
         "seconds",
         Kind.STOPS,
-        lambda plan: float(SECONDS_TO_START) + LOGIN_ROUNDS * plan.latency + _first_reading(plan),
+        lambda plan: seconds_before_reading(plan, plan.workload.findings) + _first_reading(plan),
         _ONE,
     ),
     Limit(
@@ -400,7 +424,7 @@ LIMITS = (
         "seconds",
         Kind.STOPS,
         lambda plan: (
-            float(SECONDS_TO_START) + LOGIN_ROUNDS * plan.latency + reckon_night(plan, plan.workload.changes).reading
+            seconds_before_reading(plan, plan.workload.changes) + reckon_night(plan, plan.workload.changes).reading
         ),
         _ONE,
     ),
@@ -426,16 +450,8 @@ LIMITS = (
         "the execution's time",
         EXECUTION_SECONDS,
         "seconds",
-        Kind.STOPS,
+        Kind.ENDS,
         lambda plan: reckon_night(plan, plan.workload.findings).seconds,
-        _STEPS,
-    ),
-    Limit(
-        "Step Functions' history",
-        HISTORY_EVENTS,
-        "events",
-        Kind.STOPS,
-        lambda _: float(HISTORY_EVENTS_OF_A_RUN),
         _STEPS,
     ),
     Limit(
@@ -495,7 +511,7 @@ def reached_at(limit: Limit, plan: Plan) -> int | None:
 
 def ending_limits_of(engine: Engine) -> list[Limit]:
     """Give the limits of an engine that cost a run its answer."""
-    return [limit for limit in limits_of(engine) if limit.kind in {Kind.STOPS, Kind.FAILS}]
+    return [limit for limit in limits_of(engine) if limit.kind in {Kind.STOPS, Kind.FAILS, Kind.ENDS}]
 
 
 def first_ending_limit(plan: Plan) -> tuple[int, Limit]:
@@ -512,6 +528,20 @@ def binding(plan: Plan) -> Limit:
 def fits(plan: Plan) -> bool:
     """Tell whether every night of a registry, the first one too, comes to its end."""
     return binding(plan).share(plan) <= 1
+
+
+def explain_misfit(plan: Plan) -> str:
+    """Say which limit a registry does not fit into, what happens then, and what would do; empty if it fits."""
+    if fits(plan):
+        return ""
+    limit, settled = binding(plan), settle(plan)
+    if settled is None:
+        remedy = "None of the usual settings is enough, with `Engine` stepfunctions neither."
+    else:
+        remedy = f"This would do: {settled.spoken}."
+        if plan.engine is settled.engine is Engine.LAMBDA:
+            remedy += " So would `Engine` stepfunctions, in which several functions read side by side."
+    return f"One run is not enough, for {limit.name}: then {limit.kind}. {remedy}"
 
 
 def nights(plan: Plan) -> int:

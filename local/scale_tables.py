@@ -38,6 +38,7 @@ from .scale import (
     count_objects,
     count_transitions,
     count_writes,
+    explain_misfit,
     first_ending_limit,
     fits,
     limits_of,
@@ -60,6 +61,7 @@ LIST_PAGE = 100  # of the audits that were measured
 TAGS_EACH = 50  # of a repository, in the worked examples
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 LATENCIES = (0.02, 0.05, 0.1, 0.2, 0.5)
+THRESHOLD_SETTINGS = ((512, 16), (1_769, 16), (1_769, 64))  # memory in megabytes, and requests at once
 RATES = (20, 50, 100, 200)
 SHARES_UNSIGNED = (0.01, 0.1, 1.0)
 SHAPE = Plan(SIZES[2], SIZES[2] // TAGS_EACH)
@@ -218,13 +220,12 @@ def unsigned_table() -> str:
 
 def threshold_table() -> str:
     """Put into a table how many repositories one Lambda audits in one night, by the registry's latency."""
-    settings = ((512, 16), (1_769, 16), (1_769, 64))
     rows = [
         [
             f"{1000 * latency:.0f} ms",
             *(
                 f"{_rounded(most_repositories(replace(SHAPE, latency=latency, memory=memory, concurrency=concurrency))):,}"
-                for memory, concurrency in settings
+                for memory, concurrency in THRESHOLD_SETTINGS
             ),
         ]
         for latency in LATENCIES
@@ -233,7 +234,7 @@ def threshold_table() -> str:
         "The registry answers in",
         *(
             f"{memory} MB, {concurrency} at once" + (" (the defaults)" if number == 0 else "")
-            for number, (memory, concurrency) in enumerate(settings)
+            for number, (memory, concurrency) in enumerate(THRESHOLD_SETTINGS)
         ),
     ]
     return table(head, rows)
@@ -273,14 +274,15 @@ def rates_table() -> str:
 
 def measured_table() -> str:
     """Put what was measured, and what is only taken to be so, into a table."""
+    fitted = "measured"
     rows = [
-        ["Processor time of a run", f"{PROCESSOR_OF_A_RUN} s", "measured"],
-        ["of a repository", f"{1000 * PROCESSOR_OF_A_REPOSITORY:.1f} ms", "measured"],
-        ["of a tag", f"{1_000_000 * PROCESSOR_OF_A_TAG:.0f} µs", "measured"],
+        ["Processor time of a run", f"{PROCESSOR_OF_A_RUN} s", fitted],
+        ["of a repository", f"{1000 * PROCESSOR_OF_A_REPOSITORY:.2f} ms", fitted],
+        ["of a tag", f"{1_000_000 * PROCESSOR_OF_A_TAG:.0f} µs", fitted],
         [
             "of a write of findings, and of a mark that one was told",
             f"{1000 * PROCESSOR_OF_A_WRITE:.1f} ms",
-            "measured",
+            fitted,
         ],
         ["A row, compressed", f"{ROW_BYTES} bytes", "measured"],
         ["Memory of a run", f"{MEGABYTES_OF_A_RUN} MB", "taken to be so"],
@@ -361,11 +363,8 @@ def describe(plan: Plan, prices: PriceList) -> str:
     """Say how one registry is audited by one engine, as text."""
     outlook = Outlook.of(plan)
     parts = [engine_table([outlook]), month_table([outlook], prices)]
-    if not fits(plan):
-        limit = binding(plan)
-        settled = settle(plan)
-        remedy = f"This would do: {settled.spoken}." if settled is not None else "None of the usual settings is enough."
-        parts.append(f"One run is not enough, for {limit.name}: then {limit.kind}. {remedy}")
+    if misfit := explain_misfit(plan):
+        parts.append(misfit)
     return "\n\n".join(parts) + "\n"
 
 

@@ -9,11 +9,9 @@ from typing import Any
 import botocore.client
 import pytest
 
-from local import scale
-from local.cost import count_calls
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
-from local.scale import Engine, Plan, count_objects
+from local.scale import Engine, Plan, count_objects, count_planned_calls
 from tests.audited import Audited
 from tests.fanned import Fanned
 
@@ -26,14 +24,14 @@ def fill(registry: InMemoryRegistry, plan: Plan) -> None:
 
 
 @pytest.fixture
-def s3_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each operation of S3 is called from now on."""
+def aws_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each operation is called from now on; of DynamoDB's, those of the runs table and of an index apart."""
     made: Counter[str] = Counter()
     call: Callable[..., Any] = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined] # left out of the stubs
 
     def note(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
-        if client.meta.service_model.service_name == "s3":
-            made[operation] += 1
+        table = " of runs" if "Runs" in parameters.get("TableName", "") else ""
+        made[operation + table + (" of an index" if "IndexName" in parameters else "")] += 1
         return call(client, operation, parameters)
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", note)
@@ -46,7 +44,7 @@ def s3_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     ids=["few", "two pages each", "two pages of repositories", "two domains", "pages and domains"],
 )
 def test_one_lambda_asks_the_registry_as_often_as_is_reckoned(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, s3_calls: Counter[str], plan: Plan
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, aws_calls: Counter[str], plan: Plan
 ) -> None:
     fill(registry, plan)
     domains = ",".join(f"dtr-{number}.example.com" for number in range(plan.domains))
@@ -57,7 +55,7 @@ def test_one_lambda_asks_the_registry_as_often_as_is_reckoned(
     assert len([one for one in dtr.requests if one.path.startswith("/api/v0/repositories")]) == (
         plan.list_pages + plan.repositories * plan.requests_each
     )
-    assert s3_calls["PutObject"] == count_objects(plan)
+    assert aws_calls["PutObject"] == count_objects(plan)
 
 
 @pytest.mark.parametrize(
@@ -66,15 +64,20 @@ def test_one_lambda_asks_the_registry_as_often_as_is_reckoned(
     ids=["one batch", "three batches"],
 )
 def test_a_fan_out_asks_and_writes_as_often_as_is_reckoned(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, s3_calls: Counter[str], plan: Plan
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, aws_calls: Counter[str], plan: Plan
 ) -> None:
     fill(registry, plan)
     registry.sign("team-0", "service-0000", "1.0")
     run = Fanned(audited).execute()
     assert run["complete"] is True
     assert len(dtr.requests) == plan.requests
-    assert s3_calls["PutObject"] == count_objects(plan)
-    lists = count_calls(plan.workload, 0).lists + scale.LISTS_OF_THE_STEPS + plan.batches
-    assert s3_calls["ListObjectsV2"] == lists
-    reads = 1 + scale.READS_OF_THE_STEPS + scale.READS_OF_A_BATCH * plan.batches
-    assert s3_calls["GetObject"] <= reads <= s3_calls["GetObject"] + 2
+    assert aws_calls["PutObject"] == count_objects(plan)
+    calls = count_planned_calls(plan, run["findings"]["opened"])
+    assert aws_calls["ListObjectsV2"] == calls.lists
+    assert aws_calls["GetObject"] <= calls.object_reads <= aws_calls["GetObject"] + 2
+    assert aws_calls["GetSecretValue"] == calls.secret_reads == plan.batches + 2
+    assert aws_calls["Query"] == calls.queries == plan.repositories
+    assert aws_calls["Scan"] == calls.table_scans == 0
+    assert aws_calls["Query of an index"] == calls.index_queries
+    record_reads = aws_calls["GetItem of runs"] + aws_calls["Query of runs"]
+    assert record_reads <= calls.record_reads <= record_reads + 2
