@@ -6,28 +6,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from dtr_audit.audit import REPORT_SECONDS
-
 from .cost import (
     ALARM_METRICS,
     EXAMPLES,
     GB,
     HOURS_OF_A_MONTH,
     INTERFACE_ENDPOINTS,
-    MEGABYTES_OF_A_PROCESSOR,
     METRICS,
     ROW_BYTES,
-    TIMEOUT_SECONDS,
     PriceList,
     Workload,
     count_calls,
     estimate_duration,
     estimate_processor,
-    fits,
     price,
     use_of_month,
     use_of_run,
 )
+from .scale import Plan, explain_misfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +158,8 @@ def describe(workload: Workload, prices: PriceList) -> str:
     """Say what one registry costs, as text."""
     parts = [quantities_table([workload]), detail_table(workload, prices)]
     parts.append(f"The first run, once: {money(price(use_of_run(workload, workload.findings), prices))}.")
-    if not fits(workload, max(workload.changes, workload.findings)):
-        parts.append(
-            f"A run takes longer than one Lambda invocation has ({TIMEOUT_SECONDS} seconds, of which {REPORT_SECONDS:.0f} are kept "
-            "for the report): it would end as incomplete. "
-            f"{MEGABYTES_OF_A_PROCESSOR} MB of memory give a whole processor."
-        )
+    if misfit := explain_misfit(Plan.of(workload)):
+        parts.append(f"{misfit} `make scale` says more.")
     return "\n\n".join([*parts, explain(prices)]) + "\n"
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from dtr_audit.archive import PART_ROWS
-from dtr_audit.audit import REPORT_SECONDS
 from dtr_audit.batches import WRITERS
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
 from dtr_audit.findings import BATCH_ITEMS, PAGE_ITEMS, SHARDS, TRANSACTION_ITEMS, TRANSACTIONS
@@ -271,11 +270,6 @@ def estimate_duration(workload: Workload, moves: int) -> Decimal:
     # A whole processor is the most that one Python process uses.
     share = min(Decimal(1), workload.memory / MEGABYTES_OF_A_PROCESSOR)
     return SECONDS_TO_START + max(waiting, estimate_processor(workload, moves) / share)
-
-
-def fits(workload: Workload, moves: int) -> bool:
-    """Tell whether a run ends before it would be stopped, by the longest time limit that Lambda has."""
-    return estimate_duration(workload, moves) <= TIMEOUT_SECONDS - Decimal(REPORT_SECONDS)
 
 
 def count_read_units(workload: Workload, moves: int, calls: Calls) -> Decimal:

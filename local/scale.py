@@ -7,7 +7,7 @@ reckoned by a closed formula with a margin, so that the size at which each is me
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -119,6 +119,20 @@ class Plan:
             raise ValueError("what is unsigned and what changes are shares, from 0 to 1")
         if self.engine is Engine.STEP_FUNCTIONS and self.workers > self.concurrency:
             raise ValueError(f"of {self.workers} workers each needs a request: concurrency is {self.concurrency}")
+
+    @classmethod
+    def of(cls, workload: Workload) -> Plan:
+        """Give what one Lambda is billed for."""
+        return cls(
+            max(1, workload.tags),
+            workload.repositories,
+            latency=max(0.001, float(workload.latency)),
+            concurrency=workload.concurrency,
+            page_size=workload.page_size,
+            memory=workload.memory,
+            unsigned=workload.findings / max(1, workload.tags),
+            changed=min(1.0, workload.changes / max(1, workload.findings)),
+        )
 
     @property
     def workload(self) -> Workload:
@@ -544,8 +558,9 @@ def explain_misfit(plan: Plan) -> str:
         remedy = "None of the usual settings is enough, with `Engine` stepfunctions neither."
     else:
         remedy = f"This would do: {settled.spoken}."
-        if plan.engine is settled.engine is Engine.LAMBDA:
-            remedy += " So would `Engine` stepfunctions, in which several functions read side by side."
+        steps = settle(plan, [setting for setting in SETTINGS if setting.engine is Engine.STEP_FUNCTIONS])
+        if settled.engine is Engine.LAMBDA and steps is not None:
+            remedy += f" So would {steps.spoken}, with which several functions read side by side."
     return f"One run is not enough, for {limit.name}: then {limit.kind}. {remedy}"
 
 
@@ -619,6 +634,6 @@ SETTINGS = (
 )
 
 
-def settle(plan: Plan) -> Setting | None:
-    """Give the first of SETTINGS by which a registry is audited in one run, None if none of them is enough."""
-    return next((setting for setting in SETTINGS if fits(setting.applied_to(plan))), None)
+def settle(plan: Plan, settings: Sequence[Setting] = SETTINGS) -> Setting | None:
+    """Give the first of some settings by which a registry is audited in one run, None if none of them is enough."""
+    return next((setting for setting in settings if fits(setting.applied_to(plan))), None)

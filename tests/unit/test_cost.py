@@ -18,11 +18,11 @@ from local.cost import (
     Workload,
     count_calls,
     estimate_duration,
-    fits,
     price,
     use_of_month,
     use_of_run,
 )
+from local.scale import Plan, explain_misfit, fits
 
 SMALL = Workload(tags=1_000, repositories=100, findings=10, changes=2)
 
@@ -162,12 +162,25 @@ def test_memory_beyond_a_whole_processor_makes_nothing_faster() -> None:
 
 def test_the_worked_examples_fit_into_one_invocation_from_the_first_run_on() -> None:
     assert [one.tags for one in cost.EXAMPLES] == [100, 10_000, 1_000_000]
-    assert all(fits(one, one.findings) for one in cost.EXAMPLES)
+    assert all(fits(Plan.of(one)) for one in cost.EXAMPLES)
 
 
-def test_a_registry_that_does_not_fit_is_told_so(prices: PriceList) -> None:
-    assert "it would end as incomplete" in bill.describe(Workload.of(10_000_000, 200_000), prices)
-    assert "it would end as incomplete" not in bill.describe(SMALL, prices)
+@pytest.mark.parametrize("tags", [5_000_000, 6_000_000, 7_000_000, 10_000_000, 10**9])
+def test_a_registry_that_does_not_fit_is_told_so_as_by_the_scale_and_what_would_do(
+    prices: PriceList, tags: int
+) -> None:
+    plan = Plan(tags, tags // 50)
+    told = bill.describe(Workload.of(plan.tags, plan.repositories), prices)
+    assert ("One run is not enough" in told) is not fits(plan)
+    assert explain_misfit(plan) in told
+    assert fits(plan) or "`Engine` stepfunctions" in told
+
+
+@pytest.mark.parametrize(
+    "changes", [{"tags": 0, "findings": 0}, {"findings": 0}, {"latency": Decimal(0)}, {"changes": 99}]
+)
+def test_a_verdict_is_had_of_every_registry_that_can_be_billed(changes: dict[str, Any], prices: PriceList) -> None:
+    assert "One run is not enough" not in bill.describe(replace(SMALL, **changes), prices)
 
 
 def test_the_sum_on_paper_is_that_of_the_lines(prices: PriceList) -> None:
