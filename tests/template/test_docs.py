@@ -324,6 +324,20 @@ def test_the_tables_of_the_scale_are_what_the_simulation_says() -> None:
     assert sorted(names) == sorted(expected)
 
 
+def test_how_much_more_lambda_an_audit_in_steps_takes_is_what_the_tables_say() -> None:
+    tables = scale_tables.tables_in(ROOT / "docs" / "scale.md")
+    one, steps = (
+        [
+            float(cell.replace(",", ""))
+            for cell in re.findall(r"^\| Lambda, in GB-seconds \| (.*) \|$", table, re.MULTILINE)[0].split(" | ")
+        ]
+        for table in (tables["lambda"], tables["stepfunctions"])
+    )
+    assert all(5 <= more / less <= 8 for less, more in zip(one, steps, strict=True))
+    for name in ("scale.md", "cost.md"):
+        assert "five to eight times" in (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
 # --- The Serverless Application Repository ---------------------------------------------------------------------------------
 
 

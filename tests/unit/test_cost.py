@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local import bill, cost
+from local import PROJECT, bill, cost
 from local.__main__ import main
 from local.cost import (
     PRICES,
@@ -18,12 +18,18 @@ from local.cost import (
     Workload,
     count_calls,
     estimate_duration,
+    estimate_processor,
     price,
     use_of_month,
     use_of_run,
 )
 from local.scale import Plan, explain_misfit, fits
 
+# Whole audits that `make bench` measured, in which all findings are new; small ones are over too soon to be held against.
+PERFORMANCE = json.loads((PROJECT / "docs" / "performance.json").read_text(encoding="utf-8"))
+GROWTH = [
+    point for series in PERFORMANCE["growth"]["series"].values() for point in series if point["all_tags"] >= 100_000
+]
 SMALL = Workload(tags=1_000, repositories=100, findings=10, changes=2)
 
 
@@ -153,6 +159,13 @@ def test_a_run_lasts_as_long_as_the_longer_of_waiting_and_computing() -> None:
     quick_registry = replace(SMALL, latency=Decimal(0), tags=100_000)
     assert estimate_duration(quick_registry, 0) == estimate_duration(replace(quick_registry, concurrency=64), 0)
     assert estimate_duration(quick_registry, 0) > estimate_duration(replace(quick_registry, memory=1_024), 0)
+
+
+@pytest.mark.parametrize("point", GROWTH, ids=lambda point: f"{point['all_tags']} tags, {point['findings']} findings")
+def test_processor_time_is_reckoned_as_it_was_measured_with_something_to_spare(point: dict[str, Any]) -> None:
+    audit = Workload(point["all_tags"], point["repositories"], point["findings"], changes=0)
+    reckoned = float(estimate_processor(audit, point["findings"]))
+    assert 1.0 <= reckoned / point["processor_seconds"] <= 1.6
 
 
 def test_memory_beyond_a_whole_processor_makes_nothing_faster() -> None:
