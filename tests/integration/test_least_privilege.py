@@ -320,9 +320,11 @@ class Rehearsal:
             scheduler.demand(start, target["Arn"])
             scheduler.demand("sqs:SendMessage", target["DeadLetterConfig"]["Arn"])
         if self._deployed.in_steps:
-            source = {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": target["Arn"]}
-            with self._caller("machine", "states.amazonaws.com", source) as machine:
-                self._be_step_functions(machine, target["Arn"])
+            # The machine itself, and the one within it that its batches are executions of.
+            for arn in (target["Arn"], f"{target['Arn']}/Batches"):
+                source = {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": arn}
+                with self._caller("machine", "states.amazonaws.com", source) as machine:
+                    self._be_step_functions(machine, target["Arn"])
         with ExitStack() as callers:
             codes: dict[str, Caller] = {}
             for name in self._deployed.functions:
