@@ -120,8 +120,6 @@ class Reporter:
         """Load what the end of the run needs, while there is time; whoever does not ask for it loads it then."""
         if self._request.scope is Scope.FULL:
             from .evidence import formats, manifest, report  # noqa: F401, PLC0415
-        if self._request.alerts:
-            self._clients.sns  # noqa: B018 - made by being asked for
 
     def close(self) -> None:
         """Remove what waited."""
