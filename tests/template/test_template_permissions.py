@@ -494,11 +494,11 @@ def test_only_the_report_speaks_to_people_and_only_the_other_steps_know_the_cred
 
 def test_only_the_machine_of_the_stack_takes_the_machines_role() -> None:
     (machine,) = RESOURCES["StepsRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    (arn,) = of_machine("stateMachine")
+    (arn,), (batches,) = of_machine("stateMachine"), of_machine("stateMachine", "/Batches")
     assert machine["Principal"] == {"Service": "states.amazonaws.com"}
     assert machine["Condition"] == {
         "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
-        "ArnLike": {"aws:SourceArn": json.loads(arn)},
+        "ArnLike": {"aws:SourceArn": [json.loads(arn), json.loads(batches)]},
     }
 
 

@@ -35,14 +35,13 @@ INVENTORY = Inventory(
     exceptions_found=True,
     exceptions_version="v1",
     exceptions_problem="",
+    facts=(SupportingFact("subject", "answer", "V-1", Status.OPEN),),
 )
 PROOF = Proof(
     unproven="",
     settled=True,
     counted=("a", ""),
     incomplete_because=("late",),
-    warnings=("w",),
-    facts=(SupportingFact("subject", "answer", "V-1", Status.OPEN),),
     hint="dtr.example.mil",
 )
 RESULT = BatchResult(
@@ -108,8 +107,8 @@ def read_result(one: Work) -> BatchResult:
 
 
 DOCUMENTS: list[tuple[str, dict[str, Any], Callable[[Work], object]]] = [
-    ("inventory.json", {name: getattr(INVENTORY, name) for name in INVENTORY.__slots__}, lambda one: one.inventory("one")),
-    ("proof.json", {name: getattr(replace(PROOF, facts=()), name) for name in PROOF.__slots__}, Work.proof),
+    ("inventory.json", {name: getattr(replace(INVENTORY, facts=()), name) for name in INVENTORY.__slots__}, lambda one: one.inventory("one")),
+    ("proof.json", {name: getattr(PROOF, name) for name in PROOF.__slots__}, Work.proof),
     ("results/00001.json", RESULT.as_dict(), read_result),
 ]  # fmt: skip
 

@@ -239,10 +239,7 @@ class _OneRun:
         if unproven:
             tally.note_incomplete(unproven)
         if looked is not None:
-            seen = looked()
-            tally.facts = seen.facts
-            if seen.warning:
-                tally.warnings.append(seen.warning)
+            tally.note_surroundings(looked())
         hint = connection.hint_at_domain() if tally.is_all_unsigned else ""
         return self._reporter.report(proven=not unproven, may_resolve=not unproven, hint=hint, next_at=self._next_at)
 

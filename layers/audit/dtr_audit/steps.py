@@ -42,7 +42,6 @@ from .reporting import Closings, Reporter
 from .request import BATCHES, StepRequest
 from .runs import RunsTable
 from .settings import Settings
-from .surroundings import Surroundings
 from .tally import Tally
 from .text import clean
 from .work import BatchResult, FindingsFile, Inventory, Proof, Work
@@ -126,6 +125,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
         batches: list[list[Repository]] = []
         unproven = ""
         if connected:
+            looked = connection.begin_to_look_around() if parts.request.scope is Scope.FULL else None
             try:
                 listing = list_repositories(connection.registry, parts.request, tally)
                 connection.in_time(lambda: deque(listing, maxlen=0))
@@ -137,6 +137,8 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             batches = split(sorted(tally.is_examined.copy()))
             explain_listing(parts.request, tally)
             unproven = connection.prove_admin()
+            if looked is not None:
+                tally.note_surroundings(looked())
     parts.confirm()
     work.put_batches(batches)
     work.put_inventory(
@@ -155,6 +157,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             exceptions_found=isinstance(document, ExceptionsDocument) and document.content is not None,
             exceptions_version=document.version_id if isinstance(document, ExceptionsDocument) else "",
             exceptions_problem=str(document) if isinstance(document, ExceptionsError) else "",
+            facts=tally.facts,
         )
     )
     return {**answer, "connected": connected, "count": len(batches)}
@@ -216,7 +219,6 @@ def prove(invocation: Invocation) -> dict[str, Any]:
         if result is not None:
             seen.add(result.tally)
             gone.update(result.gone)
-    is_full = parts.request.scope is Scope.FULL
     with parts.part(known, number, threads=invocation.settings.concurrency) as part:
         tally, connection = part.tally, part.connection
         tally.is_examined.update(dict.fromkeys(gone, False))
@@ -226,14 +228,12 @@ def prove(invocation: Invocation) -> dict[str, Any]:
             for repository, problem in gone.items():
                 tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
             unproven, hint = explain_unproven(error), ""
-        looked = connection.begin_to_look_around() if is_full else None
-        if connection.is_connected:
+        else:
             if gone:
                 _settle(part, gone)
             unproven = connection.prove_admin()
             seen.add(tally)
             hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
-        around = looked() if looked is not None else Surroundings((), "")
         if gone:
             removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
             left = tuple(one for one, done in tally.is_examined.items() if not done)
@@ -243,8 +243,6 @@ def prove(invocation: Invocation) -> dict[str, Any]:
             settled=bool(gone),
             counted=tuple(counted[batch] for batch in range(1, number)),
             incomplete_because=tuple(tally.incomplete_because),
-            warnings=(around.warning,) if around.warning else (),
-            facts=around.facts,
             hint=hint,
         )
     parts.confirm()
@@ -350,6 +348,7 @@ class _Closing:
         tally = self._tally
         self._reporter.know_exceptions(self._exceptions_of(known))
         tally.domains = known.domains
+        tally.facts = known.facts
         tally.is_trust_verified = known.is_trust_verified
         if known.is_trust_verified:
             tally.trust = count_trust(self._parts.settings)
@@ -363,13 +362,11 @@ class _Closing:
         tally.repositories.listed = known.listed
         if proof is not None:
             self._note_unproven(proof.unproven)
-            tally.facts = proof.facts
         if self._unproven:
             # One reason for all of them: the others say the same.
             tally.note_incomplete(self._unproven[0])
         if proof is not None:
             tally.incomplete_because += proof.incomplete_because
-            tally.warnings += proof.warnings
         if known.connected and (proof is None or self._failure):
             self._explain_failure(self._failed_step or "prove")
         may_resolve = proof is not None and not proof.unproven and not known.unproven

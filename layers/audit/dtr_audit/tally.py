@@ -3,6 +3,7 @@
 from bisect import insort
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from .dtr import Listing
 from .model import (
@@ -16,6 +17,9 @@ from .model import (
     TrustCounts,
 )
 from .text import clean
+
+if TYPE_CHECKING:
+    from .surroundings import Surroundings
 
 UNREADABLE_KEPT = 100
 REASON_LENGTH = 400
@@ -78,6 +82,12 @@ class Tally:
     def note_incomplete(self, reason: str) -> None:
         """Take down why there is no answer for all that was asked."""
         self.incomplete_because.append(clean(reason, 8 * REASON_LENGTH))
+
+    def note_surroundings(self, seen: "Surroundings") -> None:
+        """Take down what stands beside the rule."""
+        self.facts = seen.facts
+        if seen.warning:
+            self.warnings.append(seen.warning)
 
     def count_open(self, finding: Finding, excepted: Excepted | None) -> None:
         """Count a finding that is open after the run, with the exception that covers it."""

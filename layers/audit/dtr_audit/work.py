@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -67,6 +67,7 @@ class Inventory:
     exceptions_found: bool  # they lie beside
     exceptions_version: str
     exceptions_problem: str  # why they could not be fetched
+    facts: tuple[SupportingFact, ...] = ()  # what was seen beside the rule
 
     @classmethod
     def parse(cls, document: Any) -> "Inventory":
@@ -76,6 +77,9 @@ class Inventory:
                 **{name: document[name] for name in cls.__slots__},
                 **{name: _texts(document[name]) for name in ("domains", "incomplete_because", "warnings")},
                 **{name: _number(document[name]) for name in ("listed", "ghosts", "batches")},
+                "facts": tuple(
+                    SupportingFact(**{**fact, "status": Status(fact["status"])}) for fact in document["facts"]
+                ),
             }
         )
 
@@ -151,8 +155,6 @@ class Proof:
     settled: bool  # repositories were gone in mid-run: what became of them is one batch more
     counted: tuple[str, ...] = ()  # the sum of each batch's result; '': there was none
     incomplete_because: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    facts: tuple[SupportingFact, ...] = field(default=())
     hint: str = ""  # under which domain there is trust data
 
     def counts(self, number: int, result: BatchResult | None) -> bool:
@@ -169,8 +171,6 @@ class Proof:
             settled=bool(document["settled"]),
             counted=_texts(document["counted"]),
             incomplete_because=_texts(document["incomplete_because"]),
-            warnings=_texts(document["warnings"]),
-            facts=tuple(SupportingFact(**{**fact, "status": Status(fact["status"])}) for fact in document["facts"]),
             hint=str(document["hint"]),
         )
 
