@@ -107,7 +107,11 @@ def read_result(one: Work) -> BatchResult:
 
 
 DOCUMENTS: list[tuple[str, dict[str, Any], Callable[[Work], object]]] = [
-    ("inventory.json", {name: getattr(replace(INVENTORY, facts=()), name) for name in INVENTORY.__slots__}, lambda one: one.inventory("one")),
+    (
+        "inventory.json",
+        {name: getattr(replace(INVENTORY, facts=()), name) for name in INVENTORY.__slots__},
+        lambda one: one.inventory("one"),
+    ),
     ("proof.json", {name: getattr(PROOF, name) for name in PROOF.__slots__}, Work.proof),
     ("results/00001.json", RESULT.as_dict(), read_result),
 ]  # fmt: skip
