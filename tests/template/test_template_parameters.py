@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from dtr_audit.settings import TRUST_WARNING_DAYS
 
 from local import template as templates
 from tests.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
@@ -446,6 +447,13 @@ TOGETHER = [
     {"VpcSubnetIds": PLACE["VpcSubnetIds"], "VpcSecurityGroupIds": PLACE["VpcSecurityGroupIds"]},
     PLACE,
     {**PLACE, "VpcEndpoints": "true"},
+    {"TrustVerification": "signatures", "RequiredSigners": "ci,release", "SignersNeeded": "all"},
+    {
+        "TrustVerification": "signatures",
+        "RepositoryKeySuffices": "true",
+        "PinTrust": "true",
+        "TrustWarningDays": "0",
+    },
 ]
 
 
@@ -473,6 +481,42 @@ def test_endpoints_without_their_place_are_refused_by_the_name_that_is_missing(m
 def test_a_list_with_a_comma_too_many_is_no_place_for_an_endpoint() -> None:
     given = {**PLACE, "VpcRouteTableIds": "rtb-0123abcd,", "VpcEndpoints": "true"}
     assert refused_by_rules(**given) == ["Endpoints need VpcRouteTableIds."]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RequiredSigners", "ci"),
+        ("RequiredSigners", "ci,"),
+        ("RepositoryKeySuffices", "true"),
+        ("PinTrust", "true"),
+        ("TrustWarningDays", "60"),
+        ("TrustWarningDays", "0"),
+    ],
+)
+def test_a_trust_setting_without_verification_is_refused_by_its_name(name: str, value: str) -> None:
+    (reason,) = refused_by_rules(**{name: value})
+    assert reason.startswith(f"{name} ")
+    assert reason.endswith("needs TrustVerification signatures.")
+
+
+def test_signers_needed_all_without_verification_and_signers_is_refused_for_both_reasons() -> None:
+    assert refused_by_rules(SignersNeeded="all") == [
+        "SignersNeeded all needs TrustVerification signatures.",
+        "SignersNeeded all needs RequiredSigners.",
+    ]
+
+
+def test_signers_needed_all_without_signers_is_refused() -> None:
+    assert refused_by_rules(TrustVerification="signatures", SignersNeeded="all") == [
+        "SignersNeeded all needs RequiredSigners."
+    ]
+
+
+def test_the_rules_and_the_function_refuse_the_same_trust_settings() -> None:
+    default = PARAMETERS["TrustWarningDays"]["Default"]
+    assert default == TRUST_WARNING_DAYS
+    assert refused_by_rules(TrustWarningDays=str(default)) == []
 
 
 def test_every_rule_says_why_it_refuses() -> None:

@@ -107,3 +107,33 @@ def test_a_malformed_variable_is_named_and_no_password_quoted(name: str, value: 
 @pytest.mark.parametrize("url", ["https://10.0.0.7:8443", "https://[fd00::1]:443", "https://DTR.example.com"])
 def test_addresses_of_every_kind_are_taken(url: str) -> None:
     assert Settings.from_environment({**GOOD, "DTR_URL": url}).dtr_url == url
+
+
+IDLE = {
+    "REQUIRED_SIGNERS": "ci",
+    "SIGNERS_NEEDED": "all",
+    "REPOSITORY_KEY_SUFFICES": "true",
+    "PIN_TRUST": "true",
+    "TRUST_WARNING_DAYS": "31",
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_a_trust_setting_without_verification_is_refused_with_the_remedy(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: .*Set TRUST_VERIFICATION to signatures"):
+        Settings.from_environment({**GOOD, name: IDLE[name]})
+
+
+def test_trust_settings_without_verification_are_all_named_at_once() -> None:
+    with pytest.raises(SettingsError, match=f"^{', '.join(IDLE)}: "):
+        Settings.from_environment({**GOOD, **IDLE})
+
+
+def test_trust_settings_with_verification_are_read() -> None:
+    settings = Settings.from_environment({**GOOD, **IDLE, "TRUST_VERIFICATION": "signatures"})
+    assert (settings.required_signers, settings.all_signers, settings.pin_trust) == (("ci",), True, True)
+
+
+def test_signers_needed_all_without_signers_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^SIGNERS_NEEDED: 'all' .* REQUIRED_SIGNERS"):
+        Settings.from_environment({**GOOD, "TRUST_VERIFICATION": "signatures", "SIGNERS_NEEDED": "all"})

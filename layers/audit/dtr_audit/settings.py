@@ -21,6 +21,7 @@ DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, w
 EVIDENCE_FORMATS = ("report", "ckl", "cklb", "xccdf", "hdf")
 STIG_RELEASES = ("V2R2", "V2R1")
 _BASELINE_KEY = re.compile(r"baseline/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.cklb?")  # nothing that IAM takes for a pattern
+TRUST_WARNING_DAYS = 30  # the template's default
 SECURITY_HUB_DAYS = 90  # after which Security Hub deletes a finding that nobody has updated
 
 
@@ -114,7 +115,7 @@ class Settings:
         if product and not _PRODUCT.fullmatch(product):
             raise SettingsError("SECURITY_HUB_PRODUCT: the ARN of the account's own default product is needed")
         host = urlsplit(dtr_url).hostname or ""
-        return cls(
+        settings = cls(
             dtr_url=dtr_url,
             domains=parse_domains(_text(environment, "DTR_DOMAINS", may_be_empty=True), "DTR_DOMAINS"),
             trust=TrustVerification(trust),
@@ -151,6 +152,28 @@ class Settings:
             stig_release=release,
             signing_key=_text(environment, "SIGNING_KEY_ARN", may_be_empty=True),
         )
+        settings._refuse_idle_trust_settings()
+        return settings
+
+    def _refuse_idle_trust_settings(self) -> None:
+        """Refuse settings that ask something of signatures which this deployment does not verify; raises SettingsError."""
+        asked = {
+            "REQUIRED_SIGNERS": bool(self.required_signers),
+            "SIGNERS_NEEDED": self.all_signers,
+            "REPOSITORY_KEY_SUFFICES": self.repository_key_suffices,
+            "PIN_TRUST": self.pin_trust,
+            "TRUST_WARNING_DAYS": self.trust_warning_days != TRUST_WARNING_DAYS,
+        }
+        idle = [name for name, is_asked in asked.items() if is_asked]
+        if idle and self.trust is not TrustVerification.SIGNATURES:
+            raise SettingsError(
+                f"{', '.join(idle)}: without TRUST_VERIFICATION signatures no signature is verified, and they have no effect. "
+                "Set TRUST_VERIFICATION to signatures, or give them their defaults again"
+            )
+        if self.all_signers and not self.required_signers:
+            raise SettingsError(
+                "SIGNERS_NEEDED: 'all' has no effect while REQUIRED_SIGNERS names no signer. Name them, or set it to 'any'"
+            )
 
 
 def parse_dtr_url(url: str, name: str) -> str:
