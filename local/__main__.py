@@ -157,6 +157,13 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     audit.add_argument("--concurrency", metavar="N", help="requests to the registry at the same time, at most (16)")
     audit.add_argument("--page-size", metavar="N", help="entries asked for in one request (100)")
     audit.add_argument(
+        "--time-limit",
+        metavar="DURATION",
+        default="12h",
+        help="how long the run may take, such as 90m or 12h. A run that needs longer stops in time, keeps what it has read and is "
+        "not complete (12h)",
+    )
+    audit.add_argument(
         "--no-x509-strict",
         action="store_true",
         help="certificates stay verified; only Python 3.13's strictness is dropped, by which the certificates of many a "
@@ -369,6 +376,7 @@ def _audit(options: argparse.Namespace) -> int:
         Assignment,
         audit,
         derive_registry_name,
+        parse_time_limit,
         read_baseline,
         read_ca_file,
         read_exceptions_file,
@@ -396,6 +404,7 @@ def _audit(options: argparse.Namespace) -> int:
             exceptions=read_exceptions_file(options.exceptions) if options.exceptions else None,
             limits={name: value for name, value in limits.items() if value is not None},
             engine=options.engine,
+            time_limit=parse_time_limit(options.time_limit),
         )
         assignment.check()
         return audit(assignment, password or _ask_password(options.username, url), Display())

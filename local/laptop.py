@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import ssl
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,7 +37,12 @@ from .template import complete_parameters
 from .template import load as load_template
 
 TEMPLATE = PROJECT / "template.yaml"
-SECONDS = 7 * 24 * 3600.0  # Lambda's time limit is not this machine's; only a registry without an end meets this one
+TIME_LIMIT_SECONDS = (
+    12 * 3600.0
+)  # of a run, unless --time-limit names another; Lambda's own limit is not this machine's
+TIME_LIMIT_LEAST_SECONDS = 60.0
+TIME_LIMIT_MOST_SECONDS = 7 * 24 * 3600.0
+CLOSING_SECONDS = 120.0  # that a step has in any case, so that a run whose time is over is still reported
 REGISTRY_NAME_LENGTH = 63
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
@@ -98,6 +104,7 @@ class Assignment:
     exceptions: bytes | None = None  # the document; None: what lies in the output folder, if anything does
     limits: Mapping[str, str] = field(default_factory=dict)  # the template's Concurrency and PageSize, where given
     engine: str = "lambda"
+    time_limit: float = TIME_LIMIT_SECONDS  # of the whole run
 
     def parameters(self) -> dict[str, str]:
         """Give the template's parameters."""
@@ -183,10 +190,12 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
 def _run(stack: Stack, assignment: Assignment) -> Run:
     """Have the engine make the run; gives its record. Raises AuditError if there is none."""
     if assignment.engine == "lambda":
-        return invoke(stack, "AuditFunction", assignment.event(), seconds=SECONDS)
+        return invoke(stack, "AuditFunction", assignment.event(), seconds=assignment.time_limit)
+    ends_at = time.monotonic() + assignment.time_limit
 
     def step(name: str, payload: dict[str, Any]) -> dict[str, Any]:
-        return invoke(stack, name, payload)
+        left = max(ends_at - time.monotonic(), CLOSING_SECONDS)
+        return invoke(stack, name, payload, seconds=min(stack.function_timeout(name), left))
 
     execution = stack.execute("AuditStateMachine", assignment.event(), step)
     bucket = stack.outputs["BucketName"]
@@ -197,6 +206,17 @@ def _run(stack: Stack, assignment: Assignment) -> Run:
     with stack.s3.get_object(Bucket=bucket, Key=records[0]["Key"])["Body"] as body:
         record: dict[str, Any] = json.loads(body.read())
     return record
+
+
+def parse_time_limit(text: str) -> float:
+    """Read a duration such as `90m` or `12h`, and give it in seconds. Raises SettingsError."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", text)
+    seconds = int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    if not TIME_LIMIT_LEAST_SECONDS <= seconds <= TIME_LIMIT_MOST_SECONDS:
+        raise SettingsError(
+            f"--time-limit {text}: a whole number with s, m or h is needed, such as 90m or 12h, from 1m to 168h"
+        )
+    return float(seconds)
 
 
 def derive_registry_name(url: str) -> str:

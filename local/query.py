@@ -30,6 +30,19 @@ FILES = {"findings": "findings/registry=*/dt=*/*.jsonl.gz", "runs": "runs/regist
 ROWS_SHOWN = 100
 CELL_LENGTH = 300
 _NOTHING = "-"
+_FORMULA_STARTS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)  # the last four are their full-width forms
 _GLOB = frozenset("*?[")
 
 Schema = Mapping[str, Mapping[str, exp.DataType]]  # table -> column -> type, the partitions too
@@ -135,10 +148,21 @@ def _view(table: str, columns: Mapping[str, exp.DataType], folder: Path) -> str:
 
 
 def write_csv(answer: Answer) -> None:
-    """Print all rows as CSV, nulls as nothing, as Athena's own results are."""
+    """Print all rows as CSV, nulls as nothing, as Athena's own results are; a spreadsheet runs none of the texts as a formula."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(answer.columns)
-    writer.writerows(["" if cell is None else _spoken(cell) for cell in row] for row in answer.rows)
+    writer.writerows([_csv_cell(cell) for cell in row] for row in answer.rows)
+
+
+def _csv_cell(cell: object) -> str:
+    """Write one cell; a text that a spreadsheet takes for a formula gets an apostrophe before it.
+
+    Source: OWASP, CSV Injection. A number stays a number, also a negative one.
+    """
+    if cell is None:
+        return ""
+    text = _spoken(cell)
+    return f"'{text}" if isinstance(cell, str) and text.startswith(_FORMULA_STARTS) else text
 
 
 def lay_out(answer: Answer, width: int) -> Iterator[str]:

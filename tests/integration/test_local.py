@@ -12,16 +12,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from dtr_audit.errors import AuditError
 from dtr_audit.evidence import ckl, cklb
 
 from local import PROJECT, console, story
 from local import __main__ as command_line
+from local import laptop as laptop_module
 from local.dtr.authority import Flaw
 from local.dtr.faults import ALL_TAGS, Calls, Faults, Slow, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
@@ -31,7 +33,7 @@ from local.function_log import FunctionLog
 from local.laptop import derive_registry_name, read_ca_file
 from local.notary import TrustRepository
 from local.output import CONTENTS, OutputFolder, Subscribers
-from local.stack import EmbeddedAws
+from local.stack import EmbeddedAws, Stack
 from local.template import load
 from tests.evidence.html_report import report
 
@@ -396,6 +398,55 @@ def test_a_crash_is_no_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(command_line, "_demo", crash)
     assert command_line.main(["demo"]) == 2
     assert "RuntimeError: out of luck" in capsys.readouterr().err
+
+
+class Steps:
+    """A state machine whose function times out after 15 minutes, in a stack that has nothing else."""
+
+    def function_timeout(self, logical_id: str) -> int:
+        return 900
+
+    def execute(self, logical_id: str, event: dict[str, Any], step: Callable[[str, dict[str, Any]], object]) -> None:
+        step("InventoryFunction", event)
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "most"),
+    [
+        ("lambda", (), 12 * 3600.0),
+        ("lambda", ("--time-limit", "90m"), 5400.0),
+        ("stepfunctions", (), 900.0),
+        ("stepfunctions", ("--time-limit", "5m"), 300.0),
+    ],
+)
+def test_time_limit_of_a_run_bounds_what_it_invokes(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch, engine: str, given: tuple[str, ...], most: float
+) -> None:
+    invoked: list[float] = []
+
+    def invoke(stack: Steps, logical_id: str, event: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+        invoked.append(seconds)
+        raise AuditError("one is enough")
+
+    def run(assignment: laptop_module.Assignment, password: str, display: object) -> ExitStatus:
+        laptop_module._run(cast("Stack", Steps()), assignment)
+        return ExitStatus.NOTHING_FOUND
+
+    monkeypatch.setattr(laptop_module, "invoke", invoke)
+    monkeypatch.setattr(laptop_module, "audit", run)
+    monkeypatch.setenv("DTR_PASSWORD", laptop.dtr.admin.password)
+    assert command_line.main(laptop.arguments("--engine", engine, *given)) == ExitStatus.NOT_COMPLETED
+    assert [most - 60 < seconds <= most for seconds in invoked] == [True]
+
+
+@pytest.mark.parametrize("wrong", ["12", "0h", "-1h", "1.5h", "10s", "169h", "9999999h", ""])
+def test_time_limit_that_is_none_is_refused_with_an_example(
+    laptop: Laptop, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    with pytest.raises(SystemExit):
+        command_line.main(laptop.arguments(f"--time-limit={wrong}"))
+    assert "such as 90m or 12h" in flat(capsys.readouterr().err)
+    assert not laptop.dtr.requests
 
 
 # --- What it refuses --------------------------------------------------------------------------------------------------

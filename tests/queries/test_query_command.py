@@ -15,7 +15,7 @@ import pytest
 from local import PROJECT
 from local.__main__ import main
 from local.exit_status import ExitStatus
-from local.query import ROWS_SHOWN, Answer, lay_out
+from local.query import ROWS_SHOWN, Answer, lay_out, write_csv
 from local.query_files import named_queries
 from tests.queries.history import History
 
@@ -48,6 +48,14 @@ def test_csv_has_every_row_for_a_program(history: History, capsys: pytest.Captur
     assert status == 0
     rows = list(csv.DictReader(io.StringIO(out)))
     assert {"'; DROP TABLE findings; --", 'a,b"c'} <= {row["author"] for row in rows}
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+def test_csv_text_that_begins_like_a_formula_is_neutralised(start: str, capsys: pytest.CaptureFixture[str]) -> None:
+    formula = f'{start}HYPERLINK("https://elsewhere.example","click")'
+    write_csv(Answer(("author", "tags"), [(formula, -1), ("ci-platform", 2.5), (None, True)]))
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))
+    assert rows == [["author", "tags"], [f"'{formula}", "-1"], ["ci-platform", "2.5"], ["", "true"]]
 
 
 def test_a_value_is_a_value_and_never_sql(history: History, capsys: pytest.CaptureFixture[str]) -> None:
