@@ -27,14 +27,13 @@ from .model import Repository, Run, Scope
 from .reading_order import Mark, ReadingOrder, explain_out_of_time
 from .reporting import Closings, Reporter
 from .request import AuditRequest
-from .runs import RunsTable
+from .runs import LEASE_GRACE_SECONDS, RunsTable, fan_out_lease_seconds
 from .settings import Settings
 from .tally import Tally
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
 REPORT_SHARE = 0.25  # of the whole time, at most
 LAST_SECONDS = 5.0  # of those, to put down that all is said
-LEASE_GRACE_SECONDS = 15.0  # past the moment at which this invocation is ended from outside
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -59,7 +58,15 @@ def audit(
     if runs.is_finished(request.run_id):
         return None
     attempt = uuid.uuid4().hex
-    is_retry = runs.take_lease(owner, attempt, request.run_id, now=now(), seconds=seconds + LEASE_GRACE_SECONDS)
+    is_retry = runs.take_lease(
+        owner,
+        attempt,
+        request.run_id,
+        now=now(),
+        seconds=seconds + LEASE_GRACE_SECONDS,
+        # The other engine may have been deployed when the run that holds it began.
+        longest=fan_out_lease_seconds(settings),
+    )
     one = _OneRun(
         settings,
         request,

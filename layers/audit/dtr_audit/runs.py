@@ -6,12 +6,14 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
 from .clients import is_condition_failure
 from .errors import LeaseHeldError
 from .model import PreviousRun, Run, Scope, iso
 from .reading_order import Mark
+from .settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -20,6 +22,17 @@ if TYPE_CHECKING:
 _LEASE = "#lease"
 _ALERTS = "#alerts"
 _RUNS_PAGE = 10  # mostly the first of them is the one
+FUNCTION_SECONDS = 900.0  # the longest that Lambda lets a function go on: an execution that ends cannot end it
+LEASE_GRACE_SECONDS = 15.0  # past the moment at which the last function of a run is ended from outside
+# By how much two clocks may differ, in seconds: AWS refuses what is signed by a clock that is five minutes off.
+CLOCK_SKEW_SECONDS = 600.0
+
+logger = Logger(service="dtr-signature-audit", child=True)
+
+
+def fan_out_lease_seconds(settings: Settings) -> float:
+    """Give how long the lease of a run in steps lasts, in seconds. No lease of a deployed engine lasts longer."""
+    return settings.execution_seconds + FUNCTION_SECONDS + LEASE_GRACE_SECONDS
 
 
 class RunsTable:
@@ -36,11 +49,16 @@ class RunsTable:
         held: Mapping[str, Any] = found.get("Item", {})
         return str(held["run_id"]) if held.get("owner") == owner else ""
 
-    def take_lease(self, owner: str, attempt: str, run_id: str, *, now: datetime, seconds: float) -> bool:
+    def take_lease(
+        self, owner: str, attempt: str, run_id: str, *, now: datetime, seconds: float, longest: float = 0.0
+    ) -> bool:
         """Take the registry for `seconds`; the same owner, retried after a crash, takes it over from its last attempt.
 
+        `longest` is the longest lease that any run of the registry takes, in seconds; without it, that is `seconds`. A lease that
+        ends later than that from now, or at no time at all, was taken by a clock that is wrong, or by no audit. It is not valid.
         Tells whether an earlier attempt at this very run has left it. Raises LeaseHeldError while another owner's lease lasts.
         """
+        latest = now + timedelta(seconds=max(seconds, longest) + CLOCK_SKEW_SECONDS)
         try:
             replaced = self._client.put_item(
                 TableName=self._table,
@@ -51,9 +69,10 @@ class RunsTable:
                     "run_id": run_id,
                     "until": iso(now + timedelta(seconds=seconds)),
                 },
-                ConditionExpression="attribute_not_exists(pk) OR #until < :now OR #owner = :owner",
+                ConditionExpression="attribute_not_exists(pk) OR #owner = :owner OR NOT attribute_type(#until, :string)"
+                " OR NOT (#until BETWEEN :now AND :latest)",
                 ExpressionAttributeNames={"#until": "until", "#owner": "owner"},
-                ExpressionAttributeValues={":now": iso(now), ":owner": owner},
+                ExpressionAttributeValues={":now": iso(now), ":latest": iso(latest), ":owner": owner, ":string": "S"},
                 ReturnValues="ALL_OLD",
             )
         except ClientError as error:
@@ -66,6 +85,13 @@ class RunsTable:
                 "latest; this one is to be tried again then"
             ) from None
         before: Mapping[str, Any] = replaced.get("Attributes", {})
+        until = before.get("until")
+        is_over = isinstance(until, str) and "" < until < iso(now)
+        if before and before.get("owner") != owner and not is_over:
+            logger.warning(
+                "the lease of another run was not valid and was taken over: no run may last until then",
+                extra={"of_run": str(before.get("run_id")), "until": str(until), "latest": iso(latest)},
+            )
         return bool(before.get("run_id") == run_id)
 
     def confirm_lease(self, attempt: str) -> None:

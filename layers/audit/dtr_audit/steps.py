@@ -19,7 +19,6 @@ from . import metrics
 from .archive import Archive
 from .audit import (
     LAST_SECONDS,
-    LEASE_GRACE_SECONDS,
     connect,
     count_connections,
     explain_listing,
@@ -40,7 +39,7 @@ from .findings import FindingSpool, FindingsTable, Moment
 from .model import Finding, Repository, Run, Scope
 from .reporting import Closings, Reporter
 from .request import BATCHES, StepRequest
-from .runs import RunsTable
+from .runs import RunsTable, fan_out_lease_seconds
 from .settings import Settings
 from .tally import Tally
 from .text import clean
@@ -52,7 +51,6 @@ LEFT_NAMED = 3
 SUMMARY = ("run_id", "status", "complete", "evidence")  # and the texts and the counts
 TEXTS = 10  # of each kind
 TEXT_LENGTH = 1_000
-FUNCTION_SECONDS = 900.0  # the longest that Lambda lets a function go on: an execution that ends cannot end it
 EXCEPTIONS = "exceptions.json"
 PINS = "trust-pins.json"
 
@@ -537,7 +535,7 @@ class _Parts:
 
     def take_lease(self) -> None:
         """Take the registry for the whole execution; raises LeaseHeldError."""
-        seconds = self.settings.execution_seconds + FUNCTION_SECONDS + LEASE_GRACE_SECONDS
+        seconds = fan_out_lease_seconds(self.settings)
         self.runs.take_lease(self.execution, self.execution, self.request.run_id, now=self._now(), seconds=seconds)
 
     def claim(self) -> None:
