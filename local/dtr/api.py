@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -28,6 +29,7 @@ from .faults import (
     GzipBomb,
     Misfortune,
     Redirect,
+    Repeated,
     Rewrite,
     Status,
     Struck,
@@ -439,10 +441,15 @@ class DtrApi:
         old_form = "object_tags" in names
         page = Page(rows, None) if old_form else self._page(call, rows, invented_tag)
         manifests, cosign = call.request.is_true("includeManifests"), self._profile.cosign
-        elements = (
+        elements: Iterable[str] = (
             _rewritten(tag_json(row, manifests=manifests, cosign=cosign), call.struck, path, row.name)
             for row in page.rows
         )
+        if call.struck.repeated:
+            written = zip((row.name for row in page.rows), elements, strict=True)
+            behind = [tag_json(row, manifests=manifests, cosign=cosign) for row in rows] if page.cursor is None else []
+            last = zip((row.name for row in rows), behind, strict=False)
+            elements = _repeated(written, last, call.struck, path)
         content = "null" if "null_lists" in names else f"[{','.join(elements)}]"
         if old_form:
             return Response(200, f'{{"name":{json.dumps(path)},"tags":{content}}}'.encode(), headers=self._replica)
@@ -589,6 +596,31 @@ def _rewritten(element: str, struck: Struck, path: str, tag: str | None) -> str:
             row.update(rewrite.changes)
             element = json.dumps({name: value for name, value in row.items() if value is not MISSING})
     return element
+
+
+def _repeated(
+    elements: Iterable[tuple[str, str]], behind: Iterable[tuple[str, str]], struck: Struck, path: str
+) -> Iterator[str]:
+    """Write a page of tags, each with its name, some of them twice; `behind` are those that the last page may repeat."""
+    for name, element in elements:
+        yield functools.reduce(
+            _doubled, (r for r in struck.repeated if r.in_one_object and _repeats(r, path, name)), element
+        )
+        for repeated in struck.repeated:
+            if not (repeated.in_one_object or repeated.at_the_end) and _repeats(repeated, path, name):
+                yield json.dumps({**json.loads(element), **repeated.changes})
+    for name, element in behind:
+        for repeated in struck.repeated:
+            if repeated.at_the_end and _repeats(repeated, path, name):
+                yield json.dumps({**json.loads(element), **repeated.changes})
+
+
+def _repeats(repeated: Repeated, path: str, tag: str) -> bool:
+    return fnmatch.fnmatchcase(path, repeated.path) and fnmatch.fnmatchcase(tag, repeated.tag)
+
+
+def _doubled(element: str, repeated: Repeated) -> str:
+    return f"{element[:-1]},{json.dumps(dict(repeated.changes))[1:]}"
 
 
 def _is_meant(rewrite: Rewrite, path: str, tag: str | None) -> bool:

@@ -254,6 +254,22 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """List a tag once more, with `changes` to its fields: right behind itself, or at the end of the list's last page.
+
+    With `in_one_object` the fields stand twice in the tag's one entry: first as they are, then as `changes` has them.
+    `path` and `tag` are patterns. X-Resource-Count stays what it is.
+    """
+
+    changes: Mapping[str, Any]
+    tag: str = "*"
+    path: str = "*"
+    calls: Calls = ALL_TAGS
+    at_the_end: bool = False
+    in_one_object: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Miscount:
     """Be wrong by `by` in X-Resource-Count."""
 
@@ -370,6 +386,8 @@ class Faults:
     """Lists hold HOSTILE_NAMES besides: as repositories, as tags, as their authors."""
     rewrites: tuple[Rewrite, ...] = ()
     """Fields of rows are missing, null, of another type, or hostile."""
+    repeated: tuple[Repeated, ...] = ()
+    """Tags are listed twice, with the same fields or others, or their entries have a key twice."""
     deleted_when_read: Calls | None = None
     """A repository whose tags are asked for has just been deleted: 404, and gone from the list from then on."""
     missing_though_listed: Calls | None = None
@@ -389,13 +407,14 @@ NO_FAULTS = Faults()
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """What goes wrong with one call: names of `Faults`' fields, its strikes, its wrong count and its forgeries."""
+    """What goes wrong with one call: names of `Faults`' fields, and those of their parts that have calls of their own."""
 
     faults: Faults = NO_FAULTS
     names: frozenset[str] = frozenset()
     strikes: tuple[Strike, ...] = ()
     miscount: int = 0
     forged: tuple[Forged, ...] = ()
+    repeated: tuple[Repeated, ...] = ()
 
 
 UNHARMED = Struck()
@@ -432,6 +451,7 @@ class Misfortune:
                 ),
                 sum(m.by for i, m in enumerate(faults.miscounts) if self._is_struck(("miscount", i), m.calls, request)),
                 tuple(f for i, f in enumerate(faults.forged) if self._is_struck(("forged", i), f.calls, request)),
+                tuple(r for i, r in enumerate(faults.repeated) if self._is_struck(("repeated", i), r.calls, request)),
             )
 
     def _queue(self, key: int, overload: Overload) -> Slow | Status:

@@ -273,6 +273,7 @@ UNUSABLE = [
     pytest.param(lambda calls: Body(LOGIN_PAGE, calls, "text/html"), id="a login page"),
     pytest.param(lambda calls: Body(b"", calls), id="nothing"),
     pytest.param(lambda calls: Body(b"[]", calls), id="a list"),
+    pytest.param(lambda calls: Body(b'{"backend": "ldap", "backend": "managed"}', calls), id="a key with two values"),
     pytest.param(lambda calls: Body(b"\xff\xfe\x00", calls), id="bytes"),
     pytest.param(lambda calls: Body(deep_json(), calls), id="deep JSON"),
     pytest.param(lambda calls: Redirect("https://elsewhere.example/", calls), id="a redirect"),

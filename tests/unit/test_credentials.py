@@ -51,6 +51,20 @@ def test_what_is_wrong_with_ucps_keys_is_said_and_leaves_the_registrys_good(keys
     assert "hunter" not in credentials.ucp_problem
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"username": "auditor", "password": "hunter2", "password": "hunter3"}',
+        '{"username": "auditor", "p\\u0061ssword": "hunter2", "password": "hunter3"}',
+        '{"username": "auditor", "password": "hunter2", "more": {"hunter4": 1, "hunter4": true}}',
+    ],
+)
+def test_a_secret_with_two_values_for_one_key_is_refused_without_quoting_it(text: str) -> None:
+    with pytest.raises(SettingsError, match="one key stands twice in one object") as refused:
+        parse_secret(text)
+    assert "hunter" not in str(refused.value)
+
+
 def test_a_secret_without_ucp_is_as_good_as_ever() -> None:
     credentials = parse_secret(json.dumps(REGISTRY))
     assert credentials.ucp is None

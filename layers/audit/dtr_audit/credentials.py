@@ -1,6 +1,5 @@
 """The registry's credentials, and those for UCP if it is asked too, from Secrets Manager."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
-from .errors import SettingsError
+from .documents import parse_json
+from .errors import ContradictionError, SettingsError
 from .text import is_encodable
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class SecretsManagerCredentials:
 def parse_secret(text: str | bytes) -> Credentials:
     """Read the secret's JSON; raises SettingsError that says what is wrong and quotes nothing."""
     try:
-        secret = json.loads(text)
+        secret = parse_json(text)
+    except ContradictionError:
+        raise SettingsError(f"secret: one key stands twice in one object, with different values; {_FORM}") from None
     except (ValueError, RecursionError):
         # Raised from nothing on purpose: a JSONDecodeError carries the whole document.
         raise SettingsError(f"secret: it is not JSON; {_FORM}") from None

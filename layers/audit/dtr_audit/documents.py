@@ -1,29 +1,54 @@
-"""Documents that people keep in the bucket, read as JSON with care."""
+"""JSON that others write, parsed so that no two readers can take it differently."""
 
 import json
 from typing import Any
 
-from .errors import AuditError
+from .errors import AuditError, ContradictionError
 from .text import clean
 
 
-def read_json(document: bytes, key: str, *, limit: int, error: type[AuditError]) -> Any:
-    """Read a document's JSON; raises `error`, naming the document by its `key`, for what is none or has a key twice.
+def parse_json(text: str | bytes) -> Any:
+    """Parse the JSON of an answer or of the secret.
 
-    Of two keys of one name each reader of JSON takes another. `limit` is in bytes.
+    Of two keys of one name, one reader of JSON takes the first and another the last. Two that agree are harmless.
+
+    Raises ContradictionError for an object that gives one key two values, and ValueError or RecursionError for what is not JSON.
+    """
+    return json.loads(text, object_pairs_hook=_make_object)
+
+
+def read_json(document: bytes, key: str, *, limit: int, error: type[AuditError]) -> Any:
+    """Parse a document that people keep in the bucket; no object in it may have one key twice, whatever its values.
+
+    `key` names the document in messages, and `limit` is in bytes. Raises `error`.
     """
 
-    def refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) != len(pairs):
             names = [name for name, _ in pairs]
-            twin = next(name for name in names if names.count(name) > 1)
-            raise error(f"{key}: the key '{clean(twin, 64)}' stands twice in one object")
+            duplicate = next(name for name in names if names.count(name) > 1)
+            raise error(f"{key}: the key '{clean(duplicate, 64)}' stands twice in one object")
         return content
 
     if len(document) > limit:
         raise error(f"{key}: it is larger than {limit} bytes")
     try:
-        return json.loads(document, object_pairs_hook=refuse_twins)
+        return json.loads(document, object_pairs_hook=refuse_duplicate_keys)
     except (ValueError, RecursionError) as fault:
         raise error(f"{key}: it is not JSON ({clean(str(fault), 120)})") from None
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        for name, value in pairs:
+            # As text: to Python, 1 and true are equal.
+            if value is not found[name] and _write(value) != _write(found[name]):
+                # Without its name, which may echo a secret.
+                raise ContradictionError("an object gives one key two different values")
+    return found
+
+
+def _write(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -16,9 +16,11 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from .credentials import Credentials
+from .documents import parse_json
 from .errors import (
     AuditError,
     AuthenticationError,
+    ContradictionError,
     OutOfTimeError,
     RegistryError,
     RepositoryGoneError,
@@ -385,6 +387,8 @@ class DtrClient:
                 raise
             except AuditError as error:
                 listing.problem = f"the list of repositories could not be read to its end: {self._said(error)}"
+                if isinstance(error, ContradictionError):
+                    continue
                 return
             listing.ghosts = ghosts
             listing.problem = malformed or _count_problem("repositories", counts, len(entries) + ghosts)
@@ -396,42 +400,49 @@ class DtrClient:
     def tags(self, repository: Repository, domain: str) -> TagReading:
         """Read every tag of a repository, with its signature's flags under `domain`.
 
-        What was read before a fault is given, with the problem. Raises RepositoryGoneError on a 404, and OutOfTimeError.
+        An answer that contradicts itself may come of a push while it was read, so the repository is read once more. What was
+        read before a fault is given, with the problem, and without a tag that is listed with different contents. Raises
+        RepositoryGoneError on a 404, and OutOfTimeError.
         """
         path = f"/api/v0/repositories/{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}/tags"
+        reading, may_change = self._read_tags(path, domain)
+        return self._read_tags(path, domain)[0] if may_change else reading
+
+    def _read_tags(self, path: str, domain: str) -> tuple[TagReading, bool]:
+        """Read a list of tags once; gives also whether a second reading may end its problem."""
         reading = TagReading()
-        for _ in (1, 2):
-            reading = TagReading()
-            counts: set[int | None] = set()
-            unpaged = False
-            malformed = ""
-            try:
-                for answer in self._answers(path, {"domain": domain}):
-                    with self._parsing if len(answer.body) > LARGE_BYTES else nullcontext():
-                        page = _page(_json(answer, path), answer, "tags", path)
-                        for entry in page.entries:
-                            try:
-                                tag = _tag(entry, domain)
-                            except RegistryError as error:
-                                malformed = malformed or str(error)
-                                continue
-                            reading.tags.setdefault(tag.name, tag)
-                        page.entries.clear()
-                    counts.add(page.count)
-                    unpaged = page.is_unpaged
-                    if len(reading.tags) > TAGS_OF_A_REPOSITORY:
-                        raise RegistryError(f"it has more than {TAGS_OF_A_REPOSITORY} tags")
-            except (RepositoryGoneError, OutOfTimeError):
-                raise
-            except AuditError as error:
-                reading.problem = self._said(error)
-                return reading
-            reading.problem = malformed
-            if not malformed and not (unpaged and counts == {None}):
-                reading.problem = _count_problem("tags", counts, len(reading.tags))
-            if not reading.problem or malformed or None in counts:
-                return reading
-        return reading
+        counts: set[int | None] = set()
+        unpaged = False
+        malformed = ""
+        contradicting: set[str] = set()
+        try:
+            for answer in self._answers(path, {"domain": domain}):
+                with self._parsing if len(answer.body) > LARGE_BYTES else nullcontext():
+                    page = _page(_json(answer, path), answer, "tags", path)
+                    malformed = _add_tags(page.entries, domain, reading.tags, contradicting) or malformed
+                    page.entries.clear()
+                counts.add(page.count)
+                unpaged = page.is_unpaged
+                if len(reading.tags) > TAGS_OF_A_REPOSITORY:
+                    raise RegistryError(f"it has more than {TAGS_OF_A_REPOSITORY} tags")
+        except (RepositoryGoneError, OutOfTimeError):
+            raise
+        except AuditError as error:
+            reading.problem = self._said(error)
+            return reading, isinstance(error, ContradictionError)
+        finally:
+            for name in contradicting:
+                del reading.tags[name]
+        if contradicting:
+            reading.problem = (
+                f"the registry lists the tag '{min(contradicting)}' more than once, with different contents or signatures, in two "
+                "readings"
+            )
+            return reading, True
+        reading.problem = malformed
+        if not malformed and not (unpaged and counts == {None}):
+            reading.problem = _count_problem("tags", counts, len(reading.tags))
+        return reading, bool(reading.problem) and not malformed and None not in counts
 
     def _answers(self, path: str, params: Mapping[str, str]) -> Iterator[Answer]:
         """Follow X-Next-Page-Start to the end of a list; raises RegistryError on a loop, a cap or an unusable answer."""
@@ -602,7 +613,9 @@ def read_token(answer: Answer) -> tuple[str, float] | None:
 
 def _json(answer: Answer, path: str) -> Any:
     try:
-        return json.loads(answer.body)
+        return parse_json(answer.body)
+    except ContradictionError as error:
+        raise ContradictionError(f"GET {path}: {error}") from None
     except (ValueError, RecursionError):
         kind = "a page of HTML" if b"<html" in answer.body[:2048].lower() else "not JSON"
         raise RegistryError(f"GET {path}: the answer is {kind}; does a proxy answer in the registry's place?") from None
@@ -654,6 +667,24 @@ def _repository(entry: Any) -> Repository | None:
     return Repository(_keep_once(str(namespace)), str(name))
 
 
+def _add_tags(entries: list[Any], domain: str, tags: dict[str, Tag], contradicting: set[str]) -> str:
+    """Add the entries of a page to `tags`, and the names of those that contradict an earlier one to `contradicting`.
+
+    Gives what is wrong with one of the entries, '' if nothing is.
+    """
+    malformed = ""
+    for entry in entries:
+        try:
+            tag = _tag(entry, domain)
+        except RegistryError as error:
+            malformed = malformed or str(error)
+            continue
+        listed = tags.setdefault(tag.name, tag)
+        if listed is not tag and _holds(listed) != _holds(tag):
+            contradicting.add(tag.name)
+    return malformed
+
+
 def _tag(entry: Any, domain: str) -> Tag:
     """Read one entry of the list; raises RegistryError for what is no tag."""
     if not isinstance(entry, dict):
@@ -686,6 +717,11 @@ def _tag(entry: Any, domain: str) -> Tag:
             hash_mismatch if hash_mismatch is True or hash_mismatch is False else None,
         ),
     )
+
+
+def _holds(tag: Tag) -> tuple[object, ...]:
+    """Give what two entries for one tag must agree in."""
+    return tag.digest, tag.media_type, tag.cosign_signed, tag.trust
 
 
 def _flag(value: object) -> bool | None:

@@ -17,6 +17,10 @@ class RepositoryGoneError(RegistryError):
     """The registry answers 404 for a repository: deleted meanwhile, or not readable by this account."""
 
 
+class ContradictionError(RegistryError):
+    """An answer says two different things of one subject."""
+
+
 class AuthenticationError(RegistryError):
     """The registry refuses the credentials, or they are not an administrator's."""
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .credentials import UcpCredentials
-from .errors import AuditError, UcpError
+from .documents import parse_json
+from .errors import AuditError, ContradictionError, UcpError
 from .text import clean, redact
 from .transport import Answer, Clock, Party, Transport
 
@@ -170,8 +171,8 @@ def _token(answer: Answer) -> str:
 
 def _json(answer: Answer) -> Any:
     try:
-        return json.loads(answer.body)
-    except (ValueError, RecursionError):
+        return parse_json(answer.body)
+    except (ContradictionError, ValueError, RecursionError):
         return None
 
 
