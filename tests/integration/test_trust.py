@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from dtr_audit.notary.pins import KEY as PINS_KEY
 
+from local.dtr.api import Profile
 from local.dtr.faults import TRUST, Faults, Forged, Realm, Status, trust_file
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
-from local.notary import RootAuthority, TrustRepository
+from local.notary import Notary, RootAuthority, TrustRepository
 from local.notary.attacks import (
     Altered,
     Attack,
@@ -374,15 +375,50 @@ def test_a_root_that_changed_cannot_begin_anew_under_another_domain(audited: Aud
     assert (run["status"], found["verdict"]) == ("OPEN", "UNTRUSTED")
 
 
-def test_the_registrys_own_word_for_its_domain_is_not_taken_where_signatures_are_verified(
-    audited: Audited, registry: InMemoryRegistry
+@pytest.mark.parametrize("mode", ["registry", "signatures"])
+def test_dtr_host_that_the_settings_do_not_name_is_reported_and_not_used(
+    audited: Audited, registry: InMemoryRegistry, mode: str
 ) -> None:
     registry.push("pay", "api", "1.0")
-    with DtrServer(registry, public_host="evil.example") as server:
+    with DtrServer(registry, profile=Profile(dtr_host="evil.example")) as server:
         audited.put_secret(username=server.admin.name, password=server.admin.password, ca_bundle=server.ca_bundle)
-        run = verify(audited, DTR_URL=f"https://localhost:{server.port}")
-    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
-    assert "evil.example, and its word for that is not taken" in run["incomplete_because"][0]
+        run = audited.audit(TRUST_VERIFICATION=mode, DTR_URL=server.url)
+        host = server.host
+        asked = {one.query.get("domain", [""])[0] for one in server.requests if one.path.endswith("/tags")}
+    assert (run["status"], run["domains"], asked) == ("OPEN", [host], {host})
+    assert any("evil.example (dtrHost), which is neither" in warning for warning in run["warnings"])
+    (mail,) = audited.mails()
+    commands = [line for line in mail.text.splitlines() if line.startswith("    ")]
+    assert any(f"docker login {host}" in line for line in commands)
+    said = [line for line in mail.text.splitlines() if "evil.example" in line]
+    assert said == [line for line in said if "the registry calls itself" in line]
+    report = audited.read(run["evidence"]["report"]).decode()
+    assert "docker login evil.example" not in report
+
+
+@pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "pinned to another"])
+def test_root_under_the_registrys_own_spelling_of_its_host_is_held_against_the_pins(
+    audited: Audited, is_pinned: bool
+) -> None:
+    notary = Notary()
+    registry = InMemoryRegistry(notary=notary)
+    settings: dict[str, str] = {}
+    with DtrServer(registry, profile=Profile(settings=settings)) as server:
+        spelling = server.host.replace("localhost", "LocalHost")
+        settings["dtrHost"] = spelling
+        trust = notary.create(f"{spelling}/pay/api")
+        trust.add_signer("ci")
+        registry.push("pay", "api", "1.0")
+        (entry,) = registry.tags("pay", "api", spelling)
+        trust.sign("1.0", entry.digest, signer="ci")
+        audited.put_secret(username=server.admin.name, password=server.admin.password, ca_bundle=server.ca_bundle)
+        (key,) = (key.id for key in trust.keys("root"))
+        pin(audited, {"pattern": f"{server.host}/*", "root_keys": [key if is_pinned else 64 * "0"]})
+        run = verify(audited, DTR_URL=server.url, PIN_TRUST="true")
+    found = row(audited, run)
+    assert run["domains"] == [spelling]
+    assert run["trust"]["first_use"] == 0
+    assert found["verdict"] == ("SIGNED" if is_pinned else "UNTRUSTED")
 
 
 def test_an_unsigned_tag_is_a_finding_though_trust_data_could_not_be_read(audited: Audited, signed: Signed) -> None:

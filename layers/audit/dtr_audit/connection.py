@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from aws_lambda_powertools import Logger
 
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, choose_domains
-from .errors import AuditError, SettingsError
+from .errors import AuditError
 from .examination import answer_in_time, ask_aside
 from .model import TrustCounts
 from .settings import Settings, TrustVerification
@@ -153,19 +152,12 @@ class Connection:
         return ask_aside(self._registry.connect)
 
     def _make_verifier(self) -> "TrustVerifier":
-        """Prepare to verify signatures; raises SettingsError for pins that cannot be used, and for domains of unknown origin."""
+        """Prepare to verify signatures; raises SettingsError for pins that cannot be used."""
         from .notary import pins  # noqa: PLC0415
         from .notary.policy import SignersNeeded, TrustPolicy  # noqa: PLC0415
         from .trust import TrustVerifier  # noqa: PLC0415 - and cryptography with it
 
         settings = self._settings
-        own = urlsplit(settings.dtr_url).netloc.lower().removesuffix(":443")
-        if not settings.domains and any(one.lower().removesuffix(":443") != own for one in self.domains):
-            # What is pinned and remembered hangs on the domain: a registry could choose another one, and begin anew.
-            raise SettingsError(
-                "DTR_DOMAINS: with TRUST_VERIFICATION signatures, name the domains that images are pushed under. The registry "
-                f"calls itself {', '.join(clean(one, 64) for one in self.domains)}, and its word for that is not taken"
-            )
         pinned: tuple[Pin, ...] = pins.parse_pins(self._read_pins()) if settings.pin_trust else ()
         policy = TrustPolicy(
             required_signers=settings.required_signers,

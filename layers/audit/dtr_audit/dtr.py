@@ -27,9 +27,10 @@ from .errors import (
     SettingsError,
     WrongProductError,
 )
+from .hosts import HTTPS_PORT, canonical_host
 from .model import Repository, Tag, TrustFlags
 from .pace import Pace
-from .settings import is_domain
+from .settings import DOMAIN_LENGTH, is_domain
 from .text import clean, redact
 from .transport import Answer, Clock, SystemClock, Transport
 
@@ -568,16 +569,25 @@ class DtrClient:
 def choose_domains(configured: Collection[str], dtr_host: str, url: str) -> tuple[tuple[str, ...], str]:
     """Choose the domains to ask under, and a warning ('' if none) where the choice is a guess.
 
-    The domain must be the host[:port] used in `docker push`; a wrong one makes every tag look unsigned.
+    The domain must be the host[:port] used in `docker push`; a wrong one makes every tag look unsigned. The registry's own name
+    for itself counts only if it is the host of the settings, in any spelling: domains stand in commands that people copy, and
+    what is pinned and remembered depends on them.
     """
+    host = urlsplit(url).netloc
+    asked = tuple(configured) or (host,)
+    if is_domain(dtr_host) and canonical_host(dtr_host) not in map(canonical_host, (host, *configured)):
+        return asked, (
+            f"the registry calls itself {clean(dtr_host, DOMAIN_LENGTH)} (dtrHost), which is neither the host of DTR_URL nor "
+            f"one of DTR_DOMAINS. That name was not used, and {', '.join(asked)} was asked for. If you know the name, and images "
+            "are pushed under it, set DTR_DOMAINS"
+        )
     if configured:
-        return tuple(configured), ""
+        return asked, ""
     if is_domain(dtr_host):
         # Clients leave the default port out, some settings name it: signed under either is signed.
-        bare = dtr_host.removesuffix(":443")
+        bare = dtr_host.removesuffix(f":{HTTPS_PORT}")
         return ((dtr_host,) if bare == dtr_host else (bare, dtr_host)), ""
-    host = urlsplit(url).netloc
-    return (host,), (
+    return asked, (
         f"the registry does not name its own domain (dtrHost), so {host} was asked for; "
         "if images are pushed under another name, set DTR_DOMAINS"
     )

@@ -346,7 +346,7 @@ class Reporter:
         if self._settings.pin_trust and tally.trust.first_use:
             tally.warnings.append(
                 f"{tally.trust.first_use} roots are covered by no pin and were trusted on first use. See whether the patterns in "
-                "policy/trust-pins.json are the names that images are pushed under, to the letter; `*` covers all"
+                "policy/trust-pins.json name the repositories as images are pushed; `*` covers all"
             )
         if tally.trust.expiring:
             tally.warnings.append(tally.trust.spoken_expiring)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from .errors import TrustDataError
+from .hosts import canonical_host
 from .model import JudgedTag, Repository, RepositoryReading, TrustSeen, Verdict, iso
 from .notary.client import NotaryClient
 from .notary.memory import parse_memory
@@ -45,7 +46,7 @@ class TrustVerifier:
         domains = dict.fromkeys(
             flags.domain for judged in reading.tags if not judged.is_artifact for flags in judged.tag.trust
         )
-        readings = {domain: self._read(reading.repository, domain, memories.get(domain, "")) for domain in domains}
+        readings = {domain: self._read(reading.repository, domain, _recall(memories, domain)) for domain in domains}
         if any(memories.values()):
             # Whoever cannot renew the root that is known would otherwise begin anew under another name.
             readings = {domain: _without_first_use(one) for domain, one in readings.items()}
@@ -123,6 +124,13 @@ class _ThriftySource:
         if self._is_holding:
             self._is_holding = False
             self._lock.release()
+
+
+def _recall(memories: Mapping[str, str], domain: str) -> str:
+    """Give what is remembered under a domain, else under the first other spelling of it; '' if nothing is."""
+    host = canonical_host(domain)
+    spellings = (domain, *sorted(one for one in memories if canonical_host(one) == host))
+    return next((memories[one] for one in spellings if memories.get(one)), "")
 
 
 def _without_first_use(reading: TrustReading) -> TrustReading:

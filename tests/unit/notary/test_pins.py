@@ -201,6 +201,11 @@ def test_a_pattern_that_stands_there_twice_is_a_fault() -> None:
     assert text == "$.pins[2].pattern: dtr.example.mil/payments/* is that of $.pins[0] too"
 
 
+def test_pattern_that_stands_twice_in_two_spellings_of_the_host_is_a_fault() -> None:
+    text = fault(document(entry(), entry(pattern="DTR.Example.mil:443/payments/*")))
+    assert text == "$.pins[1].pattern: DTR.Example.mil:443/payments/* is that of $.pins[0] too"
+
+
 def test_all_faults_are_counted_and_the_first_are_named() -> None:
     text = fault(document(*[entry(pattern=f"d/p/{number}", root_keys=[]) for number in range(9)]))
     assert text.count("$.pins[") == 5

@@ -1133,3 +1133,27 @@ def test_everything_is_tried_again_when_somebody_publishes_in_between(publisher:
 
 def test_trust_data_that_signs_nothing_holds() -> None:
     assert verified(Publisher()).tags == {}
+
+
+def test_memory_under_another_spelling_of_the_host_is_built_upon_if_the_root_is_for_both() -> None:
+    publisher = Publisher(root_key=certified("*"))
+    publisher.sign("targets", "1.0")
+    old = publisher.publish()
+    kept = read(Notary(publisher.publish())).memory
+    assert kept is not None
+    spelling = GUN.replace("dtr.example.com", "DTR.example.com:443")
+    remembered = replace(kept, gun=spelling)
+
+    assert read(Notary(publisher.publish()), remembered).anchor is Anchor.REMEMBERED
+    rolled_back = read(Notary(old), remembered)
+
+    assert (rolled_back.outcome, rolled_back.flaw) == (Outcome.DOES_NOT_HOLD, Flaw.ROLLED_BACK)
+    assert rolled_back.memory is None  # it is kept where it is
+
+
+def test_memory_under_another_spelling_of_the_host_is_not_mistaken_for_this_ones(publisher: Publisher) -> None:
+    kept = read(Notary(publisher.publish())).memory
+    assert kept is not None
+    other = Publisher(GUN.replace("dtr.example.com", "DTR.example.com"))
+    reading = verify(Notary(other.publish(), other.gun), other.gun, kept, ANYTHING, NOW)
+    assert (reading.outcome, reading.anchor) == (Outcome.VERIFIED, Anchor.FIRST_USE)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..documents import read_json
 from ..errors import SettingsError
+from ..hosts import canonical_gun
 from ..text import clean
 from .metadata import is_key_id
 from .policy import Pin
@@ -82,12 +83,12 @@ def _faults(entry: Any, where: str) -> Iterator[str]:
 
 
 def _repetitions(entries: list[Any]) -> Iterator[str]:
-    """Give the patterns that stand there twice: only one of the two would count."""
+    """Give the patterns that stand there twice, in whatever spelling of the host: only one of the two would count."""
     seen: dict[str, int] = {}
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not _is_pattern(entry.get("pattern")):
             continue
-        first = seen.setdefault(entry["pattern"], number)
+        first = seen.setdefault(canonical_gun(entry["pattern"]), number)
         if first != number:
             yield f"$.pins[{number}].pattern: {clean(entry['pattern'], 64)} is that of $.pins[{first}] too"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from ..hosts import canonical_gun
 from ..model import TrustFlags, Verdict
 from .metadata import RELEASES, TARGETS
 from .reading import Expiry, Outcome, Release, TagTrust, TrustReading
@@ -25,6 +26,7 @@ class Pin:
 
     The pattern is a GUN, or the beginning of one with `*` behind it. An id is that of the root's certificate, as `docker trust
     inspect` shows it, or that of the key itself, as `notary key list` does and as it is the same for all of a publisher's GUNs.
+    Spellings of one host are one host: a registry that spells its own name differently is under the same pin.
     """
 
     pattern: str
@@ -33,9 +35,10 @@ class Pin:
 
     def covers(self, gun: str) -> bool:
         """Tell whether the pattern stands for a GUN."""
+        spellings = ((self.pattern, gun), (canonical_gun(self.pattern), canonical_gun(gun)))
         if self.pattern.endswith("*"):
-            return gun.startswith(self.pattern[:-1])
-        return gun == self.pattern
+            return any(name.startswith(pattern[:-1]) for pattern, name in spellings)
+        return any(name == pattern for pattern, name in spellings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ class TrustPolicy:
     def pin_for(self, gun: str) -> Pin | None:
         """Give the most specific pin for a GUN, as Notary chooses it (trustpin.go): the GUN itself, else the longest pattern."""
         covering = [pin for pin in self.pins if pin.covers(gun)]
-        return max(covering, key=lambda pin: (pin.pattern == gun, len(pin.pattern)), default=None)
+        return max(
+            covering, key=lambda pin: (not pin.pattern.endswith("*"), len(canonical_gun(pin.pattern))), default=None
+        )
 
     def unmet(self, release: Release) -> str:
         """Say in which way the signers of a release are not those that are required; '' if they are."""

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..errors import AuditError, OutOfTimeError, SettingsError, TrustDataError
+from ..hosts import canonical_gun
 from ..model import iso
 from .keys import is_signed_by, verify_document
 from .memory import DOCUMENT_BYTES, ROOT_BYTES, TrustMemory
@@ -61,9 +62,11 @@ def verify(
 ) -> TrustReading:
     """Read and verify the trust data of one GUN; `memory` is what the last reading of it gave to be kept.
 
+    That reading may have been under another spelling of the host.
+
     Raises OutOfTimeError, and SettingsError for a pinned authority that is none; everything else becomes the reading's outcome.
     """
-    if memory is not None and memory.gun != gun:
+    if memory is not None and canonical_gun(memory.gun) != canonical_gun(gun):
         raise ValueError(f"the memory of {memory.gun} was given for {gun}")
     return _Verification(source, gun, memory, policy, now).read()
 
@@ -95,6 +98,8 @@ class _Verification:
         self._source = source
         self._gun = gun
         self._memory = memory
+        # What stays remembered if nothing is verified: another spelling's memory is kept where it is.
+        self._kept = memory if memory is None or memory.gun == gun else None
         self._pin = policy.pin_for(gun)
         self._now = now
         self._notes: list[str] = []
@@ -118,9 +123,9 @@ class _Verification:
         except (OutOfTimeError, SettingsError):
             raise
         except FlawError as error:
-            return TrustReading(self._gun, Outcome.DOES_NOT_HOLD, str(error), self._memory, error.flaw)
+            return TrustReading(self._gun, Outcome.DOES_NOT_HOLD, str(error), self._kept, error.flaw)
         except AuditError as error:
-            return TrustReading(self._gun, Outcome.UNREADABLE, str(error), self._memory)
+            return TrustReading(self._gun, Outcome.UNREADABLE, str(error), self._kept)
         return self._reading(trusted, tree)
 
     # -- the root ----------------------------------------------------------------------------------------------------
@@ -130,6 +135,9 @@ class _Verification:
         if self._memory is None:
             return None
         root = parse_root(self._memory.documents[ROOT])
+        if self._memory.gun != self._gun and not successor_keys(root, self._gun):
+            # Its certificates name the other spelling alone: the Notary keeps trust data of its own for this one.
+            return None
         if self._pin is not None and not is_pinned(root, self._gun, self._pin, self._now):
             self._notes.append(
                 f"the root that was trusted before is not pinned for {self._pin.pattern} any more, so what was remembered with it "
@@ -325,7 +333,7 @@ class _Verification:
         if self._built_on is not None:
             # The memory is kept: whoever puts other trust data there has to answer to it.
             reason += f" any more; its root was trusted since {self._built_on.since}"
-        return TrustReading(self._gun, Outcome.NO_TRUST_DATA, reason, self._memory, notes=tuple(self._notes))
+        return TrustReading(self._gun, Outcome.NO_TRUST_DATA, reason, self._kept, notes=tuple(self._notes))
 
     def _rolled_back(self, role: str, version: int, seen: int) -> FlawError:
         return FlawError(
