@@ -33,8 +33,8 @@ from .faults import (
     Rewrite,
     Status,
     Struck,
-    endless_body,
-    gzip_bomb,
+    Unending,
+    oversized,
     replaced,
     spoiled,
 )
@@ -510,10 +510,8 @@ class DtrApi:
             case Redirect() as strike:
                 location = ("Location", strike.location)
                 return Response(strike.status, content_type=HTML, headers=(location, *self._replica))
-            case EndlessBody() as strike:
-                return endless_body(strike)
-            case GzipBomb() as strike:
-                return gzip_bomb(strike)
+            case EndlessBody() | Unending() | GzipBomb() as strike:
+                return oversized(strike)
         return None
 
     def _failure(self, call: _Call, refusal: _Refusal) -> Response:

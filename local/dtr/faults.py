@@ -21,6 +21,7 @@ import enum
 import fnmatch
 import glob
 import gzip
+import itertools
 import json
 import threading
 import time
@@ -30,7 +31,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from ..notary.attacks import Attack
-from .transport import Request, Response
+from .transport import Delivery, Request, Response
 
 LOGIN_PAGE = (
     b"<!DOCTYPE html>\n<html><head><title>Docker Trusted Registry: log in</title></head>"
@@ -167,6 +168,28 @@ class EndlessBody:
 
     calls: Calls = EVERY_CALL
     chunk: int = 65_536
+
+
+class Part(enum.Enum):
+    """A part of an answer that may have no end: what comes before it, and what is then repeated."""
+
+    STATUS = (b"HTTP/1.1 20", b"0")
+    INTERIM = (b"", b"HTTP/1.1 100 Continue\r\n\r\n")
+    HEADER = (b"HTTP/1.1 200 OK\r\nX-Filler: ", b"x")
+    HEADERS = (b"HTTP/1.1 200 OK\r\n", b"X-Filler: " + b"x" * 1_000 + b"\r\n")
+    CHUNK_SIZE = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;", b"x")
+    BODY = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")
+    BODY_WITHOUT_LENGTH = (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[]", b" ")
+    TRAILERS = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n", b"X-Filler: x\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Unending:
+    """Answer with a `part` that never ends, in pieces with a `pause` in seconds before each; without one as fast as it is read."""
+
+    part: Part
+    calls: Calls = EVERY_CALL
+    pause: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,12 +511,23 @@ def _named_calls(faults: Faults) -> Iterator[tuple[str, Calls]]:
             yield item.name, value
 
 
-def replaced(struck: Struck) -> Body | Redirect | Status | EndlessBody | GzipBomb | None:
+def replaced(struck: Struck) -> Body | Redirect | Status | EndlessBody | Unending | GzipBomb | None:
     """Give the first strike that replaces the answer."""
     for strike in struck.strikes:
-        if isinstance(strike, (Body, Redirect, Status, EndlessBody, GzipBomb)):
+        if isinstance(strike, (Body, Redirect, Status, EndlessBody, Unending, GzipBomb)):
             return strike
     return None
+
+
+def oversized(strike: EndlessBody | Unending | GzipBomb) -> Response:
+    """Make an answer that is larger than any reader wants."""
+    match strike:
+        case EndlessBody():
+            return endless_body(strike)
+        case Unending():
+            return unending(strike)
+        case GzipBomb():
+            return gzip_bomb(strike)
 
 
 def endless_body(strike: EndlessBody) -> Response:
@@ -507,6 +541,15 @@ def endless_body(strike: EndlessBody) -> Response:
             yield chunk
 
     return Response(200, stream=stream)
+
+
+def unending(strike: Unending) -> Response:
+    """Make an answer one part of which has no end."""
+    before, piece = strike.part.value
+    # Without pauses many pieces go at once: what is to be measured is the reader, not this server.
+    repeated = piece if strike.pause else piece * max(1, 65_536 // len(piece))
+    pieces = itertools.chain([before], itertools.repeat(repeated))
+    return Response(200, wire=lambda: pieces, delivery=Delivery(body_pause=strike.pause))
 
 
 def gzip_bomb(strike: GzipBomb) -> Response:

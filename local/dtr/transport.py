@@ -90,7 +90,10 @@ WHOLE = Delivery()
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer. If there is a `stream`, that is the body, sent in chunks until it ends or the client goes away."""
+    """An answer. If there is a `stream`, that is the body, sent in chunks until it ends or the client goes away.
+
+    If there is a `wire`, its bytes are sent in place of all else, the head included, each piece after the `body_pause`.
+    """
 
     status: int
     body: bytes = b""
@@ -98,6 +101,7 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
     delivery: Delivery = WHOLE
     stream: Callable[[], Iterable[bytes]] | None = None
+    wire: Callable[[], Iterable[bytes]] | None = None
 
     def head(self, *, keep_alive: bool) -> bytes:
         """Serialise the status line and the headers."""
@@ -230,6 +234,9 @@ class HttpServer:
                 except OSError as error:
                     # Not to be taken for a client that has gone away.
                     raise RuntimeError(f"cannot answer {request.method} {request.path}") from error
+                if response.wire is not None:
+                    self._send_pieces(connection, response.wire(), response.delivery.body_pause)
+                    return False
                 if not self._deliver(connection, response, keep_alive=keep_alive, bodiless=request.method == "HEAD"):
                     return False
             if not keep_alive:
@@ -275,6 +282,13 @@ class HttpServer:
             if self._stopping.wait(pause):
                 raise ConnectionAbortedError("the server is stopping")
             connection.sendall(content[begin : begin + piece])
+
+    def _send_pieces(self, connection: socket.socket, pieces: Iterable[bytes], pause: float) -> None:
+        for piece in pieces:
+            # Without a pause nothing is waited for: wait(0) would let other threads in.
+            if self._stopping.is_set() or (pause and self._stopping.wait(pause)):
+                break
+            connection.sendall(piece)
 
     def _send_chunks(self, connection: socket.socket, stream: Iterable[bytes]) -> bool:
         for chunk in stream:

@@ -29,8 +29,8 @@ from .faults import (
     Misfortune,
     Redirect,
     Status,
-    endless_body,
-    gzip_bomb,
+    Unending,
+    oversized,
     replaced,
     spoiled,
 )
@@ -125,10 +125,8 @@ class UcpApi:
                 response = Response(strike.status, strike.content, strike.content_type)
             case Redirect() as strike:
                 response = Response(strike.status, headers=(("Location", strike.location),))
-            case EndlessBody() as strike:
-                response = endless_body(strike)
-            case GzipBomb() as strike:
-                response = gzip_bomb(strike)
+            case EndlessBody() | Unending() | GzipBomb() as strike:
+                response = oversized(strike)
             case None:
                 response = self._route(request)
         if "secrets_echoed" in struck.names:

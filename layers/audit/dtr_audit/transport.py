@@ -1,5 +1,7 @@
 """HTTPS to a party that is hostile until proven otherwise: bounded in size, time and retries, never redirected.
 
+One deadline covers a whole request, from connecting to the last trailer: the watchdog keeps it, and that of the run.
+
 The one seam where the errors of requests, urllib3 and ssl become ours.
 """
 
@@ -13,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import certifi
@@ -25,12 +27,14 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLErr
 from urllib3.exceptions import TimeoutError as TookTooLongError
 
 from .errors import OutOfTimeError, RegistryError, SettingsError
+from .https_connection import HEAD_BYTES, TooManyLinesError, WatchedConnection
 from .pace import Pace, Turn
 from .text import clean
+from .watchdog import WATCHDOG
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # the longest wait for the next byte
-ANSWER_SECONDS = 120.0  # from the status line to the last byte of one answer
+REQUEST_SECONDS = 180.0  # of one attempt, from connecting to the last byte of its answer, whatever arrives meanwhile
 BODY_BYTES = 32 * 1024 * 1024  # decompressed; a page of 1000 tags with manifests is about 2 MB
 CHUNK_BYTES = 64 * 1024
 ATTEMPTS = 5
@@ -39,6 +43,7 @@ BACKOFF_LIMIT_SECONDS = 20.0
 RETRY_AFTER_LIMIT_SECONDS = 120.0
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 
+_E = TypeVar("_E", bound=BaseException)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 
 # OpenSSL's verification errors that only VERIFY_X509_STRICT raises (x509_vfy.h, OpenSSL 3).
@@ -119,6 +124,7 @@ class _VerifyingAdapter(HTTPAdapter):
             pool: HTTPConnectionPool = manager.connection_from_url(url)
         except (RequestException, HTTPError, ValueError):
             raise SettingsError("the proxy of this environment (HTTPS_PROXY) cannot be used") from None
+        pool.ConnectionCls = WatchedConnection
         return pool
 
 
@@ -227,17 +233,34 @@ class Transport:
         waited: float | None = None
         refused = False
         try:
-            response = self._send(call, params, content)
-            refused = response.status == 429 or "Retry-After" in response.headers
-            if response.status not in RETRIED_STATUSES:
-                waited = self._clock.monotonic() - turn.began
-            elif not call.is_optional and 0 < (asked := _retry_after(response.headers)) <= RETRY_AFTER_LIMIT_SECONDS:
-                # Who asks one of us to wait asks all of us; but nothing that is needed waits for what is not.
-                self.pace.pause(asked)
-            return self._take(response, call)
-        except _BrokenConnectionError:
-            waited = None
-            raise
+            left = self._seconds_left(call)
+            missing = "whole head of an answer"
+            watch = WATCHDOG.begin(min(REQUEST_SECONDS, left))
+            try:
+                response = self._send(call, params, content)
+                missing = "end of the answer"
+                refused = response.status == 429 or "Retry-After" in response.headers
+                if response.status not in RETRIED_STATUSES:
+                    waited = self._clock.monotonic() - turn.began
+                elif (
+                    not call.is_optional and 0 < (asked := _retry_after(response.headers)) <= RETRY_AFTER_LIMIT_SECONDS
+                ):
+                    # Who asks one of us to wait asks all of us; but nothing that is needed waits for what is not.
+                    self.pace.pause(asked)
+                answer = self._take(response, call)
+            except _BrokenConnectionError:
+                waited = None
+                if not watch.expired:
+                    raise
+            finally:
+                WATCHDOG.end(watch)
+            if watch.expired:
+                # What came may be cut off: without a length, the end of the connection is the end of the body.
+                waited = None
+                if left <= REQUEST_SECONDS:
+                    raise self._out_of_time(call)
+                raise _BrokenConnectionError(f"no {missing} came within {REQUEST_SECONDS:g} s")
+            return answer
         finally:
             self.pace.end(turn, waited, refused=refused)
 
@@ -280,7 +303,7 @@ class Transport:
                 decode_content=False,
             )
         except SSLError as error:
-            refused = _find_certificate_error(error)
+            refused = _find(ssl.SSLCertVerificationError, error)
             if refused is not None:
                 raise self._certificate_error(refused) from None
             raise _BrokenConnectionError(f"the TLS connection failed: {_innermost(error)}") from None
@@ -289,6 +312,8 @@ class Transport:
                 "the proxy of this environment (HTTPS_PROXY) does not let it through"
             ) from None
         except (HTTPError, OSError) as error:
+            if _find(TooManyLinesError, error):
+                raise _BrokenConnectionError(f"the answer's headers are larger than {HEAD_BYTES // 1024} KiB") from None
             # Whom nobody answers at all is a timeout too, to urllib3.
             if isinstance(error, TookTooLongError) and not isinstance(error, NewConnectionError):
                 raise _BrokenConnectionError("no answer in time") from None
@@ -319,7 +344,6 @@ class Transport:
         if encoding not in {"identity", "gzip", ""}:
             raise RegistryError(f"{call}: the answer's encoding {clean(encoding, 40)!r} was not asked for")
         inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
-        started = self._clock.monotonic()
         body = bytearray()
         received = False
         try:
@@ -334,12 +358,12 @@ class Transport:
                     raise RegistryError(f"{call}: the answer goes on after the end of its gzip stream")
                 if response.length_remaining == 0:
                     break
-                if self._clock.monotonic() - started > ANSWER_SECONDS:
-                    raise RegistryError(f"{call}: the answer did not end within {ANSWER_SECONDS:.0f} s")
                 self._seconds_left(call)
         except zlib.error:
             raise _BrokenConnectionError("the answer is not the gzip that it says it is") from None
         except (HTTPError, OSError) as error:
+            if _find(TooManyLinesError, error):
+                raise _BrokenConnectionError("the answer's chunks or trailers have no end") from None
             raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}") from None
         # No body at all is no broken one, whatever encoding it claims.
         if inflate and received and not inflate.eof:
@@ -349,8 +373,11 @@ class Transport:
     def _seconds_left(self, call: _Call) -> float:
         left = self._stop_at - self._clock.monotonic()
         if left <= 0 or self._stopped.is_set():
-            raise OutOfTimeError(f"{call}: the time for reading {self._party.name} is over")
+            raise self._out_of_time(call)
         return left
+
+    def _out_of_time(self, call: _Call) -> OutOfTimeError:
+        return OutOfTimeError(f"{call}: the time for reading {self._party.name} is over")
 
     def _wait(self, seconds: float, call: _Call) -> None:
         if seconds >= self._seconds_left(call):
@@ -433,8 +460,8 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _find_certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
-    return next((inner for inner in _chain(error) if isinstance(inner, ssl.SSLCertVerificationError)), None)
+def _find(kind: type[_E], error: BaseException) -> _E | None:
+    return next((inner for inner in _chain(error) if isinstance(inner, kind)), None)
 
 
 def _innermost(error: BaseException) -> str:
