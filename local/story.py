@@ -6,12 +6,12 @@ spelled out below; everything else is pushed by a team's CI and signed.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from .dtr.faults import Faults, Status, tags_of
+from .dtr.manifests import ATTESTATION, COSIGN_SIGNATURE, manifest_of
 from .dtr.registry import InMemoryRegistry
 from .dtr.server import DtrServer
 from .dtr.ucp import Configuration
@@ -166,7 +166,7 @@ def _push(registry: InMemoryRegistry, push: Push, at: datetime) -> None:
         push.namespace, push.name, push.tag, author=push.author, at=pushed_at, cosign_signed=cosign_signed
     )
     if cosign_signed:
-        for kind in ("sig", "att"):
+        for kind, layer in (("sig", COSIGN_SIGNATURE), ("att", ATTESTATION)):
             tag = f"{entry.digest.replace(':', '-')}.{kind}"
-            digest = f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"
-            registry.push(push.namespace, push.name, tag, author=push.author, digest=digest, at=pushed_at)
+            manifest = manifest_of(tag, layer)
+            registry.push(push.namespace, push.name, tag, author=push.author, manifest=manifest, at=pushed_at)

@@ -218,7 +218,7 @@ class DtrApi:
         if route := self._open_routes.get(path):
             return route(call)
         if path.startswith("/v2/"):
-            return self._give_trust(call) if "/_trust/" in path else self._refuse_registry(call)
+            return self._give_trust(call) if "/_trust/" in path else self._give_registry(call)
         if request.segments[:3] == ("enzi", "v0", "accounts") and len(request.segments) == 4:
             return self._give_account(call)
         if path.startswith("/api/v0/"):
@@ -306,13 +306,30 @@ class DtrApi:
             return self._json({}, headers=_REGISTRY_HEADERS)
         return self._challenge(call)
 
-    def _refuse_registry(self, call: _Call) -> Response:
-        # The registry's own protocol is not simulated, and _catalog is empty on a real DTR.
-        if not self._token_of(call.request):
+    def _give_registry(self, call: _Call) -> Response:
+        # Of the registry's own protocol only manifests are simulated, by digest; _catalog is empty on a real DTR.
+        token = self._token_of(call.request)
+        if not token:
             return self._challenge(call)
-        if call.request.path == "/v2/_catalog":
-            return self._json({"repositories": []}, headers=_REGISTRY_HEADERS)
+        match call.request.segments:
+            case ("v2", "_catalog"):
+                return self._json({"repositories": []}, headers=_REGISTRY_HEADERS)
+            case ("v2", namespace, name, "manifests", digest):
+                scope = f"repository:{namespace}/{name}:pull"
+                if not _is_good_for(token, scope):
+                    return self._challenge(call, scope, refused=True)
+                return self._give_manifest(call, namespace, name, digest)
         return self._json({"errors": [{"code": "NAME_UNKNOWN", "message": "not found", "detail": None}]}, 404)
+
+    def _give_manifest(self, call: _Call, namespace: str, name: str, digest: str) -> Response:
+        found = self._backend.manifest(namespace, name, digest)
+        # As docker's registry does, which gives nobody a type that was not asked for.
+        if found is None or found[1] not in call.request.header("accept"):
+            unknown = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": {"revision": digest}}
+            return self._json({"errors": [unknown]}, 404, headers=_REGISTRY_HEADERS)
+        body, media_type = found
+        headers = (("Docker-Content-Digest", digest), *_REGISTRY_HEADERS, *self._replica)
+        return Response(200, body, media_type, headers)
 
     def _give_trust(self, call: _Call) -> Response:
         path, file = call.request.path, TrustFile.of(call.request.path)

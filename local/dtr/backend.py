@@ -1,9 +1,9 @@
 """Where the simulated registry's answers come from: memory, or a real registry and its Notary.
 
-`local.dtr.api` asks a `Backend` two questions and nothing else, so the very same HTTP API can stand in front
+`local.dtr.api` asks a `Backend` three questions and nothing else, so the very same HTTP API can stand in front
 of `InMemoryRegistry`, of a real docker-registry with a Notary, or of a generator of a million tags.
 
-The two sequences are only measured (`len`), searched and sliced. A lazy sequence that answers `len()`, `[i]`
+The two sequences that it gives are only measured (`len`), searched and sliced. A lazy sequence that answers `len()`, `[i]`
 and `[i:j]` is therefore enough: a page of a million tags costs a page. A sequence that can also find a name
 faster than by looking at each element offers `position(key)`, see `Positioned`. A sequence that has been
 handed out must not change any more.
@@ -83,6 +83,10 @@ class Backend(Protocol):
         An empty or foreign `domain` makes every tag look unsigned (`in_notary` and `hash_mismatch` false), as
         DTR does. Raises NoSuchRepository, or BackendUnavailable.
         """
+        ...
+
+    def manifest(self, namespace: str, name: str, digest: str) -> tuple[bytes, str] | None:
+        """Give a manifest's body and media type; None if there is none. Raises BackendUnavailable."""
         ...
 
 

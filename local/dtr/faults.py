@@ -99,6 +99,7 @@ SETTINGS = Calls("/api/v0/meta/settings")
 REPOSITORIES = Calls("/api/v0/repositories")
 ALL_TAGS = Calls("/api/v0/repositories/*/tags")
 TRUST = Calls("/v2/*/_trust/tuf/*")
+MANIFESTS = Calls("/v2/*/manifests/*")
 CHANGEFEED = Calls("/v2/_trust/changefeed")
 
 

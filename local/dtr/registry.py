@@ -9,7 +9,6 @@ data is real. They agree only if somebody makes them (see `local.story_trust`).
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from ..notary.notary import Notary
 from .accounts import account_id
 from .backend import DOCKER_MANIFEST, NoSuchRepository, RepositoryEntry, TagEntry
+from .manifests import Manifest, image_of
 
 
 def _now() -> datetime:
@@ -28,6 +28,9 @@ def _now() -> datetime:
 class _Repository:
     entry: RepositoryEntry
     tags: dict[str, TagEntry] = field(default_factory=dict)
+    manifests: dict[str, Manifest | str] = field(
+        default_factory=dict
+    )  # by digest; of an image what `image_of` makes it of
     seen_under: dict[str, tuple[int, tuple[TagEntry, ...]]] = field(default_factory=dict)
 
 
@@ -84,6 +87,16 @@ class InMemoryRegistry:
                 repository.seen_under[domain] = serial, seen
             return seen
 
+    def manifest(self, namespace: str, name: str, digest: str) -> tuple[bytes, str] | None:
+        """Give a manifest's body and media type; None if it was pushed as a digest alone."""
+        with self._lock:
+            repository = self._repositories.get((namespace, name))
+            kept = repository.manifests.get(digest) if repository is not None else None
+        if kept is None:
+            return None
+        manifest = image_of(kept) if isinstance(kept, str) else kept
+        return manifest.body, manifest.media_type
+
     def create_repository(
         self,
         namespace: str,
@@ -124,19 +137,24 @@ class InMemoryRegistry:
         media_type: str = DOCKER_MANIFEST,
         size: int = 7_340_032,
         cosign_signed: bool = False,
+        manifest: Manifest | None = None,
     ) -> TagEntry:
-        """Push an image, unsigned, over whatever the tag held; the repository is created if need be.
+        """Push an image, or any `manifest`, unsigned, over whatever the tag held; the repository is created if need be.
 
-        Without a `digest` each push is a new image. `author` is an account's name or id, by default the
-        admin's id.
+        Without a `manifest` or a `digest` each push is a new image, and with a `digest` alone no manifest is kept. `author` is an
+        account's name or id, by default the admin's id.
         """
         with self._lock:
             self.create_repository(namespace, name)
             repository = self._repositories[namespace, name]
             self._pushes += 1
-            if digest is None:
+            if manifest is not None:
+                digest, media_type, size = manifest.digest, manifest.media_type, len(manifest.body)
+                repository.manifests[digest] = manifest
+            elif digest is None:
                 content = f"{namespace}/{name}:{tag} push {self._pushes}"
-                digest = f"sha256:{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()}"
+                digest = image_of(content).digest
+                repository.manifests[digest] = content
             pushed_at = _timestamp(at if at is not None else self._clock())
             entry = TagEntry(
                 name=tag,
@@ -155,6 +173,11 @@ class InMemoryRegistry:
             repository.seen_under.clear()
             self._listed = None
             return entry
+
+    def keep(self, namespace: str, name: str, manifest: Manifest) -> None:
+        """Keep a manifest that no tag holds, as those that an index lists."""
+        with self._lock:
+            self._repository(namespace, name).manifests[manifest.digest] = manifest
 
     def sign(self, namespace: str, name: str, tag: str, *, domain: str | None = None) -> None:
         """Sign what the tag holds now, under `domain` or else the registry's own. Raises KeyError without such a tag."""

@@ -90,6 +90,15 @@ class RealBackend:
             entries = (self._read_tag(path, tag, signed.get(tag)) for tag in tags)
             return tuple(entry for entry in entries if entry is not None)
 
+    def manifest(self, namespace: str, name: str, digest: str) -> tuple[bytes, str] | None:
+        """Give a manifest's body and media type; None if there is none."""
+        with _translated("the registry"):
+            answer = self._get(f"{self._registry_url}/v2/{quote(f'{namespace}/{name}')}/manifests/{digest}")
+            if answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
+                return None
+            answer.raise_for_status()
+            return answer.content, answer.headers["Content-Type"]
+
     def _pages(self, path: str, key: str) -> Iterator[str]:
         """Give the names in a list of the registry, over all its pages."""
         url = f"{self._registry_url}{path}"

@@ -14,6 +14,7 @@ import pytest
 from local import PROJECT
 from local import template as templates
 from local.dtr.faults import Faults, Status, tags_of
+from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.runtime import BUILD, INTERFACE, Artifact, FunctionError, InitError, LambdaProcess, find_artifact
@@ -41,7 +42,8 @@ def eventful(registry: InMemoryRegistry) -> InMemoryRegistry:
             registry.sign(namespace, "base", tag)
         registry.push(namespace, "base", "1.1")  # over a signed tag
         registry.push(namespace, "base", "edge")
-        registry.push(namespace, "base", "sha256-" + 64 * "a" + ".sig")
+        signature = manifest_of(namespace, COSIGN_SIGNATURE)
+        registry.push(namespace, "base", "sha256-" + 64 * "a" + ".sig", manifest=signature)
         registry.push(namespace, "gone", "1.0")
     return registry
 

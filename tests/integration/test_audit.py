@@ -15,6 +15,7 @@ from dtr_audit.runs import RunsTable
 
 from local.dtr.api import SENSITIVE_SETTINGS
 from local.dtr.faults import ALL_TAGS, API, Calls, Faults, Slow, Status, tags_of
+from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
@@ -70,7 +71,8 @@ def test_a_registry_with_every_tag_signed_is_not_a_finding(audited: Audited, reg
 
 
 def test_every_tag_has_a_row_with_the_same_keys(audited: Audited, registry: InMemoryRegistry) -> None:
-    push(registry, "web/shop:1", "web/shop:2", "web/shop:3", "web/shop:sha256-" + "0" * 64 + ".sig")
+    push(registry, "web/shop:1", "web/shop:2", "web/shop:3")
+    registry.push("web", "shop", "sha256-" + "0" * 64 + ".sig", manifest=manifest_of("a signature", COSIGN_SIGNATURE))
     sign(registry, "web/shop:1", "web/shop:2")
     push(registry, "web/shop:2")
     run = audited.audit()

@@ -16,6 +16,7 @@ from dtr_audit.notary.pins import KEY as PINS_KEY
 from dtr_audit.request import AuditRequest
 
 from local.dtr.faults import NO_FAULTS, Calls, Faults, Rewrite, Status, tags_of
+from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.notary.notary import Notary
@@ -147,7 +148,8 @@ def first(world: World) -> None:
             world.push(*(f"{namespace}/{name}:{tag}" for tag in range(1, 3 + number)))
             world.sign(f"{namespace}/{name}:1")
     world.sign("web/app:2")
-    world.push("web/app:2", f"web/app:sha256-{'0' * 64}.sig")
+    world.push("web/app:2", "web/app:1.sig")
+    world.registry.push("web", "app", f"sha256-{'0' * 64}.sig", manifest=manifest_of("a signature", COSIGN_SIGNATURE))
 
 
 def change(world: World) -> None:

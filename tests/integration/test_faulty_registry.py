@@ -394,17 +394,6 @@ def test_a_repository_that_turns_nameless_in_mid_run_is_not_removed(
     assert audited.findings()["team/s03:unsigned"]["state"] == "OPEN"
 
 
-def test_a_signature_whose_image_was_not_read_is_unknown(
-    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
-) -> None:
-    registry.push("team", "s07", "0.sig")
-    registry.push("team", "s07", "zzz")
-    dtr.faults = Faults(strikes=(Status(500, tags_of(BROKEN, after=1)),))
-    run = audited.audit(PAGE_SIZE="10")
-    assert audited.verdicts(run["run_id"])["team/s07:0.sig"] == "UNKNOWN"
-    assert run["findings"]["opened"] == 0
-
-
 def test_many_threads_refused_at_once_try_the_login_once(audited: Audited, dtr: DtrServer) -> None:
     def change_password(_: object) -> None:
         dtr.accounts.rotate_password(dtr.admin.name)

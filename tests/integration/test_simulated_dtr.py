@@ -659,6 +659,9 @@ class LazyBackend:
             raise BackendUnavailable("notary-server does not answer")
         return self.lazy
 
+    def manifest(self, namespace: str, name: str, digest: str) -> None:
+        """Keep none."""
+
 
 def test_a_million_tags_cost_a_page_at_a_time(bench: Bench) -> None:
     backend = LazyBackend()

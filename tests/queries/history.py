@@ -19,6 +19,7 @@ import pytest
 from dtr_audit.archive import Archive
 
 from local.dtr.faults import Faults, Status, tags_of
+from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import Stack
@@ -133,7 +134,9 @@ class Place:
 
     def push(self, namespace: str, name: str, tag: str, day: str, author: str = AUTHORS[0]) -> None:
         self._numbers += 1
-        self.registry.push(namespace, name, tag, author=author, at=f"{day}T00:{self._numbers % 60:02d}:00.000Z")
+        at = f"{day}T00:{self._numbers % 60:02d}:00.000Z"
+        signature = manifest_of(str(self._numbers), COSIGN_SIGNATURE) if _ARTIFACT.fullmatch(tag) else None
+        self.registry.push(namespace, name, tag, author=author, at=at, manifest=signature)
 
     def _names(self) -> list[Name]:
         return [name for name, _ in self._present() if name[0] in TEAMS]

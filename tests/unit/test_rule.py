@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 from dtr_audit.model import Finding, News, Repository, Scope, State, Status, Tag, TagCounts, TrustFlags, Verdict
-from dtr_audit.rule import decide, fix_commands, is_signature_artifact, judge
+from dtr_audit.rule import decide, fix_commands, judge
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -64,26 +64,6 @@ def test_a_contradiction_of_the_registry_is_a_finding_that_says_so() -> None:
 
 def test_a_tag_asked_about_under_no_domain_is_unknown() -> None:
     assert judge(tag()).verdict is Verdict.UNKNOWN
-
-
-@pytest.mark.parametrize(
-    ("name", "beside", "expected"),
-    [
-        ("sha256-" + "0" * 64, (), True),
-        ("sha256-" + "0" * 64 + ".sig", (), True),
-        ("sha256-" + "0" * 64 + ".att", (), True),
-        ("sha256-" + "0" * 64 + ".sbom", (), True),
-        ("sha256-" + "0" * 64 + ".exe", (), False),
-        ("sha256-" + "0" * 63, (), False),
-        ("1.0.sig", ("1.0",), True),
-        ("1.0.sig", ("2.0",), False),
-        ("latest", (), False),
-    ],
-)
-def test_a_signature_artifact_is_known_by_its_name_and_its_image(
-    name: str, beside: tuple[str, ...], expected: bool
-) -> None:
-    assert is_signature_artifact(name, {name, *beside}) is expected
 
 
 def test_a_signature_artifact_gets_no_verdict() -> None:

@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
+from .artifacts import ACCEPT as MANIFESTS
+from .artifacts import MANIFEST_BYTES
 from .credentials import Credentials
 from .documents import parse_json
 from .errors import (
@@ -128,8 +130,10 @@ class DtrClient:
         self._generation = 0
         self._renew_at = float("inf")
         self._service: str | None = None  # the token's audience; None: tokens are asked for without one
+        self._pull_service: str | None = None  # that of tokens for /v2/
         self._by_token = False
-        self._was_refetched = False
+        self._refetched: set[str] = set()  # for what the secret was read once more
+        self._without_pull: Credentials | None = None  # those that the registry gives no token to pull with
         self._refused: AuthenticationError | None = None
         self._doubt = ""  # why what was read may have been read as nobody
 
@@ -201,7 +205,7 @@ class DtrClient:
 
     def _log_in(self) -> Answer:
         """Try each way in, and give the answer to the question who we are, of the first that works or of the last."""
-        self._service = self._challenge()
+        self._service = self._pull_service = self._challenge()
         for service in dict.fromkeys((self._service, None)):
             self._service = service
             refusal = self._take_token()
@@ -229,8 +233,8 @@ class DtrClient:
 
     def _take_token(self) -> Answer | None:
         """Take a new token; gives the answer that refused it, or None when there is one."""
-        params = {"service": self._service} if self._service else None
-        answer = self._transport.get("/auth/token", params=params, authorization=self._basic())
+        params = {"service": self._service} if self._service else {}
+        answer = self._ask_token(params, self._basic())
         if answer.status != 200:
             return answer
         granted = read_token(answer)
@@ -242,6 +246,9 @@ class DtrClient:
         self._renew_at = self._clock.monotonic() + life * TOKEN_RENEWAL_SHARE
         self._generation += 1
         return None
+
+    def _ask_token(self, params: Mapping[str, str], basic: str) -> Answer:
+        return self._transport.get("/auth/token", params=params or None, authorization=basic)
 
     def _use_basic(self) -> None:
         self._authorization = self._basic()
@@ -255,11 +262,11 @@ class DtrClient:
         self._secrets.update((self._credentials.password, encoded))
         return f"Basic {encoded}"
 
-    def _refetch(self) -> bool:
-        """Read the secret anew, once a run; tells whether it has changed, as after a rotation."""
-        if self._was_refetched:
+    def _refetch(self, purpose: str = "") -> bool:
+        """Read the secret once more, once a run for each `purpose`; tells whether it has changed, as after a rotation."""
+        if purpose in self._refetched:
             return False
-        self._was_refetched = True
+        self._refetched.add(purpose)
         try:
             fresh = self._source.fetch(fresh=True)
         except SettingsError:
@@ -268,15 +275,15 @@ class DtrClient:
         self._credentials = fresh
         return changed
 
-    def _refetch_in_mid_run(self) -> bool:
+    def _refetch_in_mid_run(self, purpose: str = "") -> bool:
         """Read the secret anew once a rotation under way has had time to reach it; nothing is asked meanwhile.
 
-        Who rotates changes the registry first and the secret then, and it is read anew only once.
+        Who rotates changes the registry first and the secret then, and it is read only once for each `purpose`.
         """
-        if not self._was_refetched:
+        if purpose not in self._refetched:
             left = self._stop_at - self._clock.monotonic()
             self._clock.sleep(max(0.0, min(ROTATION_SECONDS, left)))
-        return self._refetch()
+        return self._refetch(purpose)
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
@@ -466,6 +473,42 @@ class DtrClient:
                 )
             seen.add(cursor)
         raise RegistryError(f"GET {path}: the list has more than {PAGES} pages")
+
+    # -- manifests -----------------------------------------------------------------------------------------------------
+
+    def authorize_pull(self, repository: Repository) -> str:
+        """Give the authorization to read a repository by the registry's own protocol (/v2/), with the same account.
+
+        It is a token that the registry's token server gives for this repository, or Basic where there is no token server. Nothing
+        that the registry says in its errors is passed on. Raises AuthenticationError, RegistryError or OutOfTimeError.
+        """
+        params = {"scope": f"repository:{repository}:pull"}
+        if self._pull_service:
+            params["service"] = self._pull_service
+        for _ in (1, 2):
+            with self._lock:
+                self._raise_if_refused()
+                credentials, basic = self._credentials, self._basic()
+            if credentials is self._without_pull:
+                break
+            answer = self._ask_token(params, basic)
+            if answer.status != 401:
+                granted = read_token(answer) if answer.status == 200 else None
+                return f"Bearer {granted[0]}" if granted else basic
+            with self._lock:
+                # Every further attempt would count against the account's lock; another thread may have found new credentials.
+                if self._credentials is credentials and not self._refetch_in_mid_run("pull"):
+                    self._without_pull = credentials
+                elif not self._by_token:
+                    self._use_basic()
+        raise AuthenticationError("the registry gives no token to pull with")
+
+    def ask_manifest(self, repository: Repository, digest: str, authorization: str) -> Answer:
+        """Ask for a manifest by its digest; raises RegistryError or OutOfTimeError."""
+        name = f"{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}"
+        return self._transport.get(
+            f"/v2/{name}/manifests/{digest}", authorization=authorization, accept=MANIFESTS, body_bytes=MANIFEST_BYTES
+        )
 
     # -- what stands beside ------------------------------------------------------------------------------------------
 

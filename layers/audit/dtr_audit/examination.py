@@ -4,17 +4,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
 
+from .artifacts import find_artifacts
 from .dtr import DtrClient
 from .errors import AuditError, OutOfTimeError, RepositoryGoneError
 from .findings import Moves
 from .loading import collector_relaxed
 from .model import Repository, RepositoryReading, Tag, TrustFlags
-from .rule import judge_together
+from .rule import explain_image, judge_together
 from .text import clean
 
 if TYPE_CHECKING:
@@ -220,9 +221,12 @@ def read_repository(
     """
     try:
         tags, problem = _read_tags(registry, repository, domains, of_each=verifier is not None)
-        judged = judge_together(tags, is_complete=not problem)
+        looked_into = find_artifacts(registry, repository, tags.values())
+        judged = judge_together(tags, looked_into)
         reading = RepositoryReading(repository, judged, problem=clean(problem, REASON_LENGTH))
-        return verifier.verify(reading, memories or {}) if verifier is not None else reading
+        if verifier is not None:
+            reading = verifier.verify(reading, memories or {})
+        return _explain(reading, looked_into) if looked_into else reading
     except OutOfTimeError:
         raise
     except RepositoryGoneError as error:
@@ -233,6 +237,11 @@ def read_repository(
         # The one place for it: a fault of ours, met in one repository, must not blind the audit of all others.
         logger.exception("a repository could not be examined", repository=str(repository))
         return RepositoryReading(repository, problem=f"an unforeseen {type(error).__name__}; the log has it in full")
+
+
+def _explain(reading: RepositoryReading, looked_into: Mapping[str, str]) -> RepositoryReading:
+    explained = (explain_image(judged, looked_into.get(judged.tag.name, "")) for judged in reading.tags)
+    return replace(reading, tags=tuple(explained))
 
 
 def _read_tags(

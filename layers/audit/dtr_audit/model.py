@@ -105,7 +105,7 @@ class JudgedTag(NamedTuple):
 
     @property
     def is_artifact(self) -> bool:
-        """Whether this is a signature stored as a tag."""
+        """Whether its content shows a signature, an attestation or an SBOM."""
         return self.verdict is None
 
     @property

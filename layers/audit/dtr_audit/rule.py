@@ -3,9 +3,8 @@
 Source of the rule: DISA, Docker Enterprise 2.x Linux/UNIX STIG, V2R2 (24 Jul 2024), V-235846 / DKER-EE-004260, CAT II.
 """
 
-import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from .model import Finding, JudgedTag, Scope, Status, Tag, TagCounts, TrustFlags, Verdict
 
@@ -22,19 +21,7 @@ _SINGLE_IMAGES = frozenset(
     }
 )
 
-# Cosign (and MSR 2.10 with it) keeps signatures, attestations and SBOMs as tags beside the image.
-_COSIGN_ARTIFACT = re.compile(r"sha256-[0-9a-f]{64}(\.(sig|att|sbom))?")
-
-
-def is_signature_artifact(name: str, tag_names: Collection[str]) -> bool:
-    """Tell whether a tag is, by its name, a signature rather than an image.
-
-    `<tag>.sig` counts only beside `<tag>` itself: a lone `anything.sig` is judged as an image, so that a name
-    alone does not take it out of the audit.
-    """
-    if name.startswith("sha256-") and _COSIGN_ARTIFACT.fullmatch(name):
-        return True
-    return name.endswith(".sig") and name.removesuffix(".sig") in tag_names
+COSIGN_SIGNED = "the registry says that it is signed with Cosign, which the rule does not count"
 
 
 def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
@@ -60,20 +47,27 @@ def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
         reason = f"not signed under {first.domain}; the registry contradicts itself (hashMismatch without inNotary)"
     else:
         reason = "not signed under " + ", ".join(trust.domain for trust in tag.trust)
+    if tag.cosign_signed:
+        reason += f"; {COSIGN_SIGNED}"
     return JudgedTag(tag, Verdict.UNSIGNED, reason, first)
 
 
-def judge_together(tags: Mapping[str, Tag], *, is_complete: bool) -> tuple[JudgedTag, ...]:
-    """Judge the tags of one repository, by name; `is_complete` tells whether they are all of its tags."""
-    judged = []
-    for name, tag in tags.items():
-        artifact = is_signature_artifact(name, tags)
-        if not is_complete and not artifact and name.endswith(".sig"):
-            reason = "named like a signature, and whether its image stands beside it was not read"
-            judged.append(JudgedTag(tag, Verdict.UNKNOWN, reason, tag.trust[0] if tag.trust else None))
-        else:
-            judged.append(judge(tag, artifact=artifact))
-    return tuple(judged)
+def judge_together(tags: Mapping[str, Tag], looked_into: Mapping[str, str]) -> tuple[JudgedTag, ...]:
+    """Judge the tags of one repository, by name.
+
+    `looked_into` are those that are named like signatures: with why each is judged as an image, or '' if its content shows that it
+    is none.
+    """
+    if not looked_into:
+        return tuple(map(judge, tags.values()))
+    return tuple(judge(tag, artifact=looked_into.get(name) == "") for name, tag in tags.items())
+
+
+def explain_image(judged: JudgedTag, why: str) -> JudgedTag:
+    """Add to a verdict why a tag is judged as an image although it is named like a signature; to be done once all is judged."""
+    if judged.verdict in {None, Verdict.SIGNED} or not why:
+        return judged
+    return judged._replace(reason=f"{judged.reason}; named like a signature, and judged as an image: {why}")
 
 
 def _unread_flags(trust: TrustFlags) -> str:

@@ -137,6 +137,7 @@ class _Call:
     accept: str
     authorization: str = field(repr=False)
     is_optional: bool = False
+    body_bytes: int = 0  # the largest answer that is read; 0: the party's
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -188,13 +189,16 @@ class Transport:
         authorization: str = "",
         accept: str = "application/json",
         is_optional: bool = False,
+        body_bytes: int = 0,
     ) -> Answer:
         """Ask once, and again after a passing fault, unless the question `is_optional`.
+
+        An answer larger than `body_bytes`, or without them than the party's limit, is an error.
 
         Raises RegistryError when no usable answer came, OutOfTimeError when the time is up. Any status but the retried
         ones is an answer; a redirect is an error.
         """
-        call = _Call("GET", path, accept, authorization, is_optional)
+        call = _Call("GET", path, accept, authorization, is_optional, body_bytes)
         attempts = 1 if is_optional else ATTEMPTS
         for attempt in range(1, attempts + 1):
             last = attempt == attempts
@@ -339,7 +343,7 @@ class Transport:
 
     def _read(self, response: BaseHTTPResponse, call: _Call) -> bytes:
         """Read the body in small steps, so that neither its size nor its slowness has no end."""
-        most = self._party.body_bytes
+        most = call.body_bytes or self._party.body_bytes
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in {"identity", "gzip", ""}:
             raise RegistryError(f"{call}: the answer's encoding {clean(encoding, 40)!r} was not asked for")

@@ -17,6 +17,7 @@ from .notary.memory import parse_memory
 from .notary.policy import TrustPolicy, compare, expiring
 from .notary.reading import Anchor, Flaw, Outcome, TrustReading
 from .notary.verification import verify
+from .rule import COSIGN_SIGNED
 from .text import clean
 
 REASON_LENGTH = 400
@@ -79,9 +80,12 @@ class TrustVerifier:
             (compare(readings[flags.domain], tag.name, tag.digest, flags, self._policy), flags) for flags in tag.trust
         ]
         best, flags = min(judgements, key=lambda one: _BEST_FIRST.index(one[0].verdict))
+        reason = clean(best.reason, REASON_LENGTH)
+        if best.verdict is Verdict.UNSIGNED and tag.cosign_signed:
+            reason += f"; {COSIGN_SIGNED}"
         return judged._replace(
             verdict=best.verdict,
-            reason=clean(best.reason, REASON_LENGTH),
+            reason=reason,
             trust=flags,
             signers=tuple(clean(name, REASON_LENGTH) for name in best.signers),
             trust_expires=iso(best.expires.when) if best.expires else "",

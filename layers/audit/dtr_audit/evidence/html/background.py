@@ -75,7 +75,7 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
         entries.append(
             (
                 "Set apart",
-                f"{say_count(run.tags.artifacts, 'tag')} that by name hold a signature, an attestation or an SBOM, and no image.",
+                f"{say_count(run.tags.artifacts, 'tag')} whose layers show a signature, an attestation or an SBOM, and no image.",
             )
         )
     if run.exceptions.version_id:
