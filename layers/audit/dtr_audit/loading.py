@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 OBJECTS_BETWEEN = 20_000  # made and not yet let go; a page of 1000 tags is about 5000
 GENERATIONS_BETWEEN = 20
@@ -20,10 +21,15 @@ def collector_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # once in a process: on a laptop or in a test one loads a function many times
-            gc.freeze()
+        _freeze_once()
         if collecting:
             gc.enable()
+
+
+@cache
+def _freeze_once() -> None:
+    """Take what is loaded out of the collector's sight. A process that loads a function many times does so once."""
+    gc.freeze()
 
 
 @contextmanager
