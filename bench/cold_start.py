@@ -186,6 +186,7 @@ def _surroundings() -> Iterator[dict[str, str]]:
         stack = aws.deploy(PROJECT / "template.yaml", {"DtrUrl": dtr.url, "RegistryName": "unnamed"})
         stack.put_secret({"username": dtr.admin.name, "password": dtr.admin.password, "ca_bundle": dtr.ca_bundle})
         sdk = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        sdk["AWS_ENDPOINT_URL"] = aws.moto.endpoint
         yield {**sdk, **stack.function_environment("AuditFunction")}
 
 

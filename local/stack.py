@@ -9,8 +9,8 @@
         for message in inbox.messages():
             print(message.subject, message.body)
 
-Inside the `with`, every boto3 client of this process talks to moto: through `AWS_ENDPOINT_URL`, so that the code under
-test has no branch for it. The user's own profile, credentials and AWS settings are out of sight until it ends.
+Inside the `with`, moto answers every boto3 client that this process makes, so that the code under test has no branch for it.
+The user's own profile, credentials and AWS settings are hidden until it ends.
 """
 
 from __future__ import annotations
@@ -29,23 +29,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import uuid4
 
 import boto3
-import requests
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
 from local import template as templates
 
 if TYPE_CHECKING:
-    from moto.server import ThreadedMotoServer
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
 
+    from local.in_process import InProcessAws
     from local.state_machine import Execution, Step
 
 _SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"  # what EventBridge Scheduler replaces in an Input
 _BATCH = 25  # items in one BatchWriteItem
 _RECEIVE = 10  # messages in one ReceiveMessage
-_MOTO_TIMEOUT = 10  # seconds
+ACCESS_KEY = "embedded"
 _QUIET = {"werkzeug": logging.WARNING, "moto.stepfunctions": logging.CRITICAL}
 
 
@@ -64,9 +63,8 @@ class EmbeddedAws:
 
     def __init__(self, region: str = "us-east-1") -> None:
         self.region = region
-        self.endpoint = ""
         self._environment: dict[str, str] = {}
-        self._server: ThreadedMotoServer | None = None
+        self._moto: InProcessAws | None = None
         self._log_levels: dict[str, int] = {}
         self._stacks: list[Stack] = []
 
@@ -78,10 +76,9 @@ class EmbeddedAws:
         # Or else every request is a line on the console, and every error of a step a page of the interpreter's inside.
         self._log_levels = {name: _set_level(name, level) for name, level in _QUIET.items()}
         try:
-            self.endpoint = self._start()
-            os.environ["AWS_ENDPOINT_URL"] = self.endpoint
-            os.environ["MOTO_PORT"] = self.endpoint.rpartition(":")[2]  # by which moto's Step Functions finds its S3
-            requests.post(f"{self.endpoint}/moto-api/reset", timeout=_MOTO_TIMEOUT).raise_for_status()
+            from local.in_process import InProcessAws  # noqa: PLC0415 (moto reads the AWS profile when imported)
+
+            self._moto = InProcessAws().__enter__()
         except BaseException:
             self._stop()
             raise
@@ -98,20 +95,19 @@ class EmbeddedAws:
             stack.close()
         self._stacks.clear()
         _give_environment_back(self._environment)
-        if self._server:
-            self._server.stop()
+        if self._moto is not None:
+            self._moto.__exit__(None, None, None)
+            self._moto = None
         for name, level in self._log_levels.items():
             _set_level(name, level)
         EmbeddedAws._running = False
 
-    def _start(self) -> str:
-        """Start moto on the loopback interface; give its URL."""
-        from moto.server import ThreadedMotoServer  # noqa: PLC0415 (moto reads the AWS profile when imported)
-
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        return f"http://{host}:{port}"
+    @property
+    def moto(self) -> InProcessAws:
+        """What answers. Raises RuntimeError outside the `with`."""
+        if self._moto is None:
+            raise RuntimeError("An EmbeddedAws answers inside its `with` only.")
+        return self._moto
 
     def deploy(
         self,
@@ -162,7 +158,7 @@ def _take_environment(region: str) -> dict[str, str]:
         if name.startswith("AWS_"):  # profiles, credentials, per-service endpoints, FIPS, CA bundles
             del os.environ[name]
     os.environ.update(
-        AWS_ACCESS_KEY_ID="embedded",
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
         AWS_SECRET_ACCESS_KEY="embedded",  # noqa: S106 (moto wants one, and checks none)
         AWS_REGION=region,
         AWS_DEFAULT_REGION=region,
@@ -178,7 +174,7 @@ def _take_environment(region: str) -> dict[str, str]:
 
 
 def _give_environment_back(before: Mapping[str, str]) -> None:
-    ours = {"VALIDATE_LAMBDA_S3", "MOTO_PORT", "NO_PROXY", "no_proxy"}
+    ours = {"VALIDATE_LAMBDA_S3", "NO_PROXY", "no_proxy"}
     for name in [name for name in os.environ if name.startswith("AWS_") or name in ours]:
         del os.environ[name]
     os.environ.update({name: value for name, value in before.items() if name.startswith("AWS_") or name in ours})

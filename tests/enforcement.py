@@ -1,13 +1,13 @@
 """What IAM would say to every call of an audit, said in front of the embedded AWS.
 
 moto's own enforcement knows no resource but S3's, no value of a condition, and nothing of keys: a right on the wrong table
-would pass. The gate is a second door to the same moto. It takes requests as they are signed and sent, works out what AWS
-asks of the caller for each (the use of the key that encrypts the resource included), and lets it through if the role's
-policies, as IAM gives them back, allow all of it:
+would pass. The gate stands before moto. It takes requests as they are signed, works out what AWS asks of the caller for each
+(the use of the key that encrypts the resource included), and lets it through if the role's policies, as IAM gives them back,
+allow all of it. Only requests with the embedded AWS's own credentials, which are those of the tests, pass unasked:
 
-    with Gate() as gate:
+    with Gate(aws) as gate:
         caller = Caller(Role.read("its-name", "us-east-1"), "lambda.amazonaws.com", keys, {})
-        os.environ.update(gate.admit(caller, "us-east-1"))  # from here on, clients have that role and no other way in
+        os.environ.update(gate.admit(caller, "us-east-1"))  # from here on, clients have that role's credentials
         caller.needed, caller.refused
 
 What the gate does not know, be it a call or a word of a policy, it refuses by name.
@@ -15,10 +15,8 @@ What the gate does not know, be it a call or a word of a policy, it refuses by n
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,13 +24,13 @@ from typing import TYPE_CHECKING, Any, Self
 from xml.sax.saxutils import escape
 
 import boto3
-from werkzeug.serving import make_server
-from werkzeug.wrappers import Request, Response
 
-from local.stack import Stack
+from local.stack import ACCESS_KEY, EmbeddedAws, Stack
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from moto.core.request import Request
+
+    from local.in_process import Answer, Respond
 
 Statement = dict[str, Any]
 
@@ -74,7 +72,11 @@ NAMED_BY = {
 }
 # Parts of a request to S3 that change nothing about the right it needs.
 PLAIN_S3_QUERY = {"list-type", "prefix", "encoding-type", "continuation-token", "max-keys"}
-PLAIN_S3_HEADERS = re.compile(r"x-amz-(date|security-token|content-sha256|user-agent|sdk-.*|checksum-.*)")
+PLAIN_S3_HEADERS = re.compile(
+    r"x-amz-(date|security-token|content-sha256|user-agent|sdk-.*|checksum-.*|trailer|decoded-content-length)"
+)
+# Who passes unasked: the tests themselves, and moto's Step Functions, whose rights the tests ask for in its place.
+NOT_ASKED = {ACCESS_KEY, "ak"}
 # How the encrypted resources of a stack tell their ARN. CloudWatch Logs uses a key in its own name, by the key's policy.
 ARN_OF = {
     "AWS::DynamoDB::Table": "Fn::GetAtt",
@@ -224,40 +226,29 @@ class Caller:
 
 
 class Gate:
-    """A door to the embedded AWS for those who have been admitted, on a port of this machine."""
+    """A door to the embedded AWS, for those who have been admitted."""
 
-    def __init__(self) -> None:
-        # Here, not above: moto reads the AWS profile when it is imported.
-        from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
-            DomainDispatcherApplication,
-            MotoRequestHandler,
-            create_backend_app,
-        )
-
+    def __init__(self, aws: EmbeddedAws) -> None:
         self._admitted: dict[str, Caller] = {}
-        self._aws = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=MotoRequestHandler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._moto = aws.moto
+        self._respond: Respond = aws.moto.respond
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._moto.respond = self._answer
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._moto.respond = self._respond
 
     def admit(self, caller: Caller, region: str) -> dict[str, str]:
-        """Give the caller credentials of its role; what is returned makes a client use them, and this door."""
+        """Give the caller credentials of its role; what is returned makes a client use them."""
         client = boto3.client("sts", region_name=region)
         given = client.assume_role(RoleArn=caller.role.arn, RoleSessionName="audit")["Credentials"]
         client.close()
         self._admitted[given["AccessKeyId"]] = caller
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_port}",
             "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
             "AWS_SESSION_TOKEN": given["SessionToken"],
@@ -265,23 +256,23 @@ class Gate:
             "AWS_DEFAULT_REGION": region,
         }
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _answer(self, request: Request) -> Answer:
         """Answer a request: what AWS answers if it is permitted, AccessDenied if not."""
-        request = Request(environ)
-        environ["wsgi.input"] = io.BytesIO(request.get_data())  # moto reads it once more
-        scope = re.search(r"Credential=(\w+)/\d+/([\w-]+)/([\w-]+)/", request.headers.get("Authorization", ""))
+        scope = re.search(r"Credential=([\w-]+)/\d+/([\w-]+)/([\w-]+)/", request.headers.get("Authorization", ""))
+        if scope is not None and scope[1] in NOT_ASKED:
+            return self._respond(request)
         caller = self._admitted.get(scope[1]) if scope else None
         if scope is None or caller is None:
-            return _refusal(request, "who signed it has not been admitted")(environ, start_response)
+            return _refusal(request, "who signed it has not been admitted")
         try:
             for action, resource, context in _wanted(request, caller.role.arn, region=scope[2], service=scope[3]):
                 caller.demand(action, resource, context)
         except UnknownToTheGateError as error:
             caller.unknown.append(str(error))
-            return _refusal(request, f"unknown to the gate: {error}")(environ, start_response)
+            return _refusal(request, f"unknown to the gate: {error}")
         except AccessDeniedError as error:
-            return _refusal(request, str(error))(environ, start_response)
-        return self._aws(environ, start_response)  # type: ignore[no-any-return]
+            return _refusal(request, str(error))
+        return self._respond(request)
 
 
 def _wanted(request: Request, role_arn: str, *, region: str, service: str) -> Iterator[tuple[str, str, dict[str, str]]]:
@@ -312,7 +303,10 @@ def _wanted(request: Request, role_arn: str, *, region: str, service: str) -> It
 
 
 def _wanted_of_s3(request: Request, partition: str) -> tuple[str, str, dict[str, str]]:
-    bucket, _, key = request.path[1:].partition("/")
+    bucket, _, rest = request.host.partition(".s3.")
+    key = request.path[1:]
+    if not rest:
+        raise UnknownToTheGateError(f"the address {request.host} of s3")
     headers = {name.lower() for name in dict(request.headers) if name.lower().startswith("x-amz-")}
     special = request.args.keys() - PLAIN_S3_QUERY | {name for name in headers if not PLAIN_S3_HEADERS.fullmatch(name)}
     kind = (request.method, bool(key), "list-type" in request.args)
@@ -335,18 +329,18 @@ def _wanted_of_security_hub(request: Request) -> Iterator[tuple[str, str, dict[s
         yield "securityhub:BatchImportFindings", product, {}
 
 
-def _refusal(request: Request, reason: str) -> Response:
+def _refusal(request: Request, reason: str) -> Answer:
     """Say AccessDenied in the way that the caller's client understands."""
     if request.path == "/findings/import":
-        headers = {"x-amzn-errortype": "AccessDeniedException"}
-        return Response(json.dumps({"message": reason}), status=403, headers=headers, mimetype="application/json")
+        headers = {"x-amzn-errortype": "AccessDeniedException", "Content-Type": "application/json"}
+        return 403, headers, json.dumps({"message": reason})
     if "X-Amz-Target" in request.headers:
         body = json.dumps({"__type": "AccessDeniedException", "message": reason})
-        return Response(body, status=400, mimetype="application/x-amz-json-1.1")
+        return 400, {"Content-Type": "application/x-amz-json-1.1"}, body
     error = f"<Error><Code>AccessDenied</Code><Message>{escape(reason)}</Message></Error>"
     if "Action" in request.form:
         error = f"<ErrorResponse>{error}</ErrorResponse>"
-    return Response(error, status=403, mimetype="application/xml")
+    return 403, {"Content-Type": "application/xml"}, error
 
 
 # --- What is deployed ---------------------------------------------------------------------------------------------

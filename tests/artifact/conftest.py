@@ -11,7 +11,7 @@ import pytest
 from local import PROJECT
 from local import template as templates
 from local.runtime import BUILD, Artifact, LambdaProcess, find_artifact, missing_parts
-from local.stack import Stack
+from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
 from tests.requirement import require
 
@@ -42,11 +42,12 @@ def handler(artifact: Artifact) -> str:
 
 
 @pytest.fixture
-def start(artifact: Artifact, handler: str, stack: Stack) -> Start:
+def start(artifact: Artifact, handler: str, aws: EmbeddedAws, stack: Stack) -> Start:
     """Start the built function for one registry, with the template's environment."""
 
     def start(audited: Audited) -> LambdaProcess:
         sdk = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        sdk["AWS_ENDPOINT_URL"] = aws.moto.endpoint
         environment = {**sdk, **stack.function_environment(FUNCTION), **audited.environment}
         return LambdaProcess(artifact, handler, environment, memory=stack.function_memory(FUNCTION))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from local import PROJECT
 from local import template as templates
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
-from local.stack import Stack
+from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
 
 RESOURCES = templates.load(PROJECT / "template.yaml")["Resources"]
@@ -102,7 +101,13 @@ def change(registry: InMemoryRegistry) -> None:
 
 
 def test_an_audit_finds_asks_and_tells_the_same_of_the_stand_in_as_of_moto(
-    registry: InMemoryRegistry, dtr: DtrServer, audited: Audited, twin: Twin, calls: list[tuple[str, str]]
+    *,
+    aws: EmbeddedAws,
+    registry: InMemoryRegistry,
+    dtr: DtrServer,
+    audited: Audited,
+    twin: Twin,
+    calls: list[tuple[str, str]],
 ) -> None:
     secret = {"username": dtr.admin.name, "password": dtr.admin.password, "ca_bundle": dtr.ca_bundle}
     twin.tell("secret", json.dumps(secret))
@@ -113,7 +118,7 @@ def test_an_audit_finds_asks_and_tells_the_same_of_the_stand_in_as_of_moto(
         if number == 2:
             change(registry)
         of_both = []
-        for endpoint in (os.environ["AWS_ENDPOINT_URL"], twin.url):
+        for endpoint in (aws.moto.endpoint, twin.url):
             audited.runs = number + 1
             calls.clear()
             run = audited.audit(audited.event(), request_id=f"r-{number}", AWS_ENDPOINT_URL=endpoint)

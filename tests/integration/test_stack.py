@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import socket
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from botocore.exceptions import ClientError
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.invocation import invoke
-from local.stack import DeploymentError, EmbeddedAws, Stack, StateFileError
+from local.stack import ACCESS_KEY, DeploymentError, EmbeddedAws, Stack, StateFileError
 from local.template import ParameterError
 from tests.audited import Audited
 
@@ -690,11 +691,22 @@ def test_a_function_is_invoked_in_the_region_of_its_stack(
 def test_there_is_one_embedded_aws_at_a_time(aws: EmbeddedAws) -> None:
     with pytest.raises(RuntimeError, match="running in this process already"), EmbeddedAws():
         pass
-    assert os.environ["AWS_ENDPOINT_URL"] == aws.endpoint
+    assert os.environ["AWS_ACCESS_KEY_ID"] == ACCESS_KEY, "the first one goes on"
+    assert aws.moto
 
 
-def test_the_embedded_aws_answers_on_the_loopback_interface_only(aws: EmbeddedAws) -> None:
-    assert aws.endpoint.startswith("http://127.0.0.1:")
-    port = int(aws.endpoint.rpartition(":")[2])
+def test_embedded_aws_request_without_an_answer_stays_in_the_process(aws: EmbeddedAws) -> None:
+    with (
+        closing(boto3.client("s3", endpoint_url="https://unheard-of.us-east-1.amazonaws.com")) as client,
+        pytest.raises(ClientError, match="404"),
+    ):
+        client.list_buckets()
+
+
+def test_embedded_aws_endpoint_answers_on_the_loopback_interface_only(aws: EmbeddedAws, stack: Stack) -> None:
+    with closing(boto3.client("s3", endpoint_url=aws.moto.endpoint)) as client:
+        assert stack.outputs["BucketName"] in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    assert aws.moto.endpoint.startswith("http://127.0.0.1:")
+    port = int(aws.moto.endpoint.rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=5):
         pass
