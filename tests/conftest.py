@@ -15,6 +15,7 @@ from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
 from tests.held_time import HeldTime
 from tests.scissors import Scissors
+from tests.stack_state import StackState
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +44,16 @@ def dtr(registry: InMemoryRegistry) -> Iterator[DtrServer]:
 
 @pytest.fixture
 def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
-    """The simulated registry, audited with an administrator's account."""
+    """The simulated registry, audited with an administrator's account.
+
+    What the test stores is removed at its end: moto reads a whole table for each query.
+    """
+    before = StackState.take(stack)
     audited = Audited(stack, dtr)
     audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
     yield audited
     audited.close()
+    before.restore()
 
 
 @pytest.fixture

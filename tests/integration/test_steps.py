@@ -24,6 +24,7 @@ from local.dtr.server import DtrServer
 from tests.audited import Audited
 from tests.fanned import Fanned
 from tests.scissors import Cut, Scissors
+from tests.stack_state import TABLES, StackState
 
 NIGHT = datetime(2026, 12, 2, 3, tzinfo=UTC)
 EVENT = {"scheduled_time": "2026-12-02T03:00:00Z"}
@@ -102,58 +103,28 @@ def scene(audited: Audited, registry: InMemoryRegistry, dtr: DtrServer) -> Scene
     return scene
 
 
-class Stored:
-    """All that a registry has in the bucket and in the tables, to be looked at and put back."""
+def contents(state: StackState) -> dict[str, Any]:
+    """Give what counts of what is stored, readable: not which attempt it was, nor how often it was made."""
+    objects = {
+        key: gzip.decompress(content) if key.endswith(".gz") else content
+        for key, content in state.objects().items()
+        if "/claims/" not in key
+    }
+    return {**objects, **{table: state.items(table) for table in TABLES}}
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._s3 = scene.fanned.clients.s3
-        self._dynamodb = scene.fanned.clients.dynamodb
-        self._settings = scene.fanned.settings
-        self.objects = {key: scene.audited.read(key) for key in self._keys()}
-        self.items = {table: self._items(table) for table in self._tables()}
 
-    def seen(self) -> dict[str, Any]:
-        """Give what counts, readable, and without who was at it and how often."""
-        objects = {
-            key: gzip.decompress(content) if key.endswith(".gz") else content
-            for key, content in self.objects.items()
-            if "/claims/" not in key
-        }
-        return {**objects, **self.items}
-
-    def restore(self) -> None:
-        """Put everything back."""
-        for key in self._keys():
-            self._s3.delete_object(Bucket=self._settings.bucket, Key=key)
-        for key, content in self.objects.items():
-            self._s3.put_object(Bucket=self._settings.bucket, Key=key, Body=content)
-        for table, items in self.items.items():
-            for item in self._items(table):
-                self._dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
-            for item in items:
-                self._dynamodb.put_item(TableName=table, Item=item)
-
-    def _keys(self) -> list[str]:
-        return [key for kind in ("findings", "runs", "evidence", "work") for key in self._scene.audited.keys(kind)]
-
-    def _tables(self) -> tuple[str, str]:
-        return self._settings.findings_table, self._settings.runs_table
-
-    def _items(self, table: str) -> list[dict[str, Any]]:
-        name = self._scene.audited.name
-        pages = self._dynamodb.get_paginator("scan").paginate(TableName=table)
-        items = [item for page in pages for item in page["Items"] if str(item["pk"]).split("#")[0] == name]
-        return sorted(items, key=lambda item: (item["pk"], item["sk"]))
+def stored(scene: Scene) -> dict[str, Any]:
+    """Give what counts of what is stored now."""
+    return contents(StackState.take(scene.audited.stack))
 
 
 def cut_everywhere(
     scene: Scene, scissors: Scissors, step: str, number: int = 0, *, first: int = 1, every: int = 1
 ) -> int:
     """Cut a step off after its calls to AWS, and make it again: it leaves what it leaves uncut. Gives how many calls it has."""
-    before = Stored(scene)
+    before = StackState.take(scene.audited.stack)
     expected = scene.make(step, number)
-    whole = Stored(scene).seen()
+    whole = stored(scene)
     told = news(scene)
     cut_after = first - every
     while True:
@@ -171,7 +142,7 @@ def cut_everywhere(
         assert scene.make(step, number) == expected, (
             f"{step}, cut after call {cut_after}, {scissors.calls[cut_after - 1]}"
         )
-        again = Stored(scene).seen()
+        again = stored(scene)
         assert again.keys() == whole.keys(), cut_after
         for name, content in whole.items():
             assert again[name] == content, (
@@ -220,12 +191,12 @@ def test_a_step_cut_off_after_any_call_to_aws_and_made_again_leaves_what_it_leav
 
 def test_every_step_made_twice_makes_the_same_run(scene: Scene) -> None:
     scene.change()
-    once = Stored(scene)
+    once = StackState.take(scene.audited.stack)
     scene.fanned.execute(EVENT)
-    whole, told = Stored(scene).seen(), news(scene)
+    whole, told = stored(scene), news(scene)
     once.restore()
     scene.fanned.execute(EVENT, once_more=("inventory", "examine", "prove", "report"))
-    assert Stored(scene).seen() == whole
+    assert stored(scene) == whole
     assert news(scene) == told
 
 
@@ -427,9 +398,9 @@ def test_an_attempt_that_was_given_up_writes_no_row_beside_its_successor(scene: 
     scene.make("inventory")
     first = hang_on_a_repository(scene, 1)
     scene.make("examine", 1)
-    after = Stored(scene).seen()
+    after = stored(scene)
     assert first.let_go() is StepTakenOverError
-    assert Stored(scene).seen() == after
+    assert stored(scene) == after
 
 
 def test_an_attempt_that_was_given_up_writes_no_finding_over_its_successors(scene: Scene) -> None:
@@ -471,9 +442,9 @@ def test_whoever_is_still_at_a_batch_when_the_run_is_proven_is_given_up(scene: S
     scene.make("examine", 2)
     first = hang_on_a_repository(scene, 1)
     scene.make("prove")
-    after = Stored(scene).seen()
+    after = stored(scene)
     assert first.let_go() is StepTakenOverError
-    assert Stored(scene).seen() == after
+    assert stored(scene) == after
     run = scene.make("report")
     assert "batch 1 of 2 came to no result" in run["incomplete_because"][0]
 
@@ -560,13 +531,13 @@ def test_an_event_that_is_delivered_twice_leaves_a_run_that_is_finished_meanwhil
     def take_it_late(table: RunsTable, owner: str, *rest: Any, **more: Any) -> bool:
         if owner == "second" and not between:
             scene.fanned.execute(EVENT, execution="execution")
-            between.append(Stored(scene).seen())
+            between.append(stored(scene))
         return take_lease(table, owner, *rest, **more)
 
     monkeypatch.setattr(RunsTable, "take_lease", take_it_late)
     inventory = scene.fanned.make(steps.inventory, {**scene.payload(), "execution": "second"})
     assert inventory["finished_before"] is True
-    assert Stored(scene).seen() == between[0]
+    assert stored(scene) == between[0]
 
 
 @pytest.mark.parametrize("name", ["proof.json", "inventory.json", "exceptions.json"])
@@ -619,11 +590,11 @@ def test_an_execution_that_is_resumed_after_a_later_run_changes_nothing(scene: S
     expire_lease(scene)
     scene.fanned.now = NIGHT + timedelta(days=1)
     scene.fanned.execute({"scheduled_time": "2026-12-03T03:00:00Z"})
-    after = Stored(scene).seen()
+    after = stored(scene)
     for step, number in (("examine", 1), ("prove", 0), ("report", 0)):
         with pytest.raises(LeaseHeldError):
             scene.make(step, number)
-    assert Stored(scene).seen() == after
+    assert stored(scene) == after
 
 
 def test_another_execution_of_the_same_run_begins_anew(scene: Scene) -> None:
@@ -813,10 +784,10 @@ def test_an_error_with_a_name_that_is_none_is_not_repeated(scene: Scene) -> None
 def test_the_report_of_a_run_that_is_under_way_elsewhere_writes_nothing(scene: Scene) -> None:
     another = {**scene.payload(), "execution": "another"}
     scene.fanned.make(steps.inventory, another)
-    before = Stored(scene).seen()
+    before = stored(scene)
     with pytest.raises(LeaseHeldError):
         scene.make("report", failure=HOSTILE)
-    assert Stored(scene).seen() == before
+    assert stored(scene) == before
 
 
 def test_the_summary_fits_whatever_the_texts(scene: Scene) -> None:
