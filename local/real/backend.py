@@ -22,12 +22,11 @@ from local.dtr.backend import (
     RepositoryEntry,
     TagEntry,
 )
+from local.dtr.manifests import OCI_INDEX, OCI_MANIFEST
 
 from .trust import TIMEOUT_SECONDS, TrustReader
 
 CATALOG_PAGE_SIZE = 100
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPES = (DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_MANIFEST, OCI_INDEX)
 
 

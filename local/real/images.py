@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.dtr.backend import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST
+from local.dtr.manifests import IMAGE_CONFIG, OCI_INDEX, OCI_MANIFEST
 
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -42,6 +43,39 @@ def write_manifest_list(directory: Path, content: str, architectures: Sequence[s
         )
     manifest_list = {"schemaVersion": 2, "mediaType": DOCKER_MANIFEST_LIST, "manifests": entries}
     return _write(directory / "manifest.json", _encode(manifest_list))
+
+
+def write_artifact(directory: Path, *payloads: tuple[str, bytes]) -> str:
+    """Write what Cosign keeps as a tag, with a layer of each media type and content; gives its digest."""
+    _write_version(directory)
+    return _write(directory / "manifest.json", _make_artifact(directory, payloads))
+
+
+def write_artifact_index(directory: Path, *payloads: tuple[str, bytes]) -> str:
+    """Write an artifact for each media type and content, and the index that joins them; gives the index's digest."""
+    _write_version(directory)
+    entries = []
+    for payload in payloads:
+        manifest = _make_artifact(directory, [payload])
+        digest = _write(directory / f"{_digest(manifest).removeprefix('sha256:')}.manifest.json", manifest)
+        entries.append({"mediaType": OCI_MANIFEST, "size": len(manifest), "digest": digest})
+    return _write(
+        directory / "manifest.json", _encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    )
+
+
+def _make_artifact(directory: Path, payloads: Sequence[tuple[str, bytes]]) -> bytes:
+    """Write the blobs of an artifact and give its manifest; its config is an image's, as that of Cosign's signatures is."""
+    diff_ids = [_digest(content) for _, content in payloads]
+    config = _encode({"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    return _encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": _write_blob(directory, IMAGE_CONFIG, config),
+            "layers": [_write_blob(directory, media_type, content) for media_type, content in payloads],
+        }
+    )
 
 
 def _make_image(directory: Path, content: str, architecture: str) -> bytes:

@@ -36,7 +36,7 @@ from local.dtr.server import DtrServer
 from .backend import RealBackend
 from .counterfeit import TrustDesk
 from .front import reserve_port, start_front
-from .images import write_image, write_manifest_list
+from .images import write_artifact, write_artifact_index, write_image, write_manifest_list
 from .notary import start_server, start_signer
 from .parts import DOCKER_REGISTRY, executable_path
 from .services import POLL_SECONDS, START_SECONDS, Service, ServiceFailedError
@@ -104,6 +104,18 @@ class RealRegistry:
         image = self._next_image()
         write_manifest_list(image, image.name, architectures)
         return self._push(image, namespace, name, tag)
+
+    def push_artifact(self, namespace: str, name: str, tag: str, *payloads: tuple[str, bytes]) -> str:
+        """Push what Cosign keeps as a tag, with a layer of each media type and content, and give its digest."""
+        artifact = self._next_image()
+        write_artifact(artifact, *payloads)
+        return self._push(artifact, namespace, name, tag)
+
+    def push_artifact_index(self, namespace: str, name: str, tag: str, *payloads: tuple[str, bytes]) -> str:
+        """Push an index of artifacts, one for each media type and content, and give its digest."""
+        index = self._next_image()
+        write_artifact_index(index, *payloads)
+        return self._push(index, namespace, name, tag)
 
     def delete_tag(self, namespace: str, name: str, tag: str) -> None:
         """Delete a tag, and with it every tag of the repository that holds the same image; trust data stays."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from local.dtr.manifests import ATTESTATION, BUNDLE, COSIGN_SIGNATURE, FILESYSTEM
 from local.real.registry import RealRegistry
 from local.stack import Stack
 from tests.audited import Audited
@@ -33,6 +34,30 @@ def story(stack: Stack, own_registry: RealRegistry) -> Iterator[Audited]:
     )
     yield audited
     audited.close()
+
+
+def test_signatures_on_a_real_registry_are_told_from_images_by_their_layers(
+    story: Audited, own_registry: RealRegistry
+) -> None:
+    registry = own_registry
+    digest_tag = registry.push_image("payments", "api", "1.0").replace(":", "-")
+    registry.sign("payments", "api", "1.0")
+    registry.push_image("payments", "api", "1.0.sig")
+    registry.push_manifest_list("payments", "api", "1.0.att")
+    registry.push_artifact("payments", "api", f"{digest_tag}.sig", (COSIGN_SIGNATURE, b'{"critical": {}}'))
+    registry.push_artifact("payments", "api", f"{digest_tag}.att", (ATTESTATION, b"{}"), (FILESYSTEM, b"no filesystem"))
+    registry.push_artifact_index("payments", "api", digest_tag, (BUNDLE, b"one"), (BUNDLE, b"two"))
+    run = story.audit()
+    assert (run["status"], run["complete"]) == ("OPEN", True)
+    verdicts = {
+        "1.0": "SIGNED",
+        "1.0.sig": "UNSIGNED",
+        "1.0.att": "UNSIGNED",
+        f"{digest_tag}.sig": None,
+        f"{digest_tag}.att": "UNSIGNED",
+        digest_tag: None,
+    }
+    assert story.verdicts(run["run_id"]) == {f"payments/api:{tag}": verdict for tag, verdict in verdicts.items()}
 
 
 def test_unsigned_then_signed_as_the_fix_text_says_then_overwritten(
