@@ -36,6 +36,9 @@ class Fanned:
         self.clients = clients or AwsClients(connections=6)
         self.seconds = self.SECONDS
         self.now: datetime | None = None  # None: as it is
+        self.left: dict[
+            str, dict[str, Any]
+        ] = {}  # by execution: the answers that the machine carries from step to step
 
     def execute(
         self,
@@ -64,7 +67,7 @@ class Fanned:
                 if item["number"] not in without:
                     assert make("examine", {"batch": item}) == {}
         if inventory["connected"]:
-            assert make("prove") == {}
+            assert make("prove").keys() == {"sha256"}
         return make("report")
 
     def payload(self, event: dict[str, Any], execution: str = "") -> dict[str, Any]:
@@ -74,6 +77,11 @@ class Fanned:
 
     def make(self, step: Step, payload: dict[str, Any]) -> dict[str, Any]:
         """Make one step, through JSON as it comes and goes."""
+        name, execution = step.__name__, payload["execution"]
+        state = {} if name == "inventory" else self.left.get(execution, {})
+        if name in {"inventory", "prove"}:
+            self.left[execution] = {one: answer for one, answer in state.items() if one != "proof"}
+        payload = {"state": state, **payload}
         invocation = steps.Invocation(
             self.settings,
             StepRequest.from_payload(json.loads(json.dumps(payload))),
@@ -82,6 +90,8 @@ class Fanned:
             now=self._now,
         )
         answer: dict[str, Any] = json.loads(json.dumps(step(invocation)))
+        if name in {"inventory", "prove"}:
+            self.left[execution][name.replace("prove", "proof")] = answer
         return answer
 
     def _now(self) -> datetime:

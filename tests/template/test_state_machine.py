@@ -138,13 +138,24 @@ def test_every_step_is_told_of_the_same_run() -> None:
         "execution.$": "$$.Execution.Id",
         "started_at.$": "$$.Execution.StartTime",
     }
-    for name in ("Inventory", "Prove", "Report"):
-        assert STATES[name]["Parameters"]["Payload"] == run
+    assert STATES["Inventory"]["Parameters"]["Payload"] == run
+    later = {**run, "state.$": "$"}
+    for name in ("Prove", "Report"):
+        assert STATES[name]["Parameters"]["Payload"] == later
     told = {"failure.$": "$.failure", "failed_step.$": "$.failed_step"}
-    assert STATES["ReportFailure"]["Parameters"]["Payload"] == {**run, **told}
+    assert STATES["ReportFailure"]["Parameters"]["Payload"] == {**later, **told}
     # In a child execution $$ speaks of the child.
-    assert STATES["Examine"]["ItemSelector"] == {**run, "batch.$": "$$.Map.Item.Value"}
+    assert STATES["Examine"]["ItemSelector"] == {**later, "batch.$": "$$.Map.Item.Value"}
     assert BATCH["Parameters"]["Payload.$"] == "$"
+
+
+def test_the_machine_carries_the_sums_of_what_the_steps_leave() -> None:
+    """So whoever may write into the bucket alone cannot make one step believe what another did not say."""
+    assert STATES["Inventory"]["ResultSelector"]["inventory.$"] == "$.Payload"
+    assert (STATES["Prove"]["ResultSelector"], STATES["Prove"]["ResultPath"]) == (
+        {"sha256.$": "$.Payload.sha256"},
+        "$.proof",
+    )
 
 
 def test_a_function_that_never_answers_is_not_waited_for_much_longer_than_it_could_run() -> None:

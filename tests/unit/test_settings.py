@@ -1,5 +1,7 @@
 """Settings fail by the variable's name, and never quote a value."""
 
+from dataclasses import fields, replace
+
 import pytest
 from dtr_audit.errors import SettingsError
 from dtr_audit.settings import AlertGrouping, Settings
@@ -137,3 +139,29 @@ def test_trust_settings_with_verification_are_read() -> None:
 def test_signers_needed_all_without_signers_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"^SIGNERS_NEEDED: 'all' .* REQUIRED_SIGNERS"):
         Settings.from_environment({**GOOD, "TRUST_VERIFICATION": "signatures", "SIGNERS_NEEDED": "all"})
+
+
+# What decides nothing about a verdict or a status: where things go, how fast, and how they are told.
+NOT_JUDGING = {
+    *("runs_table", "bucket", "topic_arn", "security_hub_product", "alert_grouping", "reminder_days", "resolved_days"),
+    *("concurrency", "fan_out_workers", "execution_seconds", "page_size", "shrink_percent", "trust_warning_days"),
+    *("evidence_formats", "neighbour_rules", "baseline_key", "asset_name", "asset_fqdn", "asset_marking"),
+    *("stig_release", "signing_key", "ucp_url"),
+}
+
+
+def test_the_fingerprint_changes_with_every_setting_that_judges_and_no_other() -> None:
+    settings = Settings.from_environment(GOOD)
+    before = settings.fingerprint()
+    named: set[str] = set()
+    for one in fields(Settings):
+        value = getattr(settings, one.name)
+        other: object = f"{value}x" if isinstance(value, str) else not value
+        if isinstance(value, tuple):
+            other = (*value, "x")
+        now = replace(settings, **{one.name: other}).fingerprint()  # type: ignore[arg-type]
+        changed = {name for name in now if now[name] != before[name]}
+        assert len(changed) == (one.name not in NOT_JUDGING), one.name
+        named |= changed
+    assert named | {"version"} == set(before)
+    assert "dtr.example.com" not in str(before)

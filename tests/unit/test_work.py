@@ -1,5 +1,6 @@
 """What the steps leave each other: it comes back as it was left, or not at all."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from dtr_audit import steps
-from dtr_audit.errors import WorkError
+from dtr_audit.errors import StepTakenOverError, WorkError
 from dtr_audit.evidence.report import StoredFile
 from dtr_audit.model import Repository, RepositoryCounts, Status, SupportingFact, TagCounts, TrustCounts
 from dtr_audit.request import BATCHES
@@ -18,8 +19,9 @@ from dtr_audit.work import BatchResult, FindingsFile, Inventory, Proof, Work
 from hypothesis import given
 from hypothesis import strategies as st
 
-SHOP, TILL = Repository("web", "shop"), Repository("web", "till")
+SHOP, TILL, GONE = Repository("web", "shop"), Repository("web", "till"), Repository("web", "gone")
 
+SHA256 = "0" * 64
 INVENTORY = Inventory(
     execution="one",
     connected=True,
@@ -36,17 +38,19 @@ INVENTORY = Inventory(
     exceptions_version="v1",
     exceptions_problem="",
     facts=(SupportingFact("subject", "answer", "V-1", Status.OPEN),),
+    settings={"DTR_URL": "1" * 64},
+    batch_sums=(SHA256, SHA256),
 )
 PROOF = Proof(
     unproven="",
     settled=True,
-    counted=("a", ""),
+    counted=(SHA256, "", "2" * 64),
     incomplete_because=("late",),
     hint="dtr.example.mil",
 )
 RESULT = BatchResult(
     Tally(
-        repositories=RepositoryCounts(audited=1, unreadable=1),
+        repositories=RepositoryCounts(listed=3, audited=1, unreadable=1),
         tags=TagCounts(signed=3, unknown=1),
         trust=TrustCounts(verified=1, expiring=1, first_expiring=[("web/shop", "targets", "2027-01-01T00:00:00.000Z")]),
         unreadable=[("web/till", "500")],
@@ -55,10 +59,9 @@ RESULT = BatchResult(
     examined=(SHOP,),
     left=(TILL,),
     is_late=True,
-    gone=((TILL, "404"),),
-    removed=(SHOP,),
+    gone=((GONE, "404"),),
     unproven="nobody knows",
-    files=(StoredFile("findings/x", "0" * 64, 12),),
+    files=(StoredFile("findings/registry=prod/dt=2026-12-01/run-00001-001.jsonl.gz", "0" * 64, 12),),
 )
 
 
@@ -83,20 +86,46 @@ def work(bucket: Bucket) -> Work:
 
 def test_every_document_comes_back_as_it_was_left() -> None:
     one = work(Bucket())
-    assert (one.inventory("one"), one.proof(), next(one.results([1]))) == (None, None, (1, None))
-    one.put_inventory(INVENTORY)
-    one.put_proof(PROOF)
+    assert (one.inventory("one", ""), one.proof(INVENTORY, ""), next(one.results([1]))) == (None, None, (1, None))
+    inventory = one.put_inventory(INVENTORY)
+    proof = one.put_proof(PROOF)
     findings = FindingsFile()
-    findings.finish()
-    one.put_result(1, RESULT, findings)
+    whole = replace(RESULT, findings_sha256=findings.finish())
+    sha256 = one.put_result(1, whole, findings)
     findings.close()
-    assert (one.inventory("one"), one.proof()) == (INVENTORY, PROOF)
-    assert one.inventory("another") is None
+    assert (one.inventory("one", inventory), one.proof(INVENTORY, proof)) == (INVENTORY, PROOF)
+    assert one.inventory("another", inventory) is None
     ((_, result),) = one.results([1])
     assert result is not None
-    assert json.dumps(result.as_dict()) == json.dumps(RESULT.as_dict())
+    assert result.sha256 == sha256
+    assert json.dumps(result.as_dict()) == json.dumps(whole.as_dict())
     assert replace(result.tally, trust=RESULT.tally.trust) == RESULT.tally
     assert (result.examined, result.left, result.gone) == (RESULT.examined, RESULT.left, RESULT.gone)
+    assert list(one.findings(1, result)) == []
+    assert one.damage == []
+
+
+def test_a_document_with_another_sum_than_the_machine_carries_is_none() -> None:
+    one = work(Bucket())
+    one.put_inventory(INVENTORY)
+    one.put_proof(PROOF)
+    one.put_batches([[SHOP]])
+    one.put("exceptions.json", b"{}")
+    for read in (
+        lambda: one.inventory("one", SHA256),
+        lambda: one.proof(INVENTORY, SHA256),
+        lambda: one.batch(1, INVENTORY),
+        lambda: one.copy("exceptions.json", SHA256),
+    ):
+        with pytest.raises(WorkError, match="its SHA-256 is another"):
+            read()
+
+
+def test_a_proof_that_counts_other_batches_is_none() -> None:
+    one = work(Bucket())
+    sha256 = one.put_proof(replace(PROOF, counted=PROOF.counted[1:]))
+    with pytest.raises(WorkError, match=r"\$\.counted"):
+        one.proof(INVENTORY, sha256)
 
 
 def read_result(one: Work) -> BatchResult:
@@ -106,15 +135,23 @@ def read_result(one: Work) -> BatchResult:
     return result
 
 
+def sum_of(one: Work, name: str) -> str:
+    return hashlib.sha256(one.read(name) or b"").hexdigest()
+
+
 DOCUMENTS: list[tuple[str, dict[str, Any], Callable[[Work], object]]] = [
     (
         "inventory.json",
         {name: getattr(replace(INVENTORY, facts=()), name) for name in INVENTORY.__slots__},
-        lambda one: one.inventory("one"),
+        lambda one: one.inventory("one", sum_of(one, "inventory.json")),
     ),
-    ("proof.json", {name: getattr(PROOF, name) for name in PROOF.__slots__}, Work.proof),
-    ("results/00001.json", RESULT.as_dict(), read_result),
-]  # fmt: skip
+    (
+        "proof.json",
+        {name: getattr(PROOF, name) for name in PROOF.__slots__},
+        lambda one: one.proof(INVENTORY, sum_of(one, "proof.json")),
+    ),
+    ("results/00001.json", {**RESULT.as_dict(), "findings_sha256": SHA256}, read_result),
+]
 
 
 @pytest.mark.parametrize(("name", "document", "read"), DOCUMENTS)
@@ -141,7 +178,7 @@ def test_that_s3_fails_is_no_missing_document() -> None:
             raise ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
 
     with pytest.raises(ClientError):
-        work(Failing()).inventory("one")
+        work(Failing()).inventory("one", SHA256)
 
 
 @given(st.integers(0, 2_000))
@@ -184,3 +221,19 @@ def test_those_that_could_not_be_read_are_kept_first_by_name() -> None:
         tally.note_unreadable(Repository("web", f"{number:04d}"), "why")
     assert tally.repositories.unreadable == 3 * UNREADABLE_KEPT
     assert [name for name, _ in tally.unreadable] == [f"web/{number:04d}" for number in range(UNREADABLE_KEPT)]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x00", b"another"])
+def test_a_claim_that_is_not_this_attempts_ends_it_and_the_next_attempt_claims_anew(content: bytes | None) -> None:
+    bucket = Bucket()
+    one = work(bucket)
+    one.claim("report", "first")
+    one.confirm("report", "first")
+    if content is None:
+        del bucket.objects["work/registry=prod/run/claims/report"]
+    else:
+        bucket.objects["work/registry=prod/run/claims/report"] = content
+    with pytest.raises(StepTakenOverError):
+        one.confirm("report", "first")
+    one.claim("report", "second")
+    one.confirm("report", "second")

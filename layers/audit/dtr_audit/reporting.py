@@ -13,10 +13,11 @@ from aws_lambda_powertools import Logger
 from .alerts import Alerts, Places, Standing
 from .archive import Archive
 from .clients import AwsClients
-from .errors import EvidenceError, OutOfTimeError
+from .errors import EvidenceError, OutOfTimeError, WorkError
 from .examination import REASON_LENGTH, answer_in_time
 from .exceptions import ENDED_NAMED, ExceptionsRead
 from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, resolve
+from .invariants import find_contradictions
 from .model import (
     BaselineRead,
     ExceptionsInForce,
@@ -28,6 +29,7 @@ from .model import (
     Scope,
     SecurityHubUpdate,
     State,
+    Status,
 )
 from .reading_order import Mark
 from .request import AuditRequest
@@ -44,6 +46,8 @@ SIGNING_SECONDS = 10.0  # of those kept back at the end, or half of what is left
 SECURITY_HUB_SHARE = 0.5  # of the time that is left when it is told
 CONFIRMED_FINDINGS = 500  # written between two looks whether the run is still this attempt's
 UNREADABLE_NAMED = 5
+CONTRADICTION = "internal error: the record of this run contradicts itself"
+CONTRADICTIONS_NAMED = 5
 TREND_RUNS = 60  # of the whole registry, in the evidence
 AUDITOR = "DTR Signature Audit, as an administrator of the registry (proven before and after the reading)"
 AUDITOR_UNPROVEN = "DTR Signature Audit, with an account that was not proven to be an administrator's"
@@ -59,7 +63,7 @@ class Closings:
     """
 
     def recall(self) -> Iterable[Finding] | None:
-        """Give what was kept; None if no attempt came so far as to have written all that it closed."""
+        """Give what was kept; None if no attempt came so far as to have written all that it closed. Raises WorkError."""
         return None
 
     def keep(self, closed: FindingSpool) -> None:
@@ -201,6 +205,7 @@ class Reporter:
             security_hub=security_hub,
             trust=tally.trust if tally.is_trust_verified else None,
         )
+        run = _deny_contradictions(run, proven=proven)
         if is_full:
             run = self._write_evidence(run, baseline, proven=proven)
         places = Places(
@@ -239,7 +244,7 @@ class Reporter:
     def _resolve(self, *, may_resolve: bool) -> None:
         """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
         tally = self._tally
-        kept = self._closings.recall()
+        kept = self._recall_closed()
         earlier = kept if kept is not None else self._closed_before()
         for finding in earlier:
             self._take_closed([finding])
@@ -256,6 +261,15 @@ class Reporter:
         if self._is_retry:
             # What has been announced in the meantime is in no index any more.
             tally.findings.resolved = max(tally.findings.resolved, self._runs.resolved_by(self._request.run_id))
+
+    def _recall_closed(self) -> Iterable[Finding] | None:
+        """Give what an earlier attempt has closed; what cannot be used is said, and then closed once more."""
+        try:
+            return self._closings.recall()
+        except WorkError as error:
+            logger.warning("what an earlier attempt has closed cannot be used", reason=str(error))
+            self._tally.note_incomplete(str(error))
+            return None
 
     def _resolve_removed(self, *, may_resolve: bool) -> None:
         """Close the findings of repositories that are no longer listed, and count those of all others that were not examined."""
@@ -502,3 +516,16 @@ class Reporter:
             run, standing, places, expected=self._tally.holding_news, now=self._now(), until=self._ends_at
         )
         logger.info("alerts published", messages=messages)
+
+
+def _deny_contradictions(run: Run, *, proven: bool) -> Run:
+    """Give the run as it is recorded: one that contradicts itself answers nothing, whatever its status was to be."""
+    contradictions = find_contradictions(run, proven=proven)
+    if not contradictions:
+        return run
+    logger.error("internal error: the run's record contradicts itself", contradictions=contradictions)
+    reason = (
+        f"{CONTRADICTION}: {'; '.join(contradictions[:CONTRADICTIONS_NAMED])}. So it answers nothing. Start the audit again; if it "
+        "says so again, report it as an error of the audit, with its log"
+    )
+    return replace(run, status=Status.NOT_REVIEWED, incomplete_because=(*run.incomplete_because, reason))

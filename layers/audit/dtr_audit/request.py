@@ -15,6 +15,7 @@ NAMESPACES = 1_000  # the most that one partial run may name
 BATCHES = 5_000  # of one fan-out
 EXECUTION_LENGTH = 2_048
 _ERROR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEYS = frozenset({"scheduled_time", "namespaces", "alerts"})
 STEPS = frozenset({"inventory", "examine", "prove"})  # those before the report
 
@@ -76,6 +77,8 @@ class StepRequest:
     batch: int = 0  # its number, where the step is about one
     failed_step: str = ""  # an earlier one, that failed for good
     failure: str = ""  # the name of the error that ended it
+    inventory_sha256: str = ""  # of what the first step left; '' if it did not come to its end
+    proof_sha256: str = ""  # of what was proven after the reading; likewise
 
     @classmethod
     def from_payload(cls, payload: object) -> "StepRequest":
@@ -102,7 +105,17 @@ class StepRequest:
             batch=number,
             failed_step=step if isinstance(step := payload.get("failed_step"), str) and step in STEPS else "",
             failure=(error if isinstance(error, str) and _ERROR.fullmatch(error) else "an error") if failure else "",
+            inventory_sha256=_sha256(payload, "inventory"),
+            proof_sha256=_sha256(payload, "proof"),
         )
+
+
+def _sha256(payload: Mapping[str, Any], step: str) -> str:
+    """Give the sum of what an earlier step has left, as the state machine carries it; '' if there is none."""
+    state = payload.get("state")
+    answer = state.get(step) if isinstance(state, Mapping) else None
+    sha256 = answer.get("sha256") if isinstance(answer, Mapping) else None
+    return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ""
 
 
 def _namespaces(event: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
 """The function's settings, read from the environment once; each error names its variable."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from . import __version__
 from .errors import SettingsError
 
 _REGISTRY_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -76,6 +79,27 @@ class Settings:
     asset_marking: str  # '' for none
     stig_release: str
     signing_key: str  # ARN of the KMS key that signs manifests; '': they are not signed
+
+    def fingerprint(self) -> dict[str, str]:
+        """Give the SHA-256 of each setting that can change a verdict or a status, by its variable's name.
+
+        All steps of a run must have the same. The version of the audit is one of them: it judges.
+        """
+        judging = {
+            "DTR_URL": self.dtr_url,
+            "DTR_DOMAINS": self.domains,
+            "TRUST_VERIFICATION": self.trust,
+            "REQUIRED_SIGNERS": self.required_signers,
+            "SIGNERS_NEEDED": self.all_signers,
+            "REPOSITORY_KEY_SUFFICES": self.repository_key_suffices,
+            "PIN_TRUST": self.pin_trust,
+            "X509_STRICT": self.x509_strict,
+            "REGISTRY_NAME": self.registry,
+            "SECRET_ARN": self.secret_arn,
+            "FINDINGS_TABLE": self.findings_table,
+            "version": __version__,
+        }
+        return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in judging.items()}
 
     @property
     def days_resolved_are_kept(self) -> int:

@@ -4,6 +4,7 @@ A state machine calls them; what they know of each other lies in S3 (`work.py`).
 replaces what its earlier attempt left, and that attempt, should it still be at work, finds its claim gone before its next file.
 """
 
+import hashlib
 import time
 import uuid
 from collections import deque
@@ -34,6 +35,7 @@ from .connection import Connection, count_trust, explain_unproven
 from .credentials import SecretsManagerCredentials
 from .errors import AuditError, ExceptionsError, OutOfTimeError, SettingsError, WorkError
 from .examiner import Examiner
+from .exceptions import KEY as EXCEPTIONS_KEY
 from .exceptions import ExceptionsDocument, ExceptionsRead, fetch_exceptions
 from .findings import FindingSpool, FindingsTable, Moment
 from .model import Finding, Repository, Run, Scope
@@ -53,6 +55,8 @@ TEXTS = 10  # of each kind
 TEXT_LENGTH = 1_000
 EXCEPTIONS = "exceptions.json"
 PINS = "trust-pins.json"
+PINS_KEY = "policy/trust-pins.json"  # `notary.pins` has it too, which is loaded only where signatures are verified
+DAMAGE_NAMED = 3
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -92,6 +96,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
         "connected": False,
         "batches": place,
         "count": 0,
+        "sha256": "",  # of the inventory
     }
     if parts.runs.is_finished(parts.request.run_id):
         return {**answer, "finished_before": True}
@@ -108,14 +113,17 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
     document = fetch_exceptions(invocation.clients.s3, settings.bucket)
     exceptions = parts.exceptions(document)
     tally = Tally()
+    judged_by = settings.fingerprint()
     if exceptions.warning:
         tally.warnings.append(exceptions.warning)
     if isinstance(document, ExceptionsDocument) and document.content is not None:
         work.put(EXCEPTIONS, document.content, "application/json")
+        judged_by[EXCEPTIONS_KEY] = hashlib.sha256(document.content).hexdigest()
 
     def keep_pins() -> bytes:
         pins = read_pins(archive)
         work.put(PINS, pins, "application/json")
+        judged_by[PINS_KEY] = hashlib.sha256(pins).hexdigest()
         return pins
 
     with parts.connection(threads=1, read_pins=keep_pins) as connection:
@@ -138,8 +146,8 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             if looked is not None:
                 tally.note_surroundings(looked())
     parts.confirm()
-    work.put_batches(batches)
-    work.put_inventory(
+    sums = work.put_batches(batches)
+    sha256 = work.put_inventory(
         Inventory(
             execution=parts.execution,
             connected=connected,
@@ -156,9 +164,11 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             exceptions_version=document.version_id if isinstance(document, ExceptionsDocument) else "",
             exceptions_problem=str(document) if isinstance(document, ExceptionsError) else "",
             facts=tally.facts,
+            settings=judged_by,
+            batch_sums=sums,
         )
     )
-    return {**answer, "connected": connected, "count": len(batches)}
+    return {**answer, "connected": connected, "count": len(batches), "sha256": sha256}
 
 
 def examine(invocation: Invocation) -> dict[str, Any]:
@@ -166,7 +176,7 @@ def examine(invocation: Invocation) -> dict[str, Any]:
     parts = _Parts(invocation, _examination(invocation.step.batch))
     number = invocation.step.batch
     known, work = parts.inventory(), parts.work
-    repositories = work.batch(number)
+    repositories = work.batch(number, known)
     parts.runs.confirm_lease(parts.execution)
     parts.claim()
     work.forget_result(number)
@@ -177,6 +187,9 @@ def examine(invocation: Invocation) -> dict[str, Any]:
         tally.repositories.listed = len(repositories)
         gone: dict[Repository, str] = {}
         is_late, unproven = False, ""
+        if changed := parts.changed_settings(known):
+            part.put_result(BatchResult(tally, left=repositories, changed=changed))
+            return {}
         try:
             part.connection.connect()
             for examined in part.examiner.examine(iter(repositories)):
@@ -220,7 +233,10 @@ def prove(invocation: Invocation) -> dict[str, Any]:
     with parts.part(known, number, threads=invocation.settings.concurrency) as part:
         tally, connection = part.tally, part.connection
         tally.is_examined.update(dict.fromkeys(gone, False))
+        changed = parts.changed_settings(known)
         try:
+            if changed:
+                raise SettingsError("the settings that decide the answer had changed")
             connection.connect()
         except AuditError as error:
             for repository, problem in gone.items():
@@ -235,17 +251,17 @@ def prove(invocation: Invocation) -> dict[str, Any]:
         if gone:
             removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
             left = tuple(one for one, done in tally.is_examined.items() if not done)
-            part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
+            counted[number] = part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
         proof = Proof(
             unproven=unproven,
             settled=bool(gone),
-            counted=tuple(counted[batch] for batch in range(1, number)),
+            counted=tuple(counted[batch] for batch in sorted(counted)),
             incomplete_because=tuple(tally.incomplete_because),
             hint=hint,
+            changed=changed,
         )
     parts.confirm()
-    work.put_proof(proof)
-    return {}
+    return {"sha256": work.put_proof(proof)}
 
 
 def _settle(part: "_Part", gone: Mapping[Repository, str]) -> None:
@@ -291,7 +307,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
         started_at=parts.started_at,
         now=invocation.now,
         ends_at=time.monotonic() + invocation.seconds - LAST_SECONDS,
-        closings=_KeptClosings(work),
+        closings=_KeptClosings(work, parts.execution),
     )
     try:
         run = _Closing(parts, reporter, tally, archive).close(known)
@@ -305,11 +321,12 @@ def report(invocation: Invocation) -> dict[str, Any]:
 class _KeptClosings(Closings):
     """What the report has closed, among the documents of the run: what is written once is not written again, as news."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, execution: str) -> None:
         self._work = work
+        self._execution = execution
 
     def recall(self) -> Iterable[Finding] | None:
-        return self._work.closed()
+        return self._work.closed(self._execution)
 
     def keep(self, closed: FindingSpool) -> None:
         with ExitStack() as closing:
@@ -317,7 +334,7 @@ class _KeptClosings(Closings):
             closing.callback(findings.close)
             for finding in closed:
                 findings.stand(finding)
-            findings.finish()
+            findings.finish(of=self._execution)
             self._work.put_closed(findings)
 
 
@@ -331,6 +348,7 @@ class _Closing:
         self._tally = tally
         self._archive = archive
         self._unproven: list[str] = []
+        self._changed: set[str] = set()  # settings, since the run began
         self._failed_step = parts.failed_step
         self._failure = parts.failure
 
@@ -354,12 +372,16 @@ class _Closing:
         tally.listing.problem = known.listing_problem
         tally.incomplete_because += known.incomplete_because
         tally.warnings += known.warnings
-        proof = self._proof()
+        self._changed.update(self._parts.changed_settings(known))
+        proof = self._proof(known)
         self._note_unproven(known.unproven)
         self._gather(known, proof)
         tally.repositories.listed = known.listed
         if proof is not None:
             self._note_unproven(proof.unproven)
+            self._changed.update(proof.changed)
+        if self._changed:
+            tally.note_incomplete(_explain_changed(self._changed))
         if self._unproven:
             # One reason for all of them: the others say the same.
             tally.note_incomplete(self._unproven[0])
@@ -367,7 +389,7 @@ class _Closing:
             tally.incomplete_because += proof.incomplete_because
         if known.connected and (proof is None or self._failure):
             self._explain_failure(self._failed_step or "prove")
-        may_resolve = proof is not None and not proof.unproven and not known.unproven
+        may_resolve = proof is not None and not proof.unproven and not known.unproven and not self._changed
         return self._reporter.report(
             proven=may_resolve and not self._unproven,
             may_resolve=may_resolve,
@@ -380,13 +402,15 @@ class _Closing:
         except WorkError as error:
             lost = self._parts.exceptions(ExceptionsError(str(error)))
             self._tally.warnings.append(lost.warning)
+            self._tally.note_incomplete(str(error))
             return lost
 
-    def _proof(self) -> Proof | None:
+    def _proof(self, known: Inventory) -> Proof | None:
         try:
-            return self._work.proof()
+            return self._work.proof(known, self._parts.proof_sha256)
         except WorkError as error:
             logger.warning("the proof cannot be used", reason=str(error))
+            self._work.damage.append(str(error))
             return None
 
     def _gather(self, known: Inventory, proof: Proof | None) -> None:
@@ -404,15 +428,17 @@ class _Closing:
                     self._take_findings(number, usable)
             except WorkError as error:
                 logger.warning("the findings of a batch cannot be used", batch=number, reason=str(error))
+                self._work.damage.append(str(error))
                 usable = None
             if usable is None:
                 missing.append(number)
-                names = self._names_of(number) if number <= known.batches else ()
+                names = self._names_of(number, known) if number <= known.batches else ()
                 tally.is_examined.update(dict.fromkeys(names, False))
                 unread += len(names)
                 continue
             tally.add(usable.tally)
             self._note_unproven(usable.unproven)
+            self._changed.update(usable.changed)
             self._archive.files += usable.files
             tally.is_examined.update(dict.fromkeys(usable.examined, True))
             tally.is_examined.update(dict.fromkeys((*usable.left, *(one for one, _ in usable.gone)), False))
@@ -436,10 +462,12 @@ class _Closing:
             tally.note_incomplete(
                 f"the batches held {known.listed - lost} repositories, and {known.listed} were listed. Start the audit anew"
             )
+        if self._work.damage:
+            self._explain_damage(sorted(set(self._work.damage)))
 
-    def _names_of(self, number: int) -> tuple[Repository, ...]:
+    def _names_of(self, number: int, known: Inventory) -> tuple[Repository, ...]:
         try:
-            return self._work.batch(number)
+            return self._work.batch(number, known)
         except WorkError as error:
             logger.warning("a batch cannot be read", batch=number, reason=str(error))
             return ()
@@ -477,6 +505,13 @@ class _Closing:
             "examines them says why"
         )
 
+    def _explain_damage(self, damage: list[str]) -> None:
+        noun = "document" if len(damage) == 1 else "documents"
+        first = ", the first of them" if len(damage) > DAMAGE_NAMED else ""
+        self._tally.note_incomplete(
+            f"{len(damage)} {noun} between the steps of this run cannot be used{first}: {'; '.join(damage[:DAMAGE_NAMED])}"
+        )
+
     def _explain_failure(self, step: str) -> None:
         failed = f"failed ({self._failure})" if self._failure else "did not come to its end"
         self._tally.note_incomplete(
@@ -497,8 +532,8 @@ class _Part:
     findings: FindingsFile
     confirm: Callable[[], None]
 
-    def put_result(self, result: BatchResult) -> None:
-        """Write down what came of it."""
+    def put_result(self, result: BatchResult) -> str:
+        """Write down what came of it; gives the sum of that."""
         self.archive.close()
         self.confirm()
         whole = replace(
@@ -508,7 +543,7 @@ class _Part:
             findings_sha256=self.findings.finish(),
             findings=self.findings.length,
         )
-        self.work.put_result(self.number, whole, self.findings)
+        return self.work.put_result(self.number, whole, self.findings)
 
 
 class _Parts:
@@ -522,6 +557,8 @@ class _Parts:
         self.started_at = step.started_at
         self.failed_step = step.failed_step
         self.failure = step.failure
+        self.proof_sha256 = step.proof_sha256
+        self._inventory_sha256 = step.inventory_sha256
         self.runs = RunsTable(clients.dynamodb, settings.runs_table, settings.registry)
         self.work = Work(clients.s3, settings.bucket, settings.registry, step.audit.run_id)
         self.findings = FindingsTable(
@@ -562,15 +599,21 @@ class _Parts:
 
     def inventory(self) -> Inventory:
         """Read what the first step knew; raises WorkError."""
-        known = self.work.inventory(self.execution)
+        known = self.work.inventory(self.execution, self._inventory_sha256)
         if known is None:
             raise WorkError(f"{self.work.prefix}inventory.json is not there: start the audit anew")
         return known
 
+    def changed_settings(self, known: Inventory) -> tuple[str, ...]:
+        """Name the settings that judge and are not those of the first step. Of a document of `policy/` the copy counts."""
+        now = self.settings.fingerprint()
+        then = {name: sha256 for name, sha256 in known.settings.items() if not name.startswith("policy/")}
+        return tuple(sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)))
+
     def inventory_if_usable(self, tally: Tally) -> Inventory | None:
         """Read it; None if there is none that can be used, which the tally then says."""
         try:
-            return self.work.inventory(self.execution)
+            return self.work.inventory(self.execution, self._inventory_sha256)
         except WorkError as error:
             tally.note_incomplete(str(error))
             return None
@@ -599,9 +642,8 @@ class _Parts:
         """Read the exceptions as the first step found them."""
         if known.exceptions_problem:
             return self.exceptions(ExceptionsError(known.exceptions_problem))
-        content = self.work.read(EXCEPTIONS) if known.exceptions_found else None
-        if known.exceptions_found and content is None:
-            raise WorkError(f"{self.work.prefix}{EXCEPTIONS} is not there: start the audit anew")
+        found = known.exceptions_found
+        content = self.work.copy(EXCEPTIONS, known.settings.get(EXCEPTIONS_KEY, "")) if found else None
         return self.exceptions(ExceptionsDocument(content, known.exceptions_version))
 
     @contextmanager
@@ -643,7 +685,7 @@ class _Parts:
             findings = FindingsFile()
             closing.callback(findings.close)
             connection = closing.enter_context(
-                self.connection(threads=threads, read_pins=self._kept_pins, domains=known.domains)
+                self.connection(threads=threads, read_pins=lambda: self._kept_pins(known), domains=known.domains)
             )
             examiner = Examiner(
                 connection,
@@ -663,16 +705,23 @@ class _Parts:
             )
             yield _Part(number, tally, connection, examiner, archive, self.work, findings, confirm)
 
-    def _kept_pins(self) -> bytes:
-        content = self.work.read(PINS)
-        if content is None:
-            raise SettingsError(f"{self.work.prefix}{PINS}: the pins of this run are not there. Start the audit anew")
-        return content
+    def _kept_pins(self, known: Inventory) -> bytes:
+        try:
+            return self.work.copy(PINS, known.settings.get(PINS_KEY, ""))
+        except WorkError as error:
+            raise SettingsError(f"the pins of this run: {error}") from error
 
 
 def _examination(batch: int) -> str:
     """Name the step that examines a batch."""
     return f"examine-{batch:05d}"
+
+
+def _explain_changed(settings: Iterable[str]) -> str:
+    return (
+        f"settings that decide the answer changed while the run was under way: {', '.join(sorted(settings))}. What was read under "
+        "other settings than those at the beginning does not count. Start the audit again"
+    )
 
 
 def split(repositories: list[Repository]) -> list[list[Repository]]:

@@ -9,7 +9,11 @@
     closed.findings.jsonl.gz           what the report has resolved beside the findings that waited: all is written
     claims/<step>                      which attempt at a step is the present one
 
-Nothing in here is secret. It is kept for a few days; whatever is missing, or not what was left, makes a run that is not complete.
+Nothing in here is secret. It is kept for a few days. What is missing, or is not what was left, makes a run that is not complete.
+
+Each document is read against its schema, and by its SHA-256. The state machine carries the sums of `inventory.json` and of
+`proof.json` from step to step. The inventory has the sums of the batches and of the documents that people keep, the proof those of
+the results, and a result that of its findings. So a document that was changed, or is another run's, is not used.
 """
 
 import gzip
@@ -18,24 +22,54 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
+from .documents import read_json
 from .errors import StepTakenOverError, WorkError
 from .evidence.report import StoredFile
 from .findings import parse_finding, write_finding
-from .model import Finding, Repository, RepositoryCounts, Status, SupportingFact, TagCounts, TrustCounts
-from .tally import Tally
+from .model import (
+    EXPIRING_NAMED,
+    Finding,
+    News,
+    Repository,
+    RepositoryCounts,
+    State,
+    Status,
+    SupportingFact,
+    TagCounts,
+    TrustCounts,
+)
+from .request import BATCHES
+from .schema import (
+    SchemaError,
+    take_count,
+    take_flag,
+    take_list,
+    take_name,
+    take_object,
+    take_sha256,
+    take_text,
+    take_time,
+)
+from .tally import UNREADABLE_KEPT, Tally
+from .text import clean
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CLOSED = "closed.findings.jsonl.gz"
+DOCUMENT_BYTES = 4 * 1024 * 1024  # of JSON: the largest, of 5000 batches or 200 repositories, has less than one
+LINE_BYTES = 1024 * 1024  # of one finding
+FACTS = 32
+WHY_LENGTH = 200  # characters, of what is wrong with a document
 READ_AHEAD = 8  # documents, in as many threads
 HANDFUL = 64  # documents held at once
 CHUNK_BYTES = 1024 * 1024
@@ -69,19 +103,45 @@ class Inventory:
     exceptions_problem: str  # why they could not be fetched
     facts: tuple[SupportingFact, ...] = ()  # what was seen beside the rule
 
+    settings: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each that can change a verdict, by name
+    batch_sums: tuple[str, ...] = ()  # the SHA-256 of each batch
+
     @classmethod
-    def parse(cls, document: Any) -> "Inventory":
-        """Read it back; raises KeyError, TypeError or ValueError for what is none."""
-        return cls(
-            **{
-                **{name: document[name] for name in cls.__slots__},
-                **{name: _texts(document[name]) for name in ("domains", "incomplete_because", "warnings")},
-                **{name: _number(document[name]) for name in ("listed", "ghosts", "batches")},
-                "facts": tuple(
-                    SupportingFact(**{**fact, "status": Status(fact["status"])}) for fact in document["facts"]
-                ),
-            }
+    def parse(cls, document: object) -> "Inventory":
+        """Read it back; raises SchemaError for what is none."""
+        kept = take_object(document, "$", cls.__slots__)
+        settings = kept["settings"]
+        if not isinstance(settings, dict):
+            raise SchemaError("$.settings: an object is needed")
+        known = cls(
+            execution=take_name(kept["execution"], "$.execution"),
+            connected=take_flag(kept["connected"], "$.connected"),
+            domains=_take_texts(kept["domains"], "$.domains"),
+            is_trust_verified=take_flag(kept["is_trust_verified"], "$.is_trust_verified"),
+            incomplete_because=_take_texts(kept["incomplete_because"], "$.incomplete_because"),
+            warnings=_take_texts(kept["warnings"], "$.warnings"),
+            listed=take_count(kept["listed"], "$.listed"),
+            ghosts=take_count(kept["ghosts"], "$.ghosts"),
+            listing_problem=take_text(kept["listing_problem"], "$.listing_problem"),
+            unproven=take_text(kept["unproven"], "$.unproven"),
+            batches=take_count(kept["batches"], "$.batches", most=BATCHES),
+            exceptions_found=take_flag(kept["exceptions_found"], "$.exceptions_found"),
+            exceptions_version=take_text(kept["exceptions_version"], "$.exceptions_version"),
+            exceptions_problem=take_text(kept["exceptions_problem"], "$.exceptions_problem"),
+            facts=tuple(take_list(kept["facts"], "$.facts", _take_fact, most=FACTS)),
+            settings={
+                take_name(name, "$.settings"): take_sha256(sha256, f"$.settings.{name}")
+                for name, sha256 in settings.items()
+            },
+            batch_sums=tuple(take_list(kept["batch_sums"], "$.batch_sums", take_sha256, most=BATCHES)),
         )
+        _hold(len(known.batch_sums) == known.batches, "$.batch_sums: there is not one for each batch")
+        _hold(bool(known.batches) == bool(known.listed), "$.batches: they do not agree with what was listed")
+        _hold(known.batches <= known.listed, "$.batches: there are more than repositories")
+        _hold(known.connected or bool(known.incomplete_because), "$.connected: nothing says why it is not")
+        _hold(known.connected or not known.listed, "$.listed: nothing can be, without a connection")
+        _hold(not known.connected or bool(known.domains), "$.domains: there is none")
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +158,7 @@ class BatchResult:
     files: tuple[StoredFile, ...] = ()  # of rows
     findings: int = 0
     findings_sha256: str = ""
+    changed: tuple[str, ...] = ()  # the settings that were not those of the first step: nothing was examined
     sha256: str = ""  # of this document, where it has been read
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,33 +179,66 @@ class BatchResult:
             "files": [asdict(file) for file in self.files],
             "findings": self.findings,
             "findings_sha256": self.findings_sha256,
+            "changed": list(self.changed),
         }
 
     @classmethod
-    def parse(cls, document: Any) -> "BatchResult":
-        """Read it back; raises KeyError, TypeError or ValueError for what is none."""
-        image, why = document["first_unknown"]
-        trust = TrustCounts(**document["trust"])
-        trust.first_expiring = [(str(name), str(role), str(when)) for name, role, when in trust.first_expiring]
+    def parse(cls, document: object) -> "BatchResult":
+        """Read it back; raises SchemaError for what is none, and for counts that contradict each other."""
+        kept = take_object(document, "$", _RESULT_KEYS)
+        image, why = _take_pair(kept["first_unknown"], "$.first_unknown")
         tally = Tally(
-            repositories=RepositoryCounts(**document["repositories"]),
-            tags=TagCounts(**document["tags"]),
-            trust=trust,
-            unreadable=[(str(name), str(reason)) for name, reason in document["unreadable"]],
-            first_unknown=(str(image), str(why)),
+            repositories=RepositoryCounts(**_take_counts(kept["repositories"], "$.repositories", RepositoryCounts)),
+            tags=TagCounts(**_take_counts(kept["tags"], "$.tags", TagCounts)),
+            trust=_take_trust(kept["trust"]),
+            unreadable=take_list(kept["unreadable"], "$.unreadable", _take_pair, most=UNREADABLE_KEPT),
+            first_unknown=(image, why),
         )
-        return cls(
+        result = cls(
             tally=tally,
-            examined=_read_names(document["examined"]),
-            left=_read_names(document["left"]),
-            is_late=bool(document["is_late"]),
-            gone=tuple((Repository(str(n), str(r)), str(problem)) for n, r, problem in document["gone"]),
-            removed=_read_names(document["removed"]),
-            unproven=str(document["unproven"]),
-            files=tuple(StoredFile(**file) for file in document["files"]),
-            findings=_number(document["findings"]),
-            findings_sha256=str(document["findings_sha256"]),
+            examined=_take_names(kept["examined"], "$.examined"),
+            left=_take_names(kept["left"], "$.left"),
+            is_late=take_flag(kept["is_late"], "$.is_late"),
+            gone=tuple(take_list(kept["gone"], "$.gone", _take_gone)),
+            removed=_take_names(kept["removed"], "$.removed"),
+            unproven=take_text(kept["unproven"], "$.unproven"),
+            files=tuple(take_list(kept["files"], "$.files", _take_file)),
+            findings=take_count(kept["findings"], "$.findings"),
+            findings_sha256=take_sha256(kept["findings_sha256"], "$.findings_sha256"),
+            changed=_take_texts(kept["changed"], "$.changed"),
         )
+        result._hold_together()
+        return result
+
+    def _hold_together(self) -> None:
+        """Hold the counts against each other, and against the names; raises SchemaError."""
+        tally, repositories = self.tally, self.tally.repositories
+        examined = len(self.examined)
+        names = [*self.examined, *self.left, *(one for one, _ in self.gone), *self.removed]
+        _hold(len(set(names)) == len(names), "$: a repository stands in it twice")
+        _hold(
+            repositories.audited <= examined <= repositories.audited + repositories.unreadable,
+            "$.examined: as many were not counted",
+        )
+        _hold(
+            repositories.audited + repositories.unreadable <= examined + len(self.left),
+            "$.repositories: more were counted than are named",
+        )
+        _hold(repositories.removed == len(self.removed), "$.removed: as many were not counted")
+        _hold(
+            len(tally.unreadable) == min(repositories.unreadable, UNREADABLE_KEPT),
+            "$.unreadable: as many were not counted",
+        )
+        _hold(tally.tags.audited + tally.tags.artifacts == 0 or examined > 0, "$.tags: nothing was examined")
+        _hold(
+            bool(tally.tags.unknown) == bool(tally.first_unknown[0]), "$.first_unknown: it does not agree with $.tags"
+        )
+        _hold(self.findings >= tally.tags.failed, "$.findings: there are fewer than tags that fail")
+        _hold(
+            len(tally.trust.first_expiring) == min(tally.trust.expiring, EXPIRING_NAMED),
+            "$.trust.first_expiring: as many were not counted",
+        )
+        _hold(not (self.changed and self.examined), "$.changed: yet something was examined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +250,24 @@ class Proof:
     counted: tuple[str, ...] = ()  # the sum of each batch's result; '': there was none
     incomplete_because: tuple[str, ...] = ()
     hint: str = ""  # under which domain there is trust data
+    changed: tuple[str, ...] = ()  # the settings that were not those of the first step: the registry was not asked
 
     def counts(self, number: int, result: BatchResult | None) -> bool:
         """Tell whether a result is the one that was seen: what has come since was not looked at by who settled the run."""
-        if number > len(self.counted):
-            return True  # of those that were gone: who settled them wrote it
-        return result is not None and result.sha256 == self.counted[number - 1]
+        is_seen = result is not None and number <= len(self.counted)
+        return is_seen and result is not None and result.sha256 == self.counted[number - 1]
 
     @classmethod
-    def parse(cls, document: Any) -> "Proof":
-        """Read it back; raises KeyError, TypeError or ValueError for what is none."""
+    def parse(cls, document: object) -> "Proof":
+        """Read it back; raises SchemaError for what is none."""
+        kept = take_object(document, "$", cls.__slots__)
         return cls(
-            unproven=str(document["unproven"]),
-            settled=bool(document["settled"]),
-            counted=_texts(document["counted"]),
-            incomplete_because=_texts(document["incomplete_because"]),
-            hint=str(document["hint"]),
+            unproven=take_text(kept["unproven"], "$.unproven"),
+            settled=take_flag(kept["settled"], "$.settled"),
+            counted=tuple(take_list(kept["counted"], "$.counted", _take_sum_or_none, most=BATCHES + 1)),
+            incomplete_because=_take_texts(kept["incomplete_because"], "$.incomplete_because"),
+            hint=take_text(kept["hint"], "$.hint"),
+            changed=_take_texts(kept["changed"], "$.changed"),
         )
 
 
@@ -197,8 +293,13 @@ class FindingsFile:
         self._zip.write(line.encode() + b"\n")
         self.length += 1
 
-    def finish(self) -> str:
-        """Take no more; gives the sum of the content, which is then read from its beginning."""
+    def finish(self, *, of: str = "") -> str:
+        """Take no more; gives the sum of the content, which is then read from its beginning.
+
+        With `of`, an execution, a last line says that the file is its own, and how many findings there are.
+        """
+        if of:
+            self._zip.write(json.dumps({"execution": of, "findings": self.length}).encode() + b"\n")
         self._zip.close()
         return _sum(self.content)
 
@@ -213,7 +314,10 @@ class Work:
     def __init__(self, client: "S3Client", bucket: str, registry: str, run_id: str) -> None:
         self._client = client
         self._bucket = bucket
+        self._registry = registry
+        self._run_id = run_id
         self.prefix = f"work/registry={registry}/{run_id}/"
+        self.damage: list[str] = []  # what was wrong with results, and with their findings, that were there
 
     # -- who is at it ------------------------------------------------------------------------------------------------
 
@@ -242,20 +346,29 @@ class Work:
         """Where the list of batches lies."""
         return f"{self.prefix}batches.json"
 
-    def put_batches(self, batches: Sequence[Sequence[Repository]]) -> None:
-        """Write the batches, numbered from 1, and the list of them."""
+    def put_batches(self, batches: Sequence[Sequence[Repository]]) -> tuple[str, ...]:
+        """Write the batches, numbered from 1, and the list of them; gives the sum of each."""
         numbers = range(1, len(batches) + 1)
         with ThreadPoolExecutor(READ_AHEAD) as pool:
-            for _ in pool.map(lambda n: self._put_json(_batch(n), _write_names(batches[n - 1])), numbers):
-                pass
+            sums = tuple(pool.map(lambda n: self._put_json(_batch(n), _write_names(batches[n - 1])), numbers))
         self._put_json("batches.json", [{"number": n, "key": f"{self.prefix}{_batch(n)}"} for n in numbers])
+        return sums
 
-    def batch(self, number: int) -> tuple[Repository, ...]:
+    def batch(self, number: int, known: Inventory) -> tuple[Repository, ...]:
         """Give the repositories of a batch; raises WorkError."""
-        found = self._parse(_batch(number), _read_names)
+        expected = known.batch_sums[number - 1] if 0 < number <= known.batches else ""
+        found = self._parse(_batch(number), lambda document: _take_names(document, "$"), sha256=expected)
         if found is None:
-            raise WorkError(f"{self.prefix}{_batch(number)}: this batch is not there. Start the audit anew")
+            raise WorkError(f"{self.prefix}{_batch(number)}: this batch is not there. Start the audit again")
         return found
+
+    def copy(self, name: str, sha256: str) -> bytes:
+        """Give the copy of a document that people keep, as the first step read it; raises WorkError."""
+        content = self.read(name)
+        if content is None:
+            raise WorkError(f"{self.prefix}{name} is not there. Start the audit again")
+        self._check_sum(name, content, sha256)
+        return content
 
     # -- what came of them -------------------------------------------------------------------------------------------
 
@@ -263,10 +376,10 @@ class Work:
         """Remove what an earlier attempt made of a batch."""
         self.delete(_result(number))
 
-    def put_result(self, number: int, result: BatchResult, findings: FindingsFile) -> None:
-        """Write what came of a batch, its findings first: a result that is there is whole."""
+    def put_result(self, number: int, result: BatchResult, findings: FindingsFile) -> str:
+        """Write what came of a batch, its findings first: a result that is there is whole. Gives the sum of the result."""
         self._put_findings(_findings(number), findings)
-        self._put_json(_result(number), result.as_dict())
+        return self._put_json(_result(number), result.as_dict())
 
     def results(self, numbers: Iterable[int]) -> Iterator[tuple[int, BatchResult | None]]:
         """Yield what came of each batch, in order; None where there is nothing that can be used."""
@@ -281,50 +394,143 @@ class Work:
             if content is None:
                 return None
             sha256 = hashlib.sha256(content).hexdigest()
-            return replace(self._parsed(_result(number), content, BatchResult.parse), sha256=sha256)
+            result = replace(self._parsed(_result(number), content, BatchResult.parse), sha256=sha256)
+            rows = f"findings/registry={self._registry}/"
+            if not all(file.key.startswith(rows) and f"/{self._run_id}-" in file.key for file in result.files):
+                raise self._unusable(_result(number), "its files of rows are not those of this run")
         except WorkError as error:
             logger.warning("the result of a batch cannot be used", batch=number, reason=str(error))
+            self.damage.append(str(error))
             return None
+        return result
 
     def findings(self, number: int, result: BatchResult) -> Iterator[tuple[bool, Finding]]:
-        """Yield the findings of a batch, each with whether it waits for the proof; raises WorkError before the first."""
+        """Yield the findings of a batch, each with whether it waits for the proof.
+
+        Raises WorkError: before the first, if they are not those of the result.
+        """
         key = _findings(number)
         with tempfile.SpooledTemporaryFile(HELD_BYTES) as content:
-            if not self._fetch(key, content) or _sum(content) != result.findings_sha256:
-                raise self._unusable(key)
-            yield from _unpack(content)
+            if not self._fetch(key, content):
+                raise self._unusable(key, "it is not there")
+            if _sum(content) != result.findings_sha256:
+                raise self._unusable(key, "its SHA-256 is another than the result's")
+            count = 0
+            for entry in self._lines(key, content):
+                yield self._entry(key, entry)
+                count += 1
+            if count != result.findings:
+                raise self._unusable(key, f"it has {count} findings, and the result counts {result.findings}")
 
     def put_closed(self, findings: FindingsFile) -> None:
         """Keep what the report has closed beside the findings that waited, once all of them are written."""
         self._put_findings(CLOSED, findings)
 
-    def closed(self) -> Iterator[Finding] | None:
-        """Give what the report has closed; None if no attempt at it came so far."""
+    def closed(self, execution: str) -> Iterator[Finding] | None:
+        """Give what the report of an execution has closed; None if no attempt at it came so far.
+
+        Raises WorkError, before it gives the first.
+        """
         content = tempfile.SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 - closed where it has been read
-        if self._fetch(CLOSED, content):
-            content.seek(0)
-            return (finding for _, finding in _unpack(content))
-        content.close()
-        return None
+        try:
+            if not self._fetch(CLOSED, content):
+                content.close()
+                return None
+            # To its end at first: half of it would be counted otherwise.
+            count = sum(1 for _ in self._closed(execution, content))
+        except BaseException:
+            content.close()
+            raise
+        return self._give_closed(execution, content, count)
+
+    def _give_closed(self, execution: str, content: IO[bytes], count: int) -> Iterator[Finding]:
+        with content:
+            for finding in self._closed(execution, content):
+                count -= 1
+                yield finding
+
+    def _closed(self, execution: str, content: IO[bytes]) -> Iterator[Finding]:
+        count = 0
+        is_whole = False
+        for entry in self._lines(CLOSED, content):
+            if is_whole:
+                raise self._unusable(CLOSED, "something follows its last line")
+            if "execution" in entry:
+                is_whole = entry == {"execution": execution, "findings": count}
+                if not is_whole:
+                    raise self._unusable(CLOSED, "it is not of this execution, or does not have all findings")
+                continue
+            _, finding = self._entry(CLOSED, entry)
+            if finding.state is not State.RESOLVED or finding.changed_in != self._run_id:
+                raise self._unusable(CLOSED, "it has a finding that this run has not resolved")
+            count += 1
+            yield finding
+        if not is_whole:
+            raise self._unusable(CLOSED, "it ends before its last line")
+
+    def _lines(self, name: str, content: IO[bytes]) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects of a file of findings, from its beginning; raises WorkError."""
+        content.seek(0)
+        number = 0
+        try:
+            with gzip.GzipFile(fileobj=content, mode="rb") as lines:
+                while line := lines.readline(LINE_BYTES + 1):
+                    number += 1
+                    _hold(len(line) <= LINE_BYTES, f"it is longer than {LINE_BYTES} bytes")
+                    entry = json.loads(line)
+                    _hold(isinstance(entry, dict), "an object is needed")
+                    yield entry
+        except (EOFError, OSError, zlib.error) as error:
+            raise self._unusable(name, f"it is not whole, or no gzip ({type(error).__name__})") from error
+        except (ValueError, RecursionError) as error:
+            raise self._unusable(name, f"line {number}: {error}") from error
+
+    def _entry(self, name: str, entry: dict[str, Any]) -> tuple[bool, Finding]:
+        """Read one line of a file of findings; raises WorkError."""
+        try:
+            kept = take_object(entry, "$", ("waits", "finding"))
+            waits = take_flag(kept["waits"], "$.waits")
+            finding = _take_finding(kept["finding"], self._registry)
+            _hold(
+                not waits or (finding.state is State.RESOLVED and finding.changed_in == self._run_id),
+                "$.waits: what waits would be resolved by this run",
+            )
+        except (ValueError, KeyError) as error:
+            raise self._unusable(name, str(error)) from error
+        return waits, finding
 
     # -- what all of it hangs on -------------------------------------------------------------------------------------
 
-    def put_inventory(self, inventory: Inventory) -> None:
-        """Write what the first step knows: from here on the run has begun."""
-        self._put_json("inventory.json", asdict(inventory))
+    def put_inventory(self, inventory: Inventory) -> str:
+        """Write what the first step knows: from here on the run has begun. Gives the sum of it."""
+        return self._put_json("inventory.json", asdict(inventory))
 
-    def inventory(self, execution: str) -> Inventory | None:
-        """Read what the first step of an execution knew; None if it did not come so far. Raises WorkError."""
-        known = self._parse("inventory.json", Inventory.parse)
-        return known if known is not None and known.execution == execution else None
+    def inventory(self, execution: str, sha256: str) -> Inventory | None:
+        """Read what the first step of an execution knew; None if it did not come so far. Raises WorkError.
 
-    def put_proof(self, proof: Proof) -> None:
-        """Write what was asked after the reading."""
-        self._put_json("proof.json", asdict(proof))
+        `sha256` is the sum that the first step gave; '' if it gave none, since it did not come to its end.
+        """
+        if not sha256:
+            return None
+        known = self._parse("inventory.json", Inventory.parse, sha256=sha256)
+        if known is None:
+            raise self._unusable("inventory.json", "it is not there")
+        return known if known.execution == execution else None
 
-    def proof(self) -> Proof | None:
-        """Read what was asked after the reading; None if it was not. Raises WorkError."""
-        return self._parse("proof.json", Proof.parse)
+    def put_proof(self, proof: Proof) -> str:
+        """Write what was asked after the reading; gives the sum of it."""
+        return self._put_json("proof.json", asdict(proof))
+
+    def proof(self, known: Inventory, sha256: str) -> Proof | None:
+        """Read what was asked after the reading; None if it was not. Raises WorkError. `sha256` is as for the inventory."""
+        if not sha256:
+            return None
+        proof = self._parse("proof.json", Proof.parse, sha256=sha256)
+        if proof is None:
+            raise self._unusable("proof.json", "it is not there")
+        if len(proof.counted) != known.batches + proof.settled:
+            raise self._unusable("proof.json", "$.counted: there is not one for each batch")
+        return proof
 
     # -- S3 ----------------------------------------------------------------------------------------------------------
 
@@ -333,9 +539,9 @@ class Work:
         self._client.put_object(Bucket=self._bucket, Key=f"{self.prefix}{name}", Body=content, ContentType=content_type)
 
     def read(self, name: str) -> bytes | None:
-        """Read one document, None if it is not there."""
+        """Read one document, None if it is not there: of one that is too large, the first bytes and one more."""
         content = io.BytesIO()
-        return content.getvalue() if self._fetch(name, content) else None
+        return content.getvalue() if self._fetch(name, content, limit=DOCUMENT_BYTES) else None
 
     def _put_findings(self, name: str, findings: FindingsFile) -> None:
         self._client.put_object(
@@ -345,8 +551,8 @@ class Work:
             ContentType="application/gzip",
         )
 
-    def _fetch(self, name: str, into: IO[bytes]) -> bool:
-        """Copy a document into a file; tells whether it is there."""
+    def _fetch(self, name: str, into: IO[bytes], *, limit: int = 0) -> bool:
+        """Copy a document into a file, of one with more bytes than `limit` the first and one more; tells whether it is there."""
         try:
             found = self._client.get_object(Bucket=self._bucket, Key=f"{self.prefix}{name}")
         except ClientError as error:
@@ -354,29 +560,43 @@ class Work:
                 return False
             raise
         with found["Body"] as body:
-            shutil.copyfileobj(body, into, CHUNK_BYTES)
+            if limit:
+                into.write(body.read(limit + 1))
+            else:
+                shutil.copyfileobj(body, into, CHUNK_BYTES)
         return True
 
     def delete(self, name: str) -> None:
         """Remove one document."""
         self._client.delete_object(Bucket=self._bucket, Key=f"{self.prefix}{name}")
 
-    def _put_json(self, name: str, document: Any) -> None:
-        self.put(name, json.dumps(document, separators=(",", ":")).encode(), "application/json")
+    def _put_json(self, name: str, document: Any) -> str:
+        """Write a document; gives its sum."""
+        content = json.dumps(document, separators=(",", ":")).encode()
+        self.put(name, content, "application/json")
+        return hashlib.sha256(content).hexdigest()
 
-    def _parse(self, name: str, parse: Callable[[Any], _T]) -> _T | None:
+    def _parse(self, name: str, parse: Callable[[object], _T], *, sha256: str) -> _T | None:
         content = self.read(name)
-        return None if content is None else self._parsed(name, content, parse)
+        if content is None:
+            return None
+        self._check_sum(name, content, sha256)
+        return self._parsed(name, content, parse)
 
-    def _parsed(self, name: str, content: bytes, parse: Callable[[Any], _T]) -> _T:
+    def _check_sum(self, name: str, content: bytes, sha256: str) -> None:
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise self._unusable(name, "its SHA-256 is another")
+
+    def _parsed(self, name: str, content: bytes, parse: Callable[[object], _T]) -> _T:
         try:
-            return parse(json.loads(content))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise self._unusable(name) from error
+            return parse(read_json(content, "$", limit=DOCUMENT_BYTES, error=WorkError))
+        except (WorkError, ValueError) as error:
+            raise self._unusable(name, str(error)) from error
 
-    def _unusable(self, name: str) -> WorkError:
+    def _unusable(self, name: str, why: str) -> WorkError:
         return WorkError(
-            f"{self.prefix}{name}: it is not what an earlier step of the run left there. Start the audit anew"
+            f"{self.prefix}{name}: it is not what an earlier step of the run left there ({clean(why, WHY_LENGTH)}). "
+            "Start the audit again"
         )
 
 
@@ -400,27 +620,126 @@ def _write_names(repositories: Iterable[Repository]) -> list[list[str]]:
     return [_write_name(repository) for repository in repositories]
 
 
-def _read_names(document: Any) -> tuple[Repository, ...]:
-    return tuple(Repository(str(namespace), str(name)) for namespace, name in document)
+_RESULT_KEYS = frozenset(BatchResult(Tally()).as_dict())
+_FINDING_TEXTS = (
+    *("registry", "namespace", "repository", "tag", "state", "verdict", "reason", "digest", "author", "pushed_at"),
+    *("first_seen", "last_changed", "changed_in", "transition", "resolution", "media_type"),
+)
+_FINDING_KEYS = frozenset({*_FINDING_TEXTS, "excepted", "told_end", "unheard", "unannounced"})
+_MOVE_TEXTS = ("news", "run_id", "first_seen", "resolution")
+_MOVE_KEYS = frozenset({*_MOVE_TEXTS, "excepted", "quiet"})
+_EXCEPTED_KEYS = ("exception_id", "owner", "reason", "reference", "ends")
+_MOVES = 8  # of one finding: there are three at most
 
 
-def _texts(document: Any) -> tuple[str, ...]:
-    if not isinstance(document, list):
-        raise TypeError("no list")
-    return tuple(str(text) for text in document)
+def _hold(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SchemaError(otherwise)
 
 
-def _number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("no number")
-    return value
+def _take_names(document: object, where: str) -> tuple[Repository, ...]:
+    return tuple(take_list(document, where, _take_repository))
 
 
-def _unpack(content: IO[bytes]) -> Iterator[tuple[bool, Finding]]:
-    with content, gzip.GzipFile(fileobj=content, mode="rb") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            yield entry["waits"], parse_finding(entry["finding"])
+def _take_repository(document: object, where: str) -> Repository:
+    return Repository(*_take_pair(document, where))
+
+
+def _take_pair(document: object, where: str) -> tuple[str, str]:
+    first, second = _take_row(document, where, 2)
+    return first, second
+
+
+def _take_gone(document: object, where: str) -> tuple[Repository, str]:
+    namespace, name, problem = _take_row(document, where, 3)
+    return Repository(namespace, name), problem
+
+
+def _take_row(document: object, where: str, width: int) -> list[str]:
+    row = take_list(document, where, take_text, most=width)
+    _hold(len(row) == width, f"{where}: {width} texts are needed")
+    return row
+
+
+def _take_texts(document: object, where: str) -> tuple[str, ...]:
+    return tuple(take_list(document, where, take_text))
+
+
+def _take_sum_or_none(document: object, where: str) -> str:
+    return "" if document == "" else take_sha256(document, where)
+
+
+def _take_counts(document: object, where: str, of: type[RepositoryCounts | TagCounts]) -> dict[str, int]:
+    kept = take_object(document, where, [one.name for one in fields(of)])
+    return {name: take_count(value, f"{where}.{name}") for name, value in kept.items()}
+
+
+def _take_trust(document: object) -> TrustCounts:
+    where = "$.trust"
+    kept = take_object(document, where, [one.name for one in fields(TrustCounts)])
+    names = {one.name: one.type for one in fields(TrustCounts)}
+    flags: dict[str, Any] = {one: take_flag(kept[one], f"{where}.{one}") for one in names if names[one] is bool}
+    counts: dict[str, Any] = {one: take_count(kept[one], f"{where}.{one}") for one in names if names[one] is int}
+    expiring = take_list(
+        kept["first_expiring"], f"{where}.first_expiring", lambda row, at: _take_row(row, at, 3), most=EXPIRING_NAMED
+    )
+    return TrustCounts(
+        required_signers=_take_texts(kept["required_signers"], f"{where}.required_signers"),
+        first_expiring=[(name, role, take_time(when, f"{where}.first_expiring")) for name, role, when in expiring],
+        **flags,
+        **counts,
+    )
+
+
+def _take_file(document: object, where: str) -> StoredFile:
+    kept = take_object(document, where, [one.name for one in fields(StoredFile)])
+    return StoredFile(
+        key=take_name(kept["key"], f"{where}.key"),
+        sha256=take_sha256(kept["sha256"], f"{where}.sha256"),
+        size=take_count(kept["size"], f"{where}.size"),
+    )
+
+
+def _take_fact(document: object, where: str) -> SupportingFact:
+    kept = take_object(document, where, [one.name for one in fields(SupportingFact)])
+    texts = {name: take_text(value, f"{where}.{name}") for name, value in kept.items()}
+    return SupportingFact(texts["subject"], texts["answer"], texts["rule_id"], Status(texts["status"]))
+
+
+def _take_finding(document: object, registry: str) -> Finding:
+    """Read a finding that a step has left; raises ValueError, of which SchemaError is one, or KeyError."""
+    if not isinstance(document, dict) or not document.keys() <= _FINDING_KEYS:
+        raise SchemaError("$.finding: it is none")
+    for name in _FINDING_TEXTS:
+        take_text(document[name], f"$.finding.{name}")
+    take_time(document["first_seen"], "$.finding.first_seen")
+    take_time(document["last_changed"], "$.finding.last_changed")
+    take_text(document.get("told_end", ""), "$.finding.told_end")
+    take_flag(document.get("unheard", False), "$.finding.unheard")
+    _check_excepted(document, "$.finding")
+    take_list(document.get("unannounced", []), "$.finding.unannounced", _check_move, most=_MOVES)
+    finding = parse_finding(document)
+    _hold(finding.registry == registry, "$.finding.registry: it is another")
+    is_closed = finding.state is State.RESOLVED
+    _hold(is_closed == (finding.transition is News.RESOLVED), "$.finding: state and transition do not agree")
+    return finding
+
+
+def _check_move(document: object, where: str) -> None:
+    if not isinstance(document, dict) or not document.keys() <= _MOVE_KEYS:
+        raise SchemaError(f"{where}: it is none")
+    for name in _MOVE_TEXTS:
+        take_text(document[name], f"{where}.{name}")
+    take_time(document["first_seen"], f"{where}.first_seen")
+    take_flag(document.get("quiet", False), f"{where}.quiet")
+    _check_excepted(document, where)
+
+
+def _check_excepted(document: dict[str, Any], where: str) -> None:
+    if "excepted" in document:
+        kept = take_object(document["excepted"], f"{where}.excepted", _EXCEPTED_KEYS)
+        for name, value in kept.items():
+            take_text(value, f"{where}.excepted.{name}")
 
 
 def _sum(content: IO[bytes]) -> str:
