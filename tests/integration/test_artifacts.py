@@ -287,6 +287,20 @@ def test_a_rotation_before_a_manifest_is_read_is_survived(
     assert run["tags"]["artifacts"] == 1
 
 
+@pytest.mark.parametrize("fault", [Status(503, MANIFESTS), Closed(MANIFESTS)], ids=["unavailable", "broken"])
+def test_an_outage_of_manifests_alone_takes_little_time_of_the_run(
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, fault: Status | Closed
+) -> None:
+    for number in range(40):
+        registry.push("team", f"s{number:02d}", "1.0.sig", manifest=SIGNATURE)
+    dtr.faults = Faults(strikes=(fault,))
+    run = audited.audit(CONCURRENCY="1")
+    assert run["complete"] is True
+    assert run["tags"]["unsigned"] == 40
+    # Five attempts for the first ten, and for those that other threads ask for meanwhile.
+    assert len(dtr.calls(MANIFESTS.path)) < 40 + 4 * 15
+
+
 def test_credentials_that_are_refused_for_manifests_are_not_tried_for_each_repository(
     audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:

@@ -34,7 +34,7 @@ from .model import Repository, Tag, TrustFlags
 from .pace import Pace
 from .settings import DOMAIN_LENGTH, is_domain
 from .text import clean, redact
-from .transport import Answer, Clock, SystemClock, Transport
+from .transport import RETRIED_STATUSES, Answer, Clock, SystemClock, Transport
 
 PAGES = 20_000  # of one list
 LARGE_BYTES = 64 * 1024  # of a page: parsed it takes five times as much, so only one such is held at a time
@@ -47,6 +47,7 @@ DIGEST_LENGTH = 160
 MEDIA_TYPE_LENGTH = 128
 TIME_LENGTH = 40
 REASON_LENGTH = 300
+MANIFEST_FAILURES = 10
 TOKEN_LENGTH = 16_384
 TOKEN_SECONDS = 60.0  # where the server does not say how long (the Docker token specification's default)
 TOKEN_SECONDS_LEAST = 10.0
@@ -134,6 +135,7 @@ class DtrClient:
         self._by_token = False
         self._refetched: set[str] = set()  # for what the secret was read once more
         self._without_pull: Credentials | None = None  # those that the registry gives no token to pull with
+        self._manifest_failures = 0  # in a row; threads that count at once may lose one
         self._refused: AuthenticationError | None = None
         self._doubt = ""  # why what was read may have been read as nobody
 
@@ -504,11 +506,25 @@ class DtrClient:
         raise AuthenticationError("the registry gives no token to pull with")
 
     def ask_manifest(self, repository: Repository, digest: str, authorization: str) -> Answer:
-        """Ask for a manifest by its digest; raises RegistryError or OutOfTimeError."""
+        """Ask for a manifest by its digest; raises RegistryError or OutOfTimeError.
+
+        After MANIFEST_FAILURES in a row, over all repositories, each is asked for once and not again: an outage of /v2/ alone must
+        not take the time in which tags are read.
+        """
         name = f"{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}"
-        return self._transport.get(
-            f"/v2/{name}/manifests/{digest}", authorization=authorization, accept=MANIFESTS, body_bytes=MANIFEST_BYTES
-        )
+        try:
+            answer = self._transport.get(
+                f"/v2/{name}/manifests/{digest}",
+                authorization=authorization,
+                accept=MANIFESTS,
+                is_optional=self._manifest_failures >= MANIFEST_FAILURES,
+                body_bytes=MANIFEST_BYTES,
+            )
+        except RegistryError:
+            self._manifest_failures += 1
+            raise
+        self._manifest_failures = self._manifest_failures + 1 if answer.status in RETRIED_STATUSES else 0
+        return answer
 
     # -- what stands beside ------------------------------------------------------------------------------------------
 
