@@ -210,6 +210,23 @@ def _serve_another_role(stage: Stage) -> Tamper:
     return forged
 
 
+def reuse_role(stage: Stage) -> Tamper:
+    """Serve what Bob signed last in the released role as his own role's, rightly signed as it is."""
+    forged = stage.forge()
+    forged.documents[BOB] = forged.documents[RELEASES]
+    forged.seal()
+    return forged
+
+
+def reuse_repository(stage: Stage) -> Tamper:
+    """Serve what Alice and Bob signed in the neighbour as theirs in this repository, rightly signed as it is."""
+    forged = stage.forge()
+    for role in (RELEASES, ALICE, BOB):
+        forged.documents[role] = parse(stage.other)[role]
+    forged.seal()
+    return forged
+
+
 def sign_pair(
     stage: Stage, spoil: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda both: both
 ) -> Tamper:

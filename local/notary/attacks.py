@@ -113,6 +113,26 @@ class Lengthened:
 
 
 @dataclass(frozen=True, slots=True)
+class Reused:
+    """Serve, in a role, the file of another role or of the same role of another `gun`: rightly signed, and not for this place.
+
+    It passes where the signer's key is accepted. The attacker has the keys of snapshot and timestamp.
+    """
+
+    role: str
+    source: str = ""  # a role; empty: the same
+    gun: str = ""  # empty: the repository itself
+    revision: int = -1
+
+    def strike(self, repository: TrustRepository, find: Finder) -> None:
+        """Plant the other file."""
+        other = find(self.gun) if self.gun else repository
+        if other is None:
+            raise LookupError(f"no file to re-use: {self.gun} has no trust data")
+        repository.plant(self.role, other.revisions[self.revision][self.source or self.role], consistent=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Stripped:
     """Take all signatures off a file."""
 

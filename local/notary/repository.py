@@ -31,6 +31,7 @@ MANIFEST_BYTES = 528  # what a tag's target says of its size unless told otherwi
 
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _SERIALS = itertools.count(1)
+_FILES = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +394,8 @@ class TrustRepository:
 
     def _dated(self, role: str, version: int, content: Mapping[str, Any]) -> dict[str, Any]:
         life = LIVES.get(role, LIVES[TARGETS])
-        expires = self._expiries.get(role) or self.clock() + life
+        # Notary writes nanoseconds: no two files that it makes say the same.
+        expires = self._expiries.get(role) or self.clock() + life + timedelta(microseconds=next(_FILES))
         return {**content, "version": version, "expires": write_time(expires)}
 
     def _describe_root(self) -> dict[str, Any]:

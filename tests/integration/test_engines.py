@@ -15,10 +15,12 @@ from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.notary.pins import KEY as PINS_KEY
 from dtr_audit.request import AuditRequest
 
-from local.dtr.faults import NO_FAULTS, Calls, Faults, Rewrite, Status, tags_of
+from local.dtr.faults import NO_FAULTS, Calls, Faults, Forged, Rewrite, Status, tags_of
 from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
+from local.notary.attacks import Reused
+from local.notary.keys import Key, make_key
 from local.notary.notary import Notary
 from local.stack import Stack
 from tests.audited import Audited
@@ -40,6 +42,7 @@ class World:
         self.fanned = Fanned(self.audited, environment)
         self._is_fanned = is_fanned
         self._ends: list[Callable[[], None]] = []
+        self.run_ids: list[str] = []
 
     def on_request(self, happens: Callable[[object], None], path: str) -> None:
         """Let something happen whenever a path is asked for, until the night is over."""
@@ -91,6 +94,7 @@ class World:
 
     def told(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Give all that a run has left, without what is the world's own: its name, its port, and where rows were put."""
+        self.run_ids.append(record["run_id"])
         rows = sorted(
             self.audited.rows(record["run_id"]), key=lambda row: (row["namespace"], row["repository"], row["tag"])
         )
@@ -285,7 +289,7 @@ class Publisher:
     def __init__(self) -> None:
         self.notary = Notary()
 
-    def sign(self, world: World, image: str) -> None:
+    def sign(self, world: World, image: str, key: Key | None = None) -> None:
         """Sign what the tag holds in this world, which is the same in both."""
         path, tag = image.split(":")
         namespace, name = path.split("/")
@@ -293,7 +297,7 @@ class Publisher:
         trust = self.notary.find(gun)
         if trust is None:
             trust = self.notary.create(gun)
-            trust.add_signer("ci")
+            trust.add_signer("ci", key)
         (entry,) = (one for one in world.registry.tags(namespace, name, DOMAIN) if one.name == tag)
         if trust.released().get(tag) != entry.digest:
             trust.sign(tag, entry.digest, signer="ci")
@@ -338,6 +342,76 @@ def test_both_engines_verify_the_same_signatures(stack: Stack) -> None:
         many = World(stack, publisher.notary, environment, is_fanned=True)
         closing.callback(many.close)
         tell_the_same((one, many), history)
+
+
+@pytest.mark.parametrize("answers_404", [False, True], ids=["read at once", "answers 404 at first"])
+def test_engines_that_meet_a_document_of_another_repository_distrust_the_same_tags(
+    stack: Stack, answers_404: bool
+) -> None:
+    publisher = Publisher()
+    key = make_key()
+
+    def begin(world: World) -> None:
+        world.push(*(f"{namespace}/{name}:1" for namespace in NAMESPACES for name in ("app", "base")))
+        for namespace in NAMESPACES:
+            publisher.sign(world, f"{namespace}/app:1", key)
+        publisher.sign(world, "web/base:1", key)
+
+    def plant(world: World) -> None:
+        """Put the image of legacy/app into web/app."""
+        (entry,) = (one for one in world.registry.tags("legacy", "app", DOMAIN) if one.name == "1")
+        world.registry.push("web", "app", "1", digest=entry.digest)
+
+    def begin_with_it(world: World) -> None:
+        begin(world)
+        plant(world)
+
+    def publish_new_versions(world: World) -> None:
+        # Once for both, past all that was served.
+        for path in ("web/app", "legacy/app"):
+            trust = publisher.notary.find(f"{DOMAIN}/{path}")
+            assert trust is not None
+            if "more" not in trust.released():
+                for _ in range(5):
+                    trust.sign("more", "sha256:" + "3" * 64, signer="ci")
+        publisher.sign(world, "web/app:1", key)
+
+    roles = ("targets/releases", "targets/ci")
+    stolen = tuple(Forged(Reused(role, gun=f"{DOMAIN}/legacy/app"), gun=f"{DOMAIN}/web/app") for role in roles)
+    history = [
+        Night("honest", begin, expected={"complete": True}),
+        Night("a stolen document", plant, faults=Faults(forged=stolen), expected={"complete": True, "status": "OPEN"}),
+        Night("and once more", faults=Faults(forged=stolen), expected={"complete": True, "status": "OPEN"}),
+        Night("in one namespace", event={"namespaces": ["web"]}, faults=Faults(forged=stolen)),
+        Night("served no more", expected={"complete": True}),
+        Night("new versions published", publish_new_versions, expected={"complete": True}),
+    ]
+    both, web = ["legacy/app", "web/app"], ["web/app"]
+    # In the night before the last, the tag holds an image that is not signed there.
+    expected = [[], both, both, web, ["legacy/app"], []]
+    if answers_404:
+        missing = Calls("/api/v0/repositories/legacy/app/tags", times=1)
+        begun = Night(
+            "a stolen document, at first sight",
+            begin_with_it,
+            faults=Faults(forged=stolen, missing_though_listed=missing),
+            expected={"complete": True, "status": "OPEN"},
+        )
+        history, expected = [begun, history[4]], [both, ["legacy/app"]]
+    environment = {"TRUST_VERIFICATION": "signatures", "DTR_DOMAINS": DOMAIN, "REQUIRED_SIGNERS": "ci"}
+    with ExitStack() as closing:
+        one = World(stack, publisher.notary, environment, is_fanned=False)
+        closing.callback(one.close)
+        many = World(stack, publisher.notary, environment, is_fanned=True)
+        closing.callback(many.close)
+        tell_the_same((one, many), history)
+        for world in (one, many):
+            rows = [world.audited.rows(run_id) for run_id in world.run_ids]
+            untrusted = [
+                sorted(f"{row['namespace']}/{row['repository']}" for row in found if row["verdict"] == "UNTRUSTED")
+                for found in rows
+            ]
+            assert untrusted == expected
 
 
 def test_where_every_tag_looks_unsigned_both_engines_give_the_same_hint(stack: Stack) -> None:

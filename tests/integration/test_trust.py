@@ -29,6 +29,7 @@ from local.notary.attacks import (
     Unlisted,
     Withheld,
 )
+from local.notary.keys import make_key
 from tests.audited import Audited
 
 IMAGE = "pay/api:1.0"
@@ -92,7 +93,8 @@ def test_a_tag_that_a_signer_has_signed_is_signed_and_its_row_says_by_whom_and_u
     assert datetime.fromisoformat(found["trust_expires"]) > datetime.now(UTC) + timedelta(days=365)
     assert run["trust"] == {
         "required_signers": [], "all_signers": False, "repository_key_suffices": False, "pinned": False,
-        "verified": 1, "without": 0, "failing": 0, "unreadable": 0, "first_use": 1, "expiring": 0, "first_expiring": [],
+        "verified": 1, "without": 0, "failing": 0, "unreadable": 0, "first_use": 1, "reused": 0, "expiring": 0,
+        "first_expiring": [],
     }  # fmt: skip
 
 
@@ -227,6 +229,31 @@ def test_trust_data_that_could_not_be_read_is_unknown_and_the_run_says_why(
     assert run["trust"]["unreadable"] == 1
     assert f"the first of them {IMAGE}" in run["incomplete_because"][0]
     assert audited.findings() == {}
+
+
+def test_trust_data_that_costs_too_much_is_unknown_and_the_next_run_does_not_verify_it_again(
+    audited: Audited, signed: Signed
+) -> None:
+    signed.sign()
+    crowd = [f"targets/crowd-{number}" for number in range(20)]
+    with signed.api.batch():
+        for role in crowd:
+            signed.api.add_delegation(role, make_key())
+            signed.api.sign("1.0", signed.digest("1.0"), roles=[role])
+    signed.dtr.faults = Faults(forged=tuple(Forged(Crowded(role, signatures=120, known_key=True)) for role in crowd))
+    reasons = set()
+    for asked in (24, 2):
+        signed.dtr.forget_requests()
+        run, found = verified(audited)
+        reasons.add(found["reason"])
+        assert (run["status"], run["complete"], found["verdict"]) == ("NOT_REVIEWED", False, "UNKNOWN")
+        files = [one.path for one in signed.dtr.requests if "/_trust/" in one.path and one.status == 200]
+        assert len(files) <= asked
+    (reason,) = reasons
+    assert "costs more than is done for one repository" in reason
+    signed.dtr.faults = Faults()
+    run, found = verified(audited)
+    assert (run["status"], found["verdict"], run["trust"]["first_use"]) == ("NOT_A_FINDING", "SIGNED", 1)
 
 
 def test_a_root_that_changes_is_a_finding_until_it_is_pinned(audited: Audited, signed: Signed) -> None:

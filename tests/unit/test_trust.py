@@ -36,7 +36,7 @@ class Parsing:
         self.most = 0
         self.calls = 0
 
-    def __call__(self, source: Any, gun: str, *_: object) -> TrustReading:
+    def __call__(self, source: Any, gun: str, *_: object, **__: object) -> TrustReading:
         source.fetch(gun, "targets")
         source.fetch(gun, "targets/releases")
         with self._lock:

@@ -7,6 +7,7 @@ has `<run_id>-<batch>-<part>.jsonl.gz`, and `runs/registry=<name>/dt=<YYYY-MM-DD
 keys. What people and their tools read lies in `evidence/registry=<name>/<run_id>/`.
 """
 
+import gzip
 import json
 import tempfile
 import zlib
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from json.encoder import encode_basestring_ascii as _quote
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from .evidence.report import StoredFile
     from .evidence.signature import Signature
+
+Row = dict[str, Any]  # of a tag, as JSON
 
 PART_ROWS = 50_000
 PART_BYTES = 8 * 1024 * 1024  # compressed; a part is closed once it has grown past this
@@ -63,10 +66,12 @@ class Archive:
         *,
         confirm: Callable[[], None],
         batch: int = 0,
+        keeps_parts: bool = False,
     ) -> None:
         """Prepare; `date` is the run's partition, YYYY-MM-DD. With a `batch` only its rows are written and removed here.
 
-        `confirm` raises when another attempt at the same run has taken over; it is asked before each write.
+        `confirm` raises when another attempt at the same run has taken over; it is asked before each write. With `keeps_parts` the
+        parts that were uploaded stay in temporary files as well, so that their rows can be amended.
         """
         self._confirm = confirm
         self._client = client
@@ -83,6 +88,8 @@ class Archive:
         self._rows = 0
         self._file: IO[bytes] | None = None
         self._zip: _Compress | None = None
+        self._keeps_parts = keeps_parts
+        self._parts: dict[str, IO[bytes]] = {}  # by key
 
     @property
     def rows_url(self) -> str:
@@ -121,8 +128,7 @@ class Archive:
         while handful := tuple(islice(rows, min(ROWS_TOGETHER, PART_ROWS - self._rows))):
             if self._file is None or self._zip is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by discard()
-                # There is no name and no time in its header: the same rows give the same bytes.
-                self._zip = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_BITS, zlib.DEF_MEM_LEVEL, GZIP_STRATEGY)
+                self._zip = _begin_zip()
             self._file.write(self._zip.compress("".join(handful).encode()))
             self._rows += len(handful)
             if self._rows >= PART_ROWS or self._file.tell() >= PART_BYTES:
@@ -133,7 +139,36 @@ class Archive:
         self._upload()
 
     def discard(self) -> None:
-        """Let go of rows that have not been uploaded."""
+        """Let go of rows that have not been uploaded, and of parts that were kept."""
+        self._close_part()
+        while self._parts:
+            self._parts.popitem()[1].close()
+
+    def amend(self, change: Callable[[Row], Row | None]) -> Iterator[Row]:
+        """Rewrite parts with changed rows, and yield each changed row; `change` gives None for a row that stays as it is.
+
+        A row is that of the archive, as JSON. Only parts that were kept are looked at.
+        """
+        self._upload()
+        for key, content in self._parts.items():
+            with tempfile.TemporaryFile() as amended:
+                is_changed = False
+                zipped = _begin_zip()
+                content.seek(0)
+                # Closing the reader leaves the file open.
+                with gzip.GzipFile(fileobj=content, mode="rb") as lines:
+                    for line in lines:
+                        row = change(json.loads(line))
+                        is_changed = is_changed or row is not None
+                        amended.write(zipped.compress(line if row is None else _write_row(row)))
+                        if row is not None:
+                            yield row
+                amended.write(zipped.flush())
+                if is_changed:
+                    self._confirm()
+                    self._put(key, amended, "application/gzip")
+
+    def _close_part(self) -> None:
         if self._file is not None:
             self._file.close()
         self._zip = self._file = None
@@ -201,7 +236,11 @@ class Archive:
 
         described = manifest.describe(key, content)
         self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
-        self.files.append(described)
+        if key in self._parts:
+            # An amended part takes the place of the one before.
+            self.files[[file.key for file in self.files].index(key)] = described
+        else:
+            self.files.append(described)
 
     def _upload(self) -> None:
         if self._zip is None or self._file is None:
@@ -209,12 +248,16 @@ class Archive:
         self._confirm()
         self._file.write(self._zip.flush())
         self._part += 1
+        key = f"{self.rows_prefix}{self._part:0{self._part_digits}d}.jsonl.gz"
         self._put(
-            f"{self.rows_prefix}{self._part:0{self._part_digits}d}.jsonl.gz",
+            key,
             self._file,
             "application/gzip",
         )
-        self.discard()
+        if self._keeps_parts:
+            self._parts[key] = self._file
+            self._file = None
+        self._close_part()
 
 
 def write_rows(
@@ -264,6 +307,15 @@ def _write_answer(judged: JudgedTag, exception: Excepted | None) -> str:
         f'"exception_id":{_quote(exception.exception_id) if exception else "null"},'
         f'"exception_ends":{_quote(exception.ends) if exception else "null"},"author":'
     )
+
+
+def _begin_zip() -> "_Compress":
+    # There is no name and no time in its header: the same rows give the same bytes.
+    return zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_BITS, zlib.DEF_MEM_LEVEL, GZIP_STRATEGY)
+
+
+def _write_row(row: Row) -> bytes:
+    return json.dumps(row, separators=(",", ":")).encode() + b"\n"
 
 
 _FLAGS = {True: "true", False: "false", None: "null"}

@@ -27,8 +27,9 @@ from .model import Repository, Run, Scope
 from .reading_order import Mark, ReadingOrder, explain_out_of_time
 from .reporting import Closings, Reporter
 from .request import AuditRequest
+from .reuse import DocumentLedger
 from .runs import LEASE_GRACE_SECONDS, RunsTable, fan_out_lease_seconds
-from .settings import Settings
+from .settings import Settings, TrustVerification
 from .tally import Tally
 
 REPORT_SECONDS = 120.0  # kept back at the end, to write down and announce what was found
@@ -186,7 +187,9 @@ class _OneRun:
             request.run_id,
             request.date,
             confirm=self._confirm_rows,
+            keeps_parts=settings.trust is TrustVerification.SIGNATURES,
         )
+        self._documents = DocumentLedger()
         self._connection = Connection(
             settings,
             SecretsManagerCredentials(settings.secret_arn, clients.secrets),
@@ -215,6 +218,7 @@ class _OneRun:
         """Let go of connections and files."""
         self._batches.close()
         self._archive.discard()
+        self._documents.close()
         if self._known is not None:
             self._known.close()
         self._reporter.close()
@@ -277,6 +281,7 @@ class _OneRun:
             now=self._now,
             stand=self._reporter.stand,
             wait=self._reporter.resolutions.add,
+            note_documents=self._documents.add,
         )
         gone: dict[Repository, str] = {}
         try:
@@ -291,4 +296,9 @@ class _OneRun:
                 examiner.settle(gone)
         except OutOfTimeError:
             tally.note_incomplete(explain_out_of_time(tally.repositories, self._next_at))
+        if self._documents.problem:
+            tally.note_incomplete(self._documents.problem)
+        reused = self._documents.find_reused()
+        if reused:
+            self._reporter.keep_open(reused.keys(), counted=examiner.distrust(reused))
         explain_listing(self._request, tally)

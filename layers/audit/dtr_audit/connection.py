@@ -17,6 +17,7 @@ from .text import clean
 if TYPE_CHECKING:
     from .notary.client import NotaryClient
     from .notary.policy import Pin
+    from .reuse import Reused
     from .surroundings import Surroundings
     from .trust import TrustVerifier
 
@@ -40,11 +41,13 @@ class Connection:
         at: datetime,
         read_pins: Callable[[], bytes],
         domains: tuple[str, ...] = (),
+        reused: "Reused | None" = None,
     ) -> None:
         """Prepare; asks nothing yet. `at` is when the run started, by which trust data is judged.
 
         `domains` are those that another invocation of the same run has chosen; without them they are chosen here. `read_pins`
-        gives the document of pins, and raises SettingsError.
+        gives the document of pins, and raises SettingsError. `reused` are repositories with a document that this run has seen in
+        another one too.
         """
         self.domains = domains
         self.warning = ""  # about the domains that were chosen
@@ -55,6 +58,7 @@ class Connection:
         self._stop_at = stop_at
         self._at = at
         self._read_pins = read_pins
+        self._reused = reused
         self._registry: DtrClient | None = None
         self._login: Callable[[float], str] | None = None  # under way
         self._notary: NotaryClient | None = None
@@ -166,7 +170,7 @@ class Connection:
             pins=pinned,
             warning_days=settings.trust_warning_days,
         )
-        return TrustVerifier(self._ask_notary(), policy, at=self._at)
+        return TrustVerifier(self._ask_notary(), policy, at=self._at, reused=self._reused)
 
     def _ask_notary(self) -> "NotaryClient":
         """Give the client of the registry's Notary, made when it is first needed; raises SettingsError."""

@@ -1,23 +1,36 @@
 """One examiner of repositories: reads and judges them, and writes down what was read of each."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby, islice
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
-from .archive import Archive
+from .archive import ROWS_TOGETHER, Archive, Row
 from .batches import FindingBatches
 from .connection import Connection
 from .dtr import Listing
 from .examination import Examined, examine, read_repository
 from .exceptions import Exceptions
 from .findings import FindingsTable, Known, Moment, Moves, compare
-from .model import FINDING_VERDICTS, Excepted, Finding, Repository, RepositoryReading, Verdict
+from .model import (
+    FINDING_VERDICTS,
+    Excepted,
+    Finding,
+    JudgedTag,
+    Repository,
+    RepositoryReading,
+    SignedDocuments,
+    Tag,
+    Verdict,
+)
+from .reuse import Reused, explain_elsewhere
 from .tally import Tally
 
 PROGRESS_SECONDS = 10.0
+DISTRUSTED = 1_000  # repositories whose signatures one run takes back after they were read
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -33,7 +46,8 @@ class KnownFindings(Protocol):
 class Examiner:
     """Reads repositories in parallel, and writes down their findings, their rows and what is remembered of their trust data.
 
-    Findings that stand as they are go to `stand`, those that are resolved once the reading is proven to `wait`.
+    Findings that stand as they are go to `stand`, those that are resolved once the reading is proven to `wait`. Which signed
+    documents a repository has goes to `note_documents`.
     """
 
     def __init__(
@@ -53,6 +67,7 @@ class Examiner:
         now: Callable[[], datetime],
         stand: Callable[[Finding], None],
         wait: Callable[[Finding], object],
+        note_documents: Callable[[Repository, SignedDocuments], object],
     ) -> None:
         self._name = registry
         self._connection = connection
@@ -68,6 +83,7 @@ class Examiner:
         self._now = now
         self._stand = stand
         self._wait = wait
+        self._note_documents = note_documents
         self._told_at = time.monotonic()
 
     def examine(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
@@ -145,8 +161,71 @@ class Examiner:
             else:
                 self.take(examined)
 
+    def distrust(self, reused: Reused) -> Collection[Repository]:
+        """Take back what the signatures of repositories proved that were taken before one of their documents was seen elsewhere.
+
+        Rows, counts and findings become those of untrusted tags, and the next run knows the documents. With more repositories than
+        DISTRUSTED the run is not complete. Gives those whose findings are opened.
+        """
+        if len(reused) > DISTRUSTED:
+            self._tally.note_incomplete(
+                f"{len(reused)} repositories serve a signed document that another one serves too, and in {DISTRUSTED} of them the "
+                "signatures were taken back in this run. See who holds the keys of the Notary. The next run takes back more"
+            )
+            reused = {repository: reused[repository] for repository in sorted(reused)[:DISTRUSTED]}
+        from .trust import mark  # noqa: PLC0415 - and cryptography with it, which verified the signatures
+
+        reasons = {repository: explain_elsewhere(list(places.values())) for repository, places in reused.items()}
+        self._batches.flush()
+        changed = self._archive.amend(lambda row: self._distrusted_row(row, reasons))
+        for repository, rows in groupby(changed, _repository_of):
+            while handful := [_tag_of(row) for row in islice(rows, ROWS_TOGETHER)]:
+                self._open_findings(repository, handful)
+        # What is remembered of trust data is never ahead of the findings that came of it.
+        self._batches.flush()
+        for repository, places in reused.items():
+            memories = self._findings.known_of(repository).trust
+            self._findings.remember_trust(repository, {one: mark(text, places) for one, text in memories.items()})
+        self._tally.trust.reused += len(reused)
+        return reused.keys()
+
+    def _distrusted_row(self, row: Row, reasons: Mapping[Repository, str]) -> Row | None:
+        reason = reasons.get(_repository_of(row)) if row["verdict"] == Verdict.SIGNED else None
+        if reason is None:
+            return None
+        repository = _repository_of(row)
+        excepted = self._exceptions.of(repository, row["tag"], row["digest"]) if self._exceptions is not None else None
+        self._tally.tags.signed -= 1
+        self._tally.tags.untrusted += 1
+        return row | {
+            "verdict": str(Verdict.UNTRUSTED),
+            "reason": reason,
+            "signed_domain": "",
+            "exception_id": excepted.exception_id if excepted else None,
+            "exception_ends": excepted.ends if excepted else None,
+        }
+
+    def _open_findings(self, repository: Repository, judged: list[JudgedTag]) -> None:
+        names = {one.tag.name for one in judged}
+        known = self._findings.known_of(repository).findings
+        moves = compare(
+            self._name,
+            repository,
+            judged,
+            {tag: finding for tag, finding in known.items() if tag in names},
+            is_complete=False,
+            moment=self._moment,
+            exceptions=self._exceptions,
+        )
+        self._batches.write(moves.writes)
+        for finding in moves.standing:
+            self._stand(finding)
+
     def _take_trust(self, reading: RepositoryReading) -> None:
         """Keep what is to be remembered of a repository's trust data, and count what came of it."""
+        if reading.documents is not None:
+            self._note_documents(reading.repository, reading.documents)
+            self._tally.trust.reused += bool(reading.documents.reused)
         if not reading.trust:
             return
         memories = {seen.domain: seen.memory for seen in reading.trust if seen.memory}
@@ -178,3 +257,13 @@ class Examiner:
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
             logger.info("progress", extra=progress)
+
+
+def _repository_of(row: Row) -> Repository:
+    return Repository(row["namespace"], row["repository"])
+
+
+def _tag_of(row: Row) -> JudgedTag:
+    """Read back a row of a tag that is a finding, as far as its finding depends on it."""
+    tag = Tag(row["tag"], row["digest"], row["author"], row["pushed_at"], row["media_type"], row["cosign_signed"], ())
+    return JudgedTag(tag, Verdict(row["verdict"]), row["reason"], None)

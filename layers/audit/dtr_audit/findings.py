@@ -477,6 +477,15 @@ class FindingSpool:
         self._end += len(line)
         return place
 
+    def drop(self, is_dropped: Callable[[Finding], bool]) -> None:
+        """Take findings out again; the places of the others change."""
+        kept = FindingSpool()
+        for finding in self:
+            if not is_dropped(finding):
+                kept.add(finding)
+        self._file.close()
+        self._file, self._length, self._end = kept._file, kept._length, kept._end
+
     def at(self, places: Iterable[int]) -> Iterator[Finding]:
         """Yield the findings at some places."""
         for place in places:

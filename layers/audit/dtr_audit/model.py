@@ -8,6 +8,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 RULE_ID = "V-235846"
+REUSE = (
+    "An attacker with the server's keys can re-use a signer's document wherever that key is accepted. Documents that the audits "
+    "have seen in two repositories or roles do not count. Against others, use one delegation key per repository, and pin the roots."
+)
 EXPIRING_NAMED = 5  # repositories whose trust data expires soon
 
 
@@ -133,6 +137,15 @@ class TrustSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedDocuments:
+    """Which signed documents make up a repository's trust data: hashes of what was signed, under all domains."""
+
+    current: tuple[str, ...]  # of those that are served now
+    earlier: tuple[str, ...] = ()  # of those that were served before, as far as they are remembered
+    reused: str = ""  # why no signature of the repository counts; '' if they do
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryReading:
     """What was read of one repository; `problem` is '' when it was read to the end."""
 
@@ -141,6 +154,7 @@ class RepositoryReading:
     problem: str = ""
     gone: bool = False  # the registry answered 404: deleted meanwhile, or not readable
     trust: tuple[TrustSeen, ...] = ()  # by domain; empty unless trust is verified
+    documents: SignedDocuments | None = None  # None unless trust is verified
 
     @property
     def is_complete(self) -> bool:
@@ -351,6 +365,7 @@ class TrustCounts:
     failing: int = 0
     unreadable: int = 0
     first_use: int = 0
+    reused: int = 0  # repositories with a document that is served in another place too
     expiring: int = 0
     first_expiring: list[tuple[str, str, str]] = field(default_factory=list)  # (repository, role, ISO 8601)
 
@@ -380,7 +395,8 @@ class TrustCounts:
             "Besides, every signature was verified from the Notary's own metadata: root, thresholds, expiry, versions and digests. "
             f"Signed by {signers}{own}; roots trusted: {roots}. Repositories with image tags, under each domain: "
             f"verified {self.verified}, without trust data {self.without}, not holding {self.failing}, not readable "
-            f"{self.unreadable}; roots seen for the first time: {self.first_use}."
+            f"{self.unreadable}; roots seen for the first time: {self.first_use}; with a document that is served in two places: "
+            f"{self.reused}. {REUSE}"
         )
 
     @property
@@ -406,6 +422,7 @@ class TrustCounts:
             "failing": self.failing,
             "unreadable": self.unreadable,
             "first_use": self.first_use,
+            "reused": self.reused,
             "expiring": self.expiring,
             "first_expiring": [
                 {"repository": repository, "role": role, "expires": expires}

@@ -16,7 +16,7 @@ from .clients import AwsClients
 from .errors import EvidenceError, OutOfTimeError, WorkError
 from .examination import REASON_LENGTH, answer_in_time
 from .exceptions import ENDED_NAMED, ExceptionsRead
-from .findings import REPOSITORY_REMOVED, FindingSpool, FindingsTable, Moment, resolve
+from .findings import REPOSITORY_REMOVED, SIGNED_SINCE, FindingSpool, FindingsTable, Moment, resolve
 from .invariants import find_contradictions
 from .model import (
     BaselineRead,
@@ -159,6 +159,21 @@ class Reporter:
                 excepted = self._read.exceptions.of(finding.repository, finding.tag, finding.digest)
             self._tally.count_open(finding, excepted)
         self._gathering.add(finding, excepted)
+
+    def keep_open(self, repositories: Collection[Repository], *, counted: Collection[Repository]) -> None:
+        """Let no finding of some repositories be resolved because its tag is signed: those signatures do not count.
+
+        Findings of the repositories in `counted` were opened, and counted so, already.
+        """
+
+        def is_kept(finding: Finding) -> bool:
+            if finding.repository not in repositories or finding.resolution != SIGNED_SINCE:
+                return False
+            if finding.repository not in counted:
+                self.stay_open(finding)
+            return True
+
+        self.resolutions.drop(is_kept)
 
     def report(self, *, proven: bool, may_resolve: bool, hint: str, next_at: Mark | None = None) -> Run:
         """Close the run: resolve what is proven, record, announce.

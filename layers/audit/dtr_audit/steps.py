@@ -8,8 +8,8 @@ import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -38,9 +38,10 @@ from .examiner import Examiner
 from .exceptions import KEY as EXCEPTIONS_KEY
 from .exceptions import ExceptionsDocument, ExceptionsRead, fetch_exceptions
 from .findings import FindingSpool, FindingsTable, Moment
-from .model import Finding, Repository, Run, Scope
+from .model import Finding, Repository, Run, Scope, SignedDocuments
 from .reporting import Closings, Reporter
 from .request import BATCHES, StepRequest
+from .reuse import DocumentLedger, Reused
 from .runs import RunsTable, fan_out_lease_seconds
 from .settings import Settings
 from .tally import Tally
@@ -175,26 +176,44 @@ def examine(invocation: Invocation) -> dict[str, Any]:
     """Examine the repositories of one batch; what came of it lies in S3 when this ends."""
     parts = _Parts(invocation, _examination(invocation.step.batch))
     number = invocation.step.batch
-    known, work = parts.inventory(), parts.work
-    repositories = work.batch(number, known)
+    known = parts.inventory()
+    repositories = parts.work.batch(number, known)
     parts.runs.confirm_lease(parts.execution)
     parts.claim()
-    work.forget_result(number)
-    threads = invocation.settings.worker_threads
-    with parts.part(known, number, threads=threads) as part:
+    _examine_batch(parts, known, number, repositories, threads=invocation.settings.worker_threads)
+    return {}
+
+
+def _examine_batch(
+    parts: "_Parts",
+    known: Inventory,
+    number: int,
+    repositories: Sequence[Repository],
+    *,
+    threads: int,
+    reused: Reused | None = None,
+    earlier: BatchResult | None = None,
+) -> str:
+    """Examine the repositories of a batch; gives the sum of its result.
+
+    With `reused` it is examined once more, and replaces the `earlier` result. What answers 404 only now was not read.
+    """
+    parts.work.forget_result(number)
+    with parts.part(known, number, threads=threads, reused=reused) as part:
         tally = part.tally
         tally.is_examined.update(dict.fromkeys(repositories, False))
         tally.repositories.listed = len(repositories)
-        gone: dict[Repository, str] = {}
+        gone: dict[Repository, str] = dict(earlier.gone) if earlier is not None else {}
         is_late, unproven = False, ""
         if changed := parts.changed_settings(known):
-            part.put_result(BatchResult(tally, left=repositories, changed=changed))
-            return {}
+            return part.put_result(BatchResult(tally, left=tuple(repositories), changed=changed))
         try:
             part.connection.connect()
             for examined in part.examiner.examine(iter(repositories)):
-                if examined.reading.gone:
+                if examined.reading.gone and reused is None:
                     gone[examined.reading.repository] = examined.reading.problem
+                elif examined.reading.gone:
+                    tally.note_unreadable(examined.reading.repository, examined.reading.problem)
                 else:
                     part.examiner.take(examined)
         except OutOfTimeError:
@@ -207,16 +226,22 @@ def examine(invocation: Invocation) -> dict[str, Any]:
         if part.connection.is_connected:
             unproven = part.connection.prove_admin()
         left = tuple(one for one, done in tally.is_examined.items() if not done and one not in gone)
-        part.put_result(
+        if earlier is not None:
+            # Roots that were new then are remembered by now.
+            tally.trust.first_use = earlier.tally.trust.first_use
+        return part.put_result(
             BatchResult(tally, left=left, is_late=is_late, gone=tuple(sorted(gone.items())), unproven=unproven)
         )
-    return {}
 
 
 def prove(invocation: Invocation) -> dict[str, Any]:
-    """Ask what is to be asked once the batches are read: what is gone, and whether the account still is an administrator's."""
+    """Ask what is to be asked once the batches are read: what is gone, and whether the account still is an administrator's.
+
+    Then compare the signed documents of all repositories. Batches with one that is served in two places are examined once more.
+    """
     parts = _Parts(invocation, "prove")
     known, work = parts.inventory(), parts.work
+    threads = invocation.settings.concurrency
     parts.runs.confirm_lease(parts.execution)
     parts.claim()
     work.delete("proof.json")
@@ -225,12 +250,63 @@ def prove(invocation: Invocation) -> dict[str, Any]:
     seen = Tally()
     gone: dict[Repository, str] = {}
     counted: dict[int, str] = {}
-    for batch, result in parts.last_results(range(1, number)):
-        counted[batch] = result.sha256 if result is not None else ""
-        if result is not None:
-            seen.add(result.tally)
-            gone.update(result.gone)
-    with parts.part(known, number, threads=invocation.settings.concurrency) as part:
+    with closing(DocumentLedger()) as documents:
+        for batch, result in parts.last_results(range(1, number)):
+            counted[batch] = result.sha256 if result is not None else ""
+            if result is not None:
+                seen.add(result.tally)
+                gone.update(result.gone)
+                _note_documents(documents, result.documents)
+        asked = _ask_at_last(parts, known, gone, seen, threads=threads)
+        _note_documents(documents, asked.documents)
+        reused = documents.find_reused()
+        problem = documents.problem
+    if reused.keys() & asked.tally.is_examined.keys():
+        # Something of what had answered 404 is served elsewhere too.
+        first_use = asked.tally.trust.first_use
+        asked = _ask_at_last(parts, known, gone, seen, threads=threads, reused=reused, first_use=first_use)
+    if gone:
+        counted[number] = asked.sha256
+    _examine_reused(parts, known, reused, counted, threads=threads)
+    proof = Proof(
+        unproven=asked.unproven,
+        settled=bool(gone),
+        counted=tuple(counted[batch] for batch in sorted(counted)),
+        incomplete_because=(*asked.tally.incomplete_because, *filter(None, [problem])),
+        hint=asked.hint,
+        changed=asked.changed,
+    )
+    parts.confirm()
+    return {"sha256": work.put_proof(proof)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked after the batches were read."""
+
+    tally: Tally  # of repositories that had answered 404
+    documents: list[tuple[Repository, SignedDocuments]]  # and theirs
+    unproven: str
+    hint: str
+    changed: tuple[str, ...]
+    sha256: str  # of the result of the repositories that had answered 404
+
+
+def _ask_at_last(
+    parts: "_Parts",
+    known: Inventory,
+    gone: Mapping[Repository, str],
+    seen: Tally,
+    *,
+    threads: int,
+    reused: Reused | None = None,
+    first_use: int | None = None,
+) -> _Asked:
+    """Settle what is gone, as a batch behind the others, and prove the account; `seen` are the counts of all batches.
+
+    With `reused` that is done once more, where so many roots were new at first.
+    """
+    with parts.part(known, known.batches + 1, threads=threads, reused=reused) as part:
         tally, connection = part.tally, part.connection
         tally.is_examined.update(dict.fromkeys(gone, False))
         changed = parts.changed_settings(known)
@@ -248,20 +324,41 @@ def prove(invocation: Invocation) -> dict[str, Any]:
             unproven = connection.prove_admin()
             seen.add(tally)
             hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
+        if first_use is not None:
+            tally.trust.first_use = first_use
+        sha256 = ""
         if gone:
             removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
             left = tuple(one for one, done in tally.is_examined.items() if not done)
-            counted[number] = part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
-        proof = Proof(
-            unproven=unproven,
-            settled=bool(gone),
-            counted=tuple(counted[batch] for batch in sorted(counted)),
-            incomplete_because=tuple(tally.incomplete_because),
-            hint=hint,
-            changed=changed,
-        )
-    parts.confirm()
-    return {"sha256": work.put_proof(proof)}
+            sha256 = part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
+        return _Asked(tally, part.documents, unproven, hint, changed, sha256)
+
+
+def _note_documents(ledger: DocumentLedger, documents: Iterable[tuple[Repository, SignedDocuments]]) -> None:
+    for repository, signed in documents:
+        ledger.add(repository, signed)
+
+
+def _examine_reused(
+    parts: "_Parts", known: Inventory, reused: Reused, counted: dict[int, str], *, threads: int
+) -> None:
+    """Examine the batches once more that hold a repository with a document re-used, and note the sums of their results.
+
+    A batch for which there is no time counts as not read.
+    """
+    if not reused:
+        return
+    for number, result in parts.work.results(range(1, known.batches + 1)):
+        is_counted = result is not None and result.sha256 == counted[number]
+        if result is None or not is_counted or not reused.keys() & set(result.examined):
+            continue
+        counted[number] = ""
+        if parts.is_late:
+            continue
+        parts.take_over(number)
+        again = (*result.examined, *result.left)
+        sha256 = _examine_batch(parts, known, number, again, threads=threads, reused=reused, earlier=result)
+        counted[number] = sha256
 
 
 def _settle(part: "_Part", gone: Mapping[Repository, str]) -> None:
@@ -530,6 +627,7 @@ class _Part:
     archive: Archive
     work: Work
     findings: FindingsFile
+    documents: list[tuple[Repository, SignedDocuments]]
     confirm: Callable[[], None]
 
     def put_result(self, result: BatchResult) -> str:
@@ -540,6 +638,7 @@ class _Part:
             result,
             examined=tuple(one for one, done in self.tally.is_examined.items() if done),
             files=tuple(self.archive.files),
+            documents=tuple(self.documents),
             findings_sha256=self.findings.finish(),
             findings=self.findings.length,
         )
@@ -627,8 +726,17 @@ class _Parts:
             else:
                 yield number, result
         for number in missing:
-            self.work.claim(_examination(number), self._attempt)
+            self.take_over(number)
         yield from self.work.results(missing)
+
+    def take_over(self, number: int) -> None:
+        """Give up the attempt that is still at a batch."""
+        self.work.claim(_examination(number), self._attempt)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time for reading is over."""
+        return time.monotonic() >= self._stop_at
 
     def exceptions(self, document: ExceptionsDocument | ExceptionsError) -> ExceptionsRead:
         """Open the document of exceptions on the day of the run."""
@@ -648,7 +756,12 @@ class _Parts:
 
     @contextmanager
     def connection(
-        self, *, threads: int, read_pins: Callable[[], bytes], domains: tuple[str, ...] = ()
+        self,
+        *,
+        threads: int,
+        read_pins: Callable[[], bytes],
+        domains: tuple[str, ...] = (),
+        reused: Reused | None = None,
     ) -> Iterator[Connection]:
         """Give a way to the registry, not yet connected."""
         connection = Connection(
@@ -659,6 +772,7 @@ class _Parts:
             at=self.started_at,
             read_pins=read_pins,
             domains=domains,
+            reused=reused,
         )
         try:
             yield connection
@@ -666,7 +780,7 @@ class _Parts:
             connection.close()
 
     @contextmanager
-    def part(self, known: Inventory, number: int, *, threads: int) -> Iterator[_Part]:
+    def part(self, known: Inventory, number: int, *, threads: int, reused: Reused | None = None) -> Iterator[_Part]:
         """Prepare to examine one batch; what an earlier attempt left of its rows is removed."""
         batches = FindingBatches(self.findings, confirm=self.confirm)
 
@@ -679,13 +793,19 @@ class _Parts:
         archive = self.archive(number, confirm=confirm)
         archive.begin()
         tally = Tally()
+        documents: list[tuple[Repository, SignedDocuments]] = []
         with ExitStack() as closing:
             closing.callback(batches.close)
             closing.callback(archive.discard)
             findings = FindingsFile()
             closing.callback(findings.close)
             connection = closing.enter_context(
-                self.connection(threads=threads, read_pins=lambda: self._kept_pins(known), domains=known.domains)
+                self.connection(
+                    threads=threads,
+                    read_pins=lambda: self._kept_pins(known),
+                    domains=known.domains,
+                    reused=reused,
+                )
             )
             examiner = Examiner(
                 connection,
@@ -702,8 +822,9 @@ class _Parts:
                 now=self._now,
                 stand=findings.stand,
                 wait=findings.wait,
+                note_documents=lambda repository, signed: documents.append((repository, signed)),
             )
-            yield _Part(number, tally, connection, examiner, archive, self.work, findings, confirm)
+            yield _Part(number, tally, connection, examiner, archive, self.work, findings, documents, confirm)
 
     def _kept_pins(self, known: Inventory) -> bytes:
         try:

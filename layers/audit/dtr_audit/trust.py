@@ -5,37 +5,52 @@ Loaded only where the settings ask for it, and with it `cryptography`.
 
 import json
 import threading
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .errors import TrustDataError
 from .hosts import canonical_host
-from .model import JudgedTag, Repository, RepositoryReading, TrustSeen, Verdict, iso
+from .model import JudgedTag, Repository, RepositoryReading, SignedDocuments, TrustSeen, Verdict, iso
 from .notary.client import NotaryClient
-from .notary.memory import parse_memory
+from .notary.memory import FORM, REFUSED, TrustMemory, mark_reused, parse_memory, parse_refusal, parse_signed
 from .notary.policy import TrustPolicy, compare, expiring
 from .notary.reading import Anchor, Flaw, Outcome, TrustReading
 from .notary.verification import verify
+from .reuse import Reused, distrust, explain_elsewhere, explain_roles
 from .rule import COSIGN_SIGNED
 from .text import clean
 
 REASON_LENGTH = 400
 LARGE_BYTES = 256 * 1024  # of a document: parsed it takes fifty times as much, so only one such is held at a time
 LARGE_MEMORY = 64 * 1024  # of what is remembered, which is compressed
+REFUSAL_TEXT = 256  # characters; a memory with a root is longer
 EXPIRIES_TOLD = 5  # of one repository, the first to come
 
 # Signed under one domain is enough; what could not be read comes next, for it may be signed there.
 _BEST_FIRST = (Verdict.SIGNED, Verdict.UNKNOWN, Verdict.UNTRUSTED, Verdict.MISMATCHED, Verdict.UNSIGNED)
 
 
+@dataclass(frozen=True, slots=True)
+class _Recalled:
+    """What earlier runs have left of one GUN."""
+
+    memory: TrustMemory | None = None
+    refused: str = ""  # what was too much work
+    problem: str = ""  # why it cannot be read
+
+
 class TrustVerifier:
     """Verifies one repository after the other, as of one moment. Safe to share between threads."""
 
-    def __init__(self, notary: NotaryClient, policy: TrustPolicy, *, at: datetime) -> None:
+    def __init__(
+        self, notary: NotaryClient, policy: TrustPolicy, *, at: datetime, reused: Reused | None = None
+    ) -> None:
+        """Prepare; `reused` are repositories with a document that this very run has seen in another one too."""
         self._notary = notary
         self._policy = policy
         self._at = at
+        self._reused = reused or {}
         self._large = threading.Lock()
 
     def verify(self, reading: RepositoryReading, memories: Mapping[str, str]) -> RepositoryReading:
@@ -47,27 +62,30 @@ class TrustVerifier:
         domains = dict.fromkeys(
             flags.domain for judged in reading.tags if not judged.is_artifact for flags in judged.tag.trust
         )
-        readings = {domain: self._read(reading.repository, domain, _recall(memories, domain)) for domain in domains}
-        if any(memories.values()):
+        readings = {domain: self._read(reading.repository, domain, _text_of(memories, domain)) for domain in domains}
+        if any(text and not _is_refusal(text) for text in memories.values()):
             # Whoever cannot renew the root that is known would otherwise begin anew under another name.
             readings = {domain: _without_first_use(one) for domain, one in readings.items()}
+        marks = self._reused.get(reading.repository, {})
+        reason = _find_reuse(list(readings.values()), marks)
+        tags = tuple(self._judge(judged, readings) for judged in reading.tags)
         return replace(
             reading,
-            tags=tuple(self._judge(judged, readings) for judged in reading.tags),
-            trust=tuple(self._sum_up(domain, one, memories.get(domain, "")) for domain, one in readings.items()),
+            tags=tuple(distrust(judged, reason) for judged in tags) if reason else tags,
+            trust=tuple(self._sum_up(domain, one, memories.get(domain, ""), marks) for domain, one in readings.items()),
+            documents=SignedDocuments(*_documents(readings.values(), memories), reused=reason),
         )
 
     def _read(self, repository: Repository, domain: str, remembered: str) -> TrustReading:
         gun = f"{domain}/{repository}"
-        try:
-            memory = parse_memory(_from_json(remembered)) if remembered else None
-        except TrustDataError as error:
-            return TrustReading(gun, Outcome.UNREADABLE, str(error), None)
+        recalled = _recall(remembered)
+        if recalled.problem:
+            return TrustReading(gun, Outcome.UNREADABLE, recalled.problem, None)
         source = _ThriftySource(self._notary, self._large)
         try:
             if len(remembered) > LARGE_MEMORY:
                 source.hold()
-            return verify(source, gun, memory, self._policy, self._at)
+            return verify(source, gun, recalled.memory, self._policy, self._at, refused=recalled.refused)
         finally:
             source.release()
 
@@ -91,8 +109,8 @@ class TrustVerifier:
             trust_expires=iso(best.expires.when) if best.expires else "",
         )
 
-    def _sum_up(self, domain: str, reading: TrustReading, remembered: str) -> TrustSeen:
-        memory = _to_json(reading) if reading.memory is not None else ""
+    def _sum_up(self, domain: str, reading: TrustReading, remembered: str, marks: Mapping[str, str]) -> TrustSeen:
+        memory = _to_json(mark_reused(reading.memory, marks) if reading.memory else None, reading.refused)
         soon = expiring(reading, self._policy, self._at)[:EXPIRIES_TOLD]
         return TrustSeen(
             domain=domain,
@@ -130,11 +148,73 @@ class _ThriftySource:
             self._lock.release()
 
 
-def _recall(memories: Mapping[str, str], domain: str) -> str:
+def mark(remembered: str, reused: Mapping[str, str]) -> str:
+    """Add to what is remembered of a GUN which of its documents are served in another repository too."""
+    recalled = _recall(remembered)
+    if recalled.memory is None:
+        return remembered
+    return _to_json(mark_reused(recalled.memory, reused), recalled.refused)
+
+
+def _text_of(memories: Mapping[str, str], domain: str) -> str:
     """Give what is remembered under a domain, else under the first other spelling of it; '' if nothing is."""
     host = canonical_host(domain)
     spellings = (domain, *sorted(one for one in memories if canonical_host(one) == host))
     return next((memories[one] for one in spellings if memories.get(one)), "")
+
+
+def _recall(remembered: str) -> _Recalled:
+    if not remembered:
+        return _Recalled()
+    value = _from_json(remembered)
+    refused, is_all = parse_refusal(value)
+    if is_all:
+        return _Recalled(refused=refused)
+    try:
+        return _Recalled(parse_memory(value), refused)
+    except TrustDataError as error:
+        return _Recalled(problem=str(error))
+
+
+def _is_refusal(remembered: str) -> bool:
+    """Tell whether nothing but a refusal is remembered, so that no root is known."""
+    return len(remembered) < REFUSAL_TEXT and _recall(remembered).refused != ""
+
+
+def _find_reuse(readings: Sequence[TrustReading], marks: Mapping[str, str]) -> str:
+    """Say why no signature of a repository counts, if one of its documents is served in another place too; '' if none is."""
+    if marks:
+        return explain_elsewhere(list(marks.values()))
+    memories = [reading.memory for reading in readings if reading.memory is not None]
+    served = {digest for reading in readings for digest in reading.signed.values()}
+    elsewhere = [other for memory in memories for digest, other in memory.reused.items() if digest in served]
+    if elsewhere:
+        return explain_elsewhere(elsewhere)
+    roles: dict[str, set[str]] = {}
+    for memory in memories:
+        for role, hashes in memory.signed.items():
+            for digest in served.intersection(hashes):
+                roles.setdefault(digest, set()).add(role)
+    return next((explain_roles(sorted(names)) for _, names in sorted(roles.items()) if len(names) > 1), "")
+
+
+def _documents(
+    readings: Collection[TrustReading], memories: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the hashes of the documents that are served now, and of those that are remembered, each once."""
+    served = dict.fromkeys(digest for reading in readings for digest in reading.signed.values())
+    kept: dict[str, None] = {}
+    for reading in readings:
+        if reading.memory is not None:
+            kept |= dict.fromkeys(digest for hashes in reading.memory.signed.values() for digest in hashes)
+    if not readings:
+        for text in memories.values():
+            try:
+                signed = parse_signed(_from_json(text))
+            except TrustDataError:
+                continue
+            kept |= dict.fromkeys(digest for hashes in signed.values() for digest in hashes)
+    return tuple(served), tuple(digest for digest in kept if digest not in served)
 
 
 def _without_first_use(reading: TrustReading) -> TrustReading:
@@ -155,5 +235,8 @@ def _from_json(text: str) -> object:
     return value
 
 
-def _to_json(reading: TrustReading) -> str:
-    return json.dumps(reading.memory.as_dict(), separators=(",", ":"), sort_keys=True) if reading.memory else ""
+def _to_json(memory: TrustMemory | None, refused: str) -> str:
+    if memory is None and not refused:
+        return ""
+    value = memory.as_dict() if memory is not None else {"form": FORM}
+    return json.dumps(value | ({REFUSED: refused} if refused else {}), separators=(",", ":"), sort_keys=True)

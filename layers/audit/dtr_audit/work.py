@@ -20,6 +20,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import tempfile
 import zlib
@@ -41,6 +42,7 @@ from .model import (
     News,
     Repository,
     RepositoryCounts,
+    SignedDocuments,
     State,
     Status,
     SupportingFact,
@@ -48,6 +50,7 @@ from .model import (
     TrustCounts,
 )
 from .request import BATCHES
+from .reuse import DOCUMENTS, HASH_BYTES
 from .schema import (
     SchemaError,
     take_count,
@@ -155,6 +158,7 @@ class BatchResult:
     gone: tuple[tuple[Repository, str], ...] = ()  # the registry answers 404, and in which words
     removed: tuple[Repository, ...] = ()  # were gone, and are not listed any more
     unproven: str = ""  # why the reading may not be an administrator's; '' if it is
+    documents: tuple[tuple[Repository, SignedDocuments], ...] = ()  # that make up the trust data of repositories
     files: tuple[StoredFile, ...] = ()  # of rows
     findings: int = 0
     findings_sha256: str = ""
@@ -176,6 +180,9 @@ class BatchResult:
             "gone": [[*_write_name(repository), problem] for repository, problem in self.gone],
             "removed": _write_names(self.removed),
             "unproven": self.unproven,
+            "documents": [
+                {"repository": _write_name(repository), **asdict(signed)} for repository, signed in self.documents
+            ],
             "files": [asdict(file) for file in self.files],
             "findings": self.findings,
             "findings_sha256": self.findings_sha256,
@@ -202,6 +209,7 @@ class BatchResult:
             gone=tuple(take_list(kept["gone"], "$.gone", _take_gone)),
             removed=_take_names(kept["removed"], "$.removed"),
             unproven=take_text(kept["unproven"], "$.unproven"),
+            documents=tuple(take_list(kept["documents"], "$.documents", _take_documents)),
             files=tuple(take_list(kept["files"], "$.files", _take_file)),
             findings=take_count(kept["findings"], "$.findings"),
             findings_sha256=take_sha256(kept["findings_sha256"], "$.findings_sha256"),
@@ -224,6 +232,9 @@ class BatchResult:
             repositories.audited + repositories.unreadable <= examined + len(self.left),
             "$.repositories: more were counted than are named",
         )
+        signed = {repository for repository, _ in self.documents}
+        _hold(len(signed) == len(self.documents), "$.documents: a repository stands in it twice")
+        _hold(signed <= set(self.examined), "$.documents: a repository was not examined")
         _hold(repositories.removed == len(self.removed), "$.removed: as many were not counted")
         _hold(
             len(tally.unreadable) == min(repositories.unreadable, UNREADABLE_KEPT),
@@ -620,6 +631,7 @@ def _write_names(repositories: Iterable[Repository]) -> list[list[str]]:
     return [_write_name(repository) for repository in repositories]
 
 
+_HASH = re.compile(f"[0-9a-f]{{{2 * HASH_BYTES}}}")
 _RESULT_KEYS = frozenset(BatchResult(Tally()).as_dict())
 _FINDING_TEXTS = (
     *("registry", "namespace", "repository", "tag", "state", "verdict", "reason", "digest", "author", "pushed_at"),
@@ -653,6 +665,21 @@ def _take_pair(document: object, where: str) -> tuple[str, str]:
 def _take_gone(document: object, where: str) -> tuple[Repository, str]:
     namespace, name, problem = _take_row(document, where, 3)
     return Repository(namespace, name), problem
+
+
+def _take_documents(document: object, where: str) -> tuple[Repository, SignedDocuments]:
+    kept = take_object(document, where, ("repository", "current", "earlier", "reused"))
+    current, earlier = (
+        tuple(take_list(kept[name], f"{where}.{name}", _take_hash, most=DOCUMENTS)) for name in ("current", "earlier")
+    )
+    reused = take_text(kept["reused"], f"{where}.reused")
+    return _take_repository(kept["repository"], f"{where}.repository"), SignedDocuments(current, earlier, reused)
+
+
+def _take_hash(document: object, where: str) -> str:
+    text = take_text(document, where)
+    _hold(_HASH.fullmatch(text) is not None, f"{where}: the hash of a document is needed")
+    return text
 
 
 def _take_row(document: object, where: str, width: int) -> list[str]:

@@ -12,7 +12,7 @@ from local.real.registry import RealRegistry
 from local.real.scenarios import HONEST, TAG
 from local.stack import Stack
 from tests.audited import Audited
-from tests.trust_attacks import ATTACKS, UNKNOWN, UNTRUSTED, Stage, set_stage
+from tests.trust_attacks import ATTACKS, UNKNOWN, UNTRUSTED, Stage, reuse_repository, reuse_role, set_stage
 
 pytestmark = pytest.mark.real
 
@@ -160,3 +160,31 @@ def test_no_attack_passes_and_when_it_is_over_the_audit_does(victim: Auditor, wh
         assert "rolled back" in victim.rows(run)["app:1.0"]["reason"]
     else:
         assert_passed(victim, run)
+
+
+def test_document_of_another_role_makes_the_repository_untrusted_at_a_real_notary(
+    victim: Auditor, whole_stage: Stage
+) -> None:
+    assert_passed(victim, victim.audit(REQUIRED_SIGNERS="bob"))
+    whole_stage.proxy.tamper = reuse_role(whole_stage)
+
+    run = victim.audit(REQUIRED_SIGNERS="bob")
+
+    rows = victim.rows(run)
+    assert (run["status"], run["trust"]["reused"]) == ("OPEN", 1)
+    assert rows["app:1.0"]["verdict"] == UNTRUSTED
+    assert "served as targets/bob and as targets/releases" in rows["app:1.0"]["reason"]
+    assert rows["other:1.0"]["verdict"] == "SIGNED", "one repository's trouble is its own"
+
+
+def test_document_of_another_repository_makes_both_untrusted_at_a_real_notary(
+    victim: Auditor, whole_stage: Stage
+) -> None:
+    whole_stage.proxy.tamper = reuse_repository(whole_stage)
+
+    run = victim.audit(REQUIRED_SIGNERS="alice")
+
+    rows = victim.rows(run)
+    assert (run["status"], run["trust"]["reused"]) == ("OPEN", 2)
+    assert {row["verdict"] for row in rows.values()} == {UNTRUSTED}
+    assert "served in stage/app too" in rows["other:1.0"]["reason"]

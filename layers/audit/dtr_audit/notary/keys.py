@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from .effort import Effort
 from .metadata import Document, Key, Signature, key_id
 from .reading import Flaw, FlawError
 
@@ -41,7 +42,9 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----
 KEY_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 
-def verify_document(document: Document, keys: Iterable[Key], threshold: int, whose: str) -> frozenset[str]:
+def verify_document(
+    document: Document, keys: Iterable[Key], threshold: int, whose: str, effort: Effort
+) -> frozenset[str]:
     """Give the ids of the keys that have signed a document; raises FlawError if they are fewer than the threshold.
 
     A key counts once, under however many ids and certificates it comes.
@@ -52,6 +55,7 @@ def verify_document(document: Document, keys: Iterable[Key], threshold: int, who
         key = by_id.get(signature.key_id)
         if key is None or signature.key_id in signed.values():
             continue
+        effort.check_signature()
         public = load(key)
         if public is not None and _is_valid(public, key.kind, signature, document.message):
             signed[_identity(public)] = key.id
@@ -66,10 +70,10 @@ def verify_document(document: Document, keys: Iterable[Key], threshold: int, who
     )
 
 
-def is_signed_by(document: Document, keys: Iterable[Key], threshold: int) -> bool:
+def is_signed_by(document: Document, keys: Iterable[Key], threshold: int, effort: Effort) -> bool:
     """Tell whether enough of the keys have signed a document."""
     try:
-        verify_document(document, keys, threshold, "")
+        verify_document(document, keys, threshold, "", effort)
     except FlawError:
         return False
     return True

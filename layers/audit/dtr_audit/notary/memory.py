@@ -8,21 +8,28 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 from ..errors import TrustDataError
+from .effort import REFUSAL_LENGTH
 from .metadata import DELEGATIONS, ROOT, TOP_ROLES, VERSION_LIMIT, is_delegation
 
 FORM = 1
+REFUSED = "refused"
 MEMORY_BYTES = 340_000  # of JSON; an item of DynamoDB holds 400 KB
 ROOT_BYTES = 128 * 1024  # the one document that is kept in any case
 DOCUMENT_BYTES = 4 * 1024 * 1024
 GUN_LENGTH = 1_024
 ROLES = DELEGATIONS + len(TOP_ROLES)
+VERSIONS = 32  # of one role's documents, remembered by their hashes
+DOCUMENTS = 512  # of all roles together
+MARKS = 64  # documents of a repository of which it is remembered that another one serves them too
+HASH_LENGTH = 32  # hexadecimal digits, half of a SHA-256
 
+_HASH = re.compile(r"[0-9a-f]{32}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
 
 
@@ -36,17 +43,34 @@ class TrustMemory:
     documents: Mapping[str, bytes] = field(
         repr=False
     )  # role -> as it was served; the root always, the others while there is room
+    # role -> hashes of what was signed, of the newest version first; of documents alone that list or delegate something
+    signed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reused: Mapping[str, str] = field(default_factory=dict)  # hash -> the other repository that serves this document
 
     def as_dict(self) -> dict[str, Any]:
         """Give a form for JSON of at most MEMORY_BYTES: whatever does not fit is left out, the largest first."""
         packed = {role: _pack(body) for role, body in self.documents.items()}
-        form = {"form": FORM, "gun": self.gun, "since": self.since, "versions": dict(self.versions)}
-        room = MEMORY_BYTES - 1_024 - len(self.gun) - sum(len(role) + 16 for role in self.versions)
+        form: dict[str, Any] = {"form": FORM, "gun": self.gun, "since": self.since, "versions": dict(self.versions)}
+        if self.signed:
+            form["signed"] = {role: list(hashes) for role, hashes in self.signed.items()}
+        if self.reused:
+            form["reused"] = dict(self.reused)
+        room = MEMORY_BYTES - 1_024 - REFUSAL_LENGTH - len(self.gun) - sum(len(role) + 16 for role in self.versions)
+        room -= sum(len(role) + 8 + len(hashes) * (HASH_LENGTH + 3) for role, hashes in self.signed.items())
+        room -= sum(HASH_LENGTH + 8 + len(other) for other in self.reused.values())
         for role in sorted(packed, key=lambda name: (name != ROOT, len(packed[name]))):
             room -= len(role) + len(packed[role]) + 8
             if room < 0 and role != ROOT:
                 del packed[role]
         return {**form, "documents": packed}
+
+
+def parse_refusal(value: Any) -> tuple[str, bool]:
+    """Read what a reading refused as too much work ('': nothing), and whether nothing else is remembered."""
+    refused = value.get(REFUSED) if isinstance(value, dict) else None
+    if not isinstance(refused, str) or len(refused) > REFUSAL_LENGTH:
+        return "", False
+    return refused, value.keys() == {"form", REFUSED} and value["form"] == FORM
 
 
 def parse_memory(value: Any) -> TrustMemory:
@@ -65,7 +89,57 @@ def parse_memory(value: Any) -> TrustMemory:
         since,
         versions={role: _version(value) for role, value in versions.items()},
         documents={role: _unpack(text) for role, text in packed.items()},
+        signed=parse_signed(value),
+        reused=_parse_reused(value),
     )
+
+
+def parse_signed(value: Any) -> dict[str, tuple[str, ...]]:
+    """Read the hashes of a memory, which may be of a version that had none; raises TrustDataError."""
+    kept = value.get("signed", {}) if isinstance(value, dict) else {}
+    if not isinstance(kept, dict) or len(kept) > DOCUMENTS or not all(map(_is_role, kept)):
+        raise _error()
+    if not all(isinstance(hashes, list) and all(map(_is_hash, hashes)) for hashes in kept.values()):
+        raise _error()
+    if sum(map(len, kept.values())) > DOCUMENTS:
+        raise _error()
+    return {role: tuple(hashes) for role, hashes in kept.items()}
+
+
+def keep_signed(now: Mapping[str, str], earlier: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Put the hashes of today's documents before the earlier ones; beyond DOCUMENTS the oldest of each role go first."""
+    known = {role: (digest,) for role, digest in now.items()}
+    known |= {
+        role: tuple(dict.fromkeys((*known.get(role, ()), *hashes)))[:VERSIONS] for role, hashes in earlier.items()
+    }
+    most = VERSIONS
+    while sum(len(hashes[:most]) for hashes in known.values()) > DOCUMENTS and most > 1:
+        most //= 2
+    kept = {role: hashes[:most] for role, hashes in known.items()}
+    # With one of each, those of roles that are gone are the last.
+    return dict(list(kept.items())[:DOCUMENTS])
+
+
+def mark_reused(memory: TrustMemory, reused: Mapping[str, str]) -> TrustMemory:
+    """Note which of the documents are served in another repository too."""
+    wanted = {**memory.reused, **reused}
+    # Today's documents first: theirs decide.
+    known = [hashes[age] for age in range(VERSIONS) for hashes in memory.signed.values() if age < len(hashes)]
+    marks = {digest: wanted[digest] for digest in known if digest in wanted} if wanted else {}
+    return replace(memory, reused=dict(list(marks.items())[:MARKS]))
+
+
+def _parse_reused(value: Mapping[str, Any]) -> dict[str, str]:
+    kept = value.get("reused", {})
+    if not isinstance(kept, dict) or len(kept) > MARKS or not all(map(_is_hash, kept)):
+        raise _error()
+    if not all(isinstance(other, str) and 0 < len(other) <= GUN_LENGTH for other in kept.values()):
+        raise _error()
+    return dict(kept)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and _HASH.fullmatch(value) is not None
 
 
 def _version(value: Any) -> int:

@@ -103,6 +103,8 @@ class TrustReading:
     reason: str
     memory: TrustMemory | None  # to be kept for the next reading; None: nothing is to be kept
     flaw: Flaw | None = None
+    signed: Mapping[str, str] = field(default_factory=dict)  # role -> hash of its document, as in a memory
+    refused: str = ""  # what was too much work, to be kept for the next reading
     anchor: Anchor | None = None
     root_keys: tuple[str, ...] = ()  # ids, as `docker trust inspect` shows them
     tags: Mapping[str, TagTrust] = field(default_factory=dict)

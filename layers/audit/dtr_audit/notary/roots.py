@@ -22,6 +22,7 @@ from cryptography.x509.verification import (
 )
 
 from ..errors import SettingsError
+from .effort import Effort
 from .keys import KEY_ERRORS, certificates, load, public_key_id, verify_document
 from .metadata import ROOT, Key, Root
 from .policy import Pin
@@ -48,7 +49,7 @@ class _Candidate:
         return self.chain[0].not_valid_after_utc
 
 
-def verify_root(root: Root, gun: str, pin: Pin | None, now: datetime) -> Expiry:
+def verify_root(root: Root, gun: str, pin: Pin | None, now: datetime, effort: Effort) -> Expiry:
     """Verify that a root holds by its own keys, and is pinned if anything is; gives when it ends to. Raises FlawError.
 
     Its own expiry is not looked at: a root between two others may have expired.
@@ -71,7 +72,7 @@ def verify_root(root: Root, gun: str, pin: Pin | None, now: datetime) -> Expiry:
                 "confirms the new root key, pin it",
             )
     threshold = root.roles[ROOT].threshold
-    signed = verify_document(root, [candidate.key for candidate in candidates], threshold, "its own root keys")
+    signed = verify_document(root, [candidate.key for candidate in candidates], threshold, "its own root keys", effort)
     # With fewer valid certificates than the threshold it holds no more.
     ends = sorted((candidate.ends for candidate in candidates if candidate.key.id in signed), reverse=True)
     return Expiry(ROOT, min(root.expires, ends[threshold - 1]))

@@ -7,6 +7,7 @@ Of a delegation that has expired or lacks signatures only that delegation is los
 wrong with it is wrong with the whole.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,8 +16,9 @@ from typing import Protocol, TypeVar
 from ..errors import AuditError, OutOfTimeError, SettingsError, TrustDataError
 from ..hosts import canonical_gun
 from ..model import iso
+from .effort import Effort, EffortError, refusal_of
 from .keys import is_signed_by, verify_document
-from .memory import DOCUMENT_BYTES, ROOT_BYTES, TrustMemory
+from .memory import DOCUMENT_BYTES, HASH_LENGTH, ROOT_BYTES, TrustMemory, keep_signed, mark_reused
 from .metadata import (
     RELEASES,
     ROOT,
@@ -58,17 +60,25 @@ class TrustSource(Protocol):
 
 
 def verify(
-    source: TrustSource, gun: str, memory: TrustMemory | None, policy: TrustPolicy, now: datetime
+    source: TrustSource,
+    gun: str,
+    memory: TrustMemory | None,
+    policy: TrustPolicy,
+    now: datetime,
+    *,
+    refused: str = "",
+    effort: Effort | None = None,
 ) -> TrustReading:
     """Read and verify the trust data of one GUN; `memory` is what the last reading of it gave to be kept.
 
-    That reading may have been under another spelling of the host.
+    That reading may have been under another spelling of the host. `refused` is what the last reading refused as too much work: it
+    is refused again at once.
 
     Raises OutOfTimeError, and SettingsError for a pinned authority that is none; everything else becomes the reading's outcome.
     """
     if memory is not None and canonical_gun(memory.gun) != canonical_gun(gun):
         raise ValueError(f"the memory of {memory.gun} was given for {gun}")
-    return _Verification(source, gun, memory, policy, now).read()
+    return _Verification(source, gun, memory, policy, now, refused=refused, effort=effort or Effort()).read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,15 @@ class _Tree:
 
 class _Verification:
     def __init__(
-        self, source: TrustSource, gun: str, memory: TrustMemory | None, policy: TrustPolicy, now: datetime
+        self,
+        source: TrustSource,
+        gun: str,
+        memory: TrustMemory | None,
+        policy: TrustPolicy,
+        now: datetime,
+        *,
+        refused: str,
+        effort: Effort,
     ) -> None:
         self._source = source
         self._gun = gun
@@ -102,6 +120,9 @@ class _Verification:
         self._kept = memory if memory is None or memory.gun == gun else None
         self._pin = policy.pin_for(gun)
         self._now = now
+        self._refused = refused
+        self._effort = effort
+        self._at_work_on = ""  # in the form of a refusal
         self._notes: list[str] = []
         # What may be built upon: the memory, unless the settings have come to pin something else.
         self._built_on: TrustMemory | None = None
@@ -120,13 +141,23 @@ class _Verification:
                     return self._absent()
                 trusted = renewed
                 tree = self._read_tree(trusted)
+            return self._reading(trusted, tree)
         except (OutOfTimeError, SettingsError):
             raise
+        except EffortError as error:
+            return TrustReading(self._gun, Outcome.UNREADABLE, str(error), self._kept, refused=self._at_work_on)
         except FlawError as error:
-            return TrustReading(self._gun, Outcome.DOES_NOT_HOLD, str(error), self._kept, error.flaw)
+            return TrustReading(
+                self._gun, Outcome.DOES_NOT_HOLD, str(error), self._kept, error.flaw, refused=self._refused
+            )
         except AuditError as error:
-            return TrustReading(self._gun, Outcome.UNREADABLE, str(error), self._kept)
-        return self._reading(trusted, tree)
+            return TrustReading(self._gun, Outcome.UNREADABLE, str(error), self._kept, refused=self._refused)
+
+    def _take_up(self, sha256: bytes) -> None:
+        """Begin with what follows from a document; raises EffortError if that was too much work before."""
+        self._at_work_on = refusal_of(sha256)
+        if self._at_work_on == self._refused:
+            raise EffortError
 
     # -- the root ----------------------------------------------------------------------------------------------------
 
@@ -151,8 +182,9 @@ class _Verification:
         body = self._fetch_root(ROOT)
         if body is None:
             return None
+        self._take_up(hashlib.sha256(body).digest())
         root = parse_root(body)
-        verify_root(root, self._gun, self._pin, self._now)
+        verify_root(root, self._gun, self._pin, self._now, self._effort)
         return _TrustedRoot(root, Anchor.FIRST_USE if self._pin is None else Anchor.PINNED)
 
     def _renew(self, trusted: _TrustedRoot) -> _TrustedRoot | None:
@@ -163,6 +195,7 @@ class _Verification:
         body = self._fetch_root(ROOT)
         if body is None:
             return None
+        self._take_up(hashlib.sha256(body).digest())
         newest = trusted.root if body == trusted.root.body else parse_root(body)
         if newest.version < trusted.root.version and self._succeeds(trusted.root, newest):
             raise self._rolled_back(ROOT, newest.version, trusted.root.version)
@@ -185,7 +218,7 @@ class _Verification:
                 step = parse_root(body) if body is not None else None
                 if step is None or step.version != version or not self._succeeds(trusted, step):
                     raise self._root_changed(trusted, newest)
-                verify_root(step, self._gun, self._pin, self._now)
+                verify_root(step, self._gun, self._pin, self._now, self._effort)
                 trusted = step
             if not self._succeeds(trusted, newest):
                 raise self._root_changed(trusted, newest)
@@ -194,7 +227,7 @@ class _Verification:
         )
 
     def _succeeds(self, old: Root, new: Root) -> bool:
-        return is_signed_by(new, successor_keys(old, self._gun), old.roles[ROOT].threshold)
+        return is_signed_by(new, successor_keys(old, self._gun), old.roles[ROOT].threshold, self._effort)
 
     def _fetch_root(self, name: str) -> bytes | None:
         body = self._source.fetch(self._gun, name)
@@ -206,8 +239,9 @@ class _Verification:
 
     def _read_tree(self, trusted: _TrustedRoot) -> _Tree:
         root = trusted.root
+        self._take_up(hashlib.sha256(root.body).digest())
         # When it was stored it held. Its certificate may have expired since, or its authority.
-        root_ends = verify_root(root, self._gun, self._pin, self._now)
+        root_ends = verify_root(root, self._gun, self._pin, self._now, self._effort)
         self._check_expiry(root)
         body = self._source.fetch(self._gun, TIMESTAMP)
         if body is None:
@@ -219,6 +253,8 @@ class _Verification:
         if len(body) > TIMESTAMP_BYTES:
             raise _too_large(TIMESTAMP, TIMESTAMP_BYTES)
         timestamp = self._verified(parse_timestamp(body), root.roles[TIMESTAMP])
+        # It decides about everything below.
+        self._take_up(timestamp.files[SNAPSHOT].sha256)
         body = self._get(SNAPSHOT, timestamp.files[SNAPSHOT], SNAPSHOT_BYTES, TIMESTAMP)
         snapshot = self._verified(parse_snapshot(body), root.roles[SNAPSHOT])
         if not snapshot.files[ROOT].matches(root.body):
@@ -238,6 +274,7 @@ class _Verification:
                 raise TrustDataError(f"it has more than {ROLES} delegations")
             if child.name not in tree.snapshot.files:
                 continue  # a signer who has never signed
+            self._effort.compare_paths(len(child.paths), len(role.paths))
             # roles.go, RestrictDelegationPathPrefixes: nobody passes on more than he has.
             paths = tuple(path for path in child.paths if path.startswith(role.paths))
             self._add_delegation(tree, replace(child, paths=paths))
@@ -255,6 +292,7 @@ class _Verification:
         self._add(tree, found, role)
 
     def _targets(self, tree: _Tree, role: Role) -> Targets:
+        self._effort.check_time()
         expected = tree.snapshot.files[role.name]
         tree.length += expected.length
         if tree.length > REPOSITORY_BYTES:
@@ -276,7 +314,7 @@ class _Verification:
         return body
 
     def _verified(self, document: _SomeDocument, role: Role) -> _SomeDocument:
-        verify_document(document, role.keys, role.threshold, "the keys of that role")
+        verify_document(document, role.keys, role.threshold, "the keys of that role", self._effort)
         self._check_version(document)
         self._check_expiry(document)
         return document
@@ -310,8 +348,9 @@ class _Verification:
             "",
             self._remember(trusted, tree),
             anchor=trusted.anchor,
+            signed=_hashes(tree),
             root_keys=tuple(sorted(key.id for key in root.roles[ROOT].keys)),
-            tags=_tags(tree, expiries),
+            tags=_tags(tree, expiries, self._effort),
             expiries=tuple(sorted(expiries.values(), key=lambda expiry: expiry.when)),
             lapses=lapses,
             notes=tuple(self._notes),
@@ -326,7 +365,10 @@ class _Verification:
         documents = {document.role: document.body for document in read}
         documents |= {name: targets.body for name, (_, targets) in tree.lapsed.items()}
         since = self._built_on.since if self._built_on is not None else iso(self._now)
-        return TrustMemory(self._gun, since, versions, documents)
+        before = self._memory
+        signed = keep_signed(_hashes(tree), before.signed if before is not None else {})
+        memory = TrustMemory(self._gun, since, versions, documents, signed)
+        return mark_reused(memory, before.reused if before is not None else {})
 
     def _absent(self) -> TrustReading:
         reason = "the Notary has no trust data for its repository"
@@ -358,8 +400,20 @@ def _too_large(name: str, most: int) -> TrustDataError:
     return TrustDataError(f"{name}: it is larger than {most / 1024**2:g} MiB, and no more is read")
 
 
-def _tags(tree: _Tree, expiries: Mapping[str, Expiry]) -> dict[str, TagTrust]:
+def _hashes(tree: _Tree) -> dict[str, str]:
+    """Give the hash of what each role has signed; a document that lists and delegates nothing covers no tag anywhere."""
+    return {
+        name: hashlib.sha256(targets.message).hexdigest()[:HASH_LENGTH]
+        for name, targets in tree.roles.items()
+        if targets.targets or targets.delegations
+    }
+
+
+def _tags(tree: _Tree, expiries: Mapping[str, Expiry], effort: Effort) -> dict[str, TagTrust]:
     """Put together what each role says of each tag."""
+    for name, targets in (*tree.roles.items(), *((name, targets) for name, (_, targets) in tree.lapsed.items())):
+        # With each path of the role, and then with each role.
+        effort.compare_paths(len(targets.targets), len(tree.paths[name]) + len(tree.paths))
     listed = _by_tag(tree.roles.items(), tree.paths)
     lapsed = _by_tag(((name, targets) for name, (_, targets) in tree.lapsed.items()), tree.paths)
     order = _reading_order(tree.roles)
