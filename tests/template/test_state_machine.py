@@ -150,7 +150,7 @@ def test_every_step_is_told_of_the_same_run() -> None:
 
 
 def test_the_machine_carries_the_sums_of_what_the_steps_leave() -> None:
-    """So whoever may write into the bucket alone cannot make one step believe what another did not say."""
+    """A writer into the bucket alone cannot make one step believe what another step did not say."""
     assert STATES["Inventory"]["ResultSelector"]["inventory.$"] == "$.Payload"
     assert (STATES["Prove"]["ResultSelector"], STATES["Prove"]["ResultPath"]) == (
         {"sha256.$": "$.Payload.sha256"},

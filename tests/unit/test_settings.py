@@ -141,7 +141,7 @@ def test_signers_needed_all_without_signers_is_refused() -> None:
         Settings.from_environment({**GOOD, "TRUST_VERIFICATION": "signatures", "SIGNERS_NEEDED": "all"})
 
 
-# What decides nothing about a verdict or a status: where things go, how fast, and how they are told.
+# What decides nothing about a verdict or a status: where things go, how fast, and how they are reported.
 NOT_JUDGING = {
     *("runs_table", "bucket", "topic_arn", "security_hub_product", "alert_grouping", "reminder_days", "resolved_days"),
     *("concurrency", "fan_out_workers", "execution_seconds", "page_size", "shrink_percent", "trust_warning_days"),

@@ -224,7 +224,7 @@ def test_those_that_could_not_be_read_are_kept_first_by_name() -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x00", b"another"])
-def test_a_claim_that_is_not_this_attempts_ends_it_and_the_next_attempt_claims_anew(content: bytes | None) -> None:
+def test_a_claim_that_is_not_this_attempts_ends_it_and_the_next_attempt_claims_again(content: bytes | None) -> None:
     bucket = Bucket()
     one = work(bucket)
     one.claim("report", "first")

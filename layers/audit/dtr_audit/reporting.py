@@ -534,7 +534,7 @@ class Reporter:
 
 
 def _deny_contradictions(run: Run, *, proven: bool) -> Run:
-    """Give the run as it is recorded: one that contradicts itself answers nothing, whatever its status was to be."""
+    """Give the run as it is recorded: one that contradicts itself is NOT_REVIEWED and says why."""
     contradictions = find_contradictions(run, proven=proven)
     if not contradictions:
         return run
