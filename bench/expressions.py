@@ -128,14 +128,14 @@ class _Parser:
             path = self.path()
             self.take(")")
             return lambda terms, item: (path(terms) in item) is wanted
-        if self.next in {"begins_with", "contains"}:
-            function = self.take()
+        if self.next in _OF_TWO:
+            function = _OF_TWO[self.take()]
             self.take("(")
             left = self.operand()
             self.take(",")
             right = self.operand()
             self.take(")")
-            return _begins(left, right) if function == "begins_with" else _contains(left, right)
+            return function(left, right)
         return self._comparison()
 
     def _comparison(self) -> Condition:
@@ -271,6 +271,17 @@ def _contains(left: Operand, right: Operand) -> Condition:
         return theirs in mine
 
     return contains
+
+
+def _is_of_type(left: Operand, kind: Operand) -> Condition:
+    def is_of_type(terms: Terms, item: Item) -> bool:
+        one, wanted = left(terms, item), kind(terms, item)
+        return one is not None and wanted is not None and wanted.get("S") in one
+
+    return is_of_type
+
+
+_OF_TWO = {"attribute_type": _is_of_type, "begins_with": _begins, "contains": _contains}
 
 
 def _plus(one: Value, other: Value) -> Value:

@@ -240,6 +240,7 @@ def test_pages_lead_through_an_index_once(pair: Pair, forward: bool) -> None:
     ("expression", "names", "more"),
     [
         ("attribute_not_exists(open_shard)", {}, {}),
+        ("attribute_type(open_shard, :type)", {}, {"type": "S"}),
         ("#n > :low OR (n = :two AND NOT attribute_exists(open_shard))", {"#n": "n"}, {"low": 26, "two": 2}),
         ("n IN (:two, :three) AND first_seen <> :day", {}, {"two": 2, "three": 3, "day": "2026-03"}),
         ("contains(first_seen, :part) AND n >= :low", {}, {"part": "-1", "low": 12}),
