@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from . import calls, cold_start, cpu, growth, in_flight, page, peers, profile, results, trust
+from . import calls, cold_start, cpu, growth, in_flight, page, peers, profile, redaction, results, trust
 from .page import Benchmark
 from .prerequisites import Lack
 
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "calls": calls,
     "growth": growth,
     "trust": trust,
+    "redaction": redaction,
     "cold-start": cold_start,
 }
 # Those that need more of the machine than Python.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import dtr_audit
 import pytest
+from dtr_audit.redaction import REDACTOR
 
 from local import PROJECT
 from local.dtr.registry import InMemoryRegistry
@@ -16,6 +17,13 @@ from tests.audited import Audited
 from tests.held_time import HeldTime
 from tests.scissors import Scissors
 from tests.stack_state import StackState
+
+
+@pytest.fixture(autouse=True)
+def forget_secrets() -> Iterator[None]:
+    """Each test has the secrets of its own registry alone, as a process of its own would."""
+    yield
+    REDACTOR.forget()
 
 
 @pytest.fixture(scope="session")

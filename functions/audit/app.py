@@ -7,18 +7,19 @@ from typing import Any
 from dtr_audit.loading import collector_paused
 
 with collector_paused():
-    from aws_lambda_powertools import Logger
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from dtr_audit import metrics
     from dtr_audit.audit import audit, count_connections
     from dtr_audit.clients import AwsClients
+    from dtr_audit.redaction import make_logger, raise_redacted
     from dtr_audit.request import AuditRequest
     from dtr_audit.runs import RunsTable
     from dtr_audit.settings import Settings
 
-logger = Logger(service="dtr-signature-audit")
+logger = make_logger()
 
 
+@raise_redacted
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Make the run that the event asks for; gives the run record."""

@@ -6,13 +6,14 @@ from typing import Any
 from dtr_audit.loading import collector_paused
 
 with collector_paused():
-    from aws_lambda_powertools import Logger
     from aws_lambda_powertools.utilities.typing import LambdaContext
+    from dtr_audit.redaction import make_logger, raise_redacted
     from dtr_audit.steps import Invocation, prove
 
-logger = Logger(service="dtr-signature-audit")
+logger = make_logger()
 
 
+@raise_redacted
 @logger.inject_lambda_context(clear_state=True)
 def handler(payload: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Prove that the reading saw everything; what came of it lies in S3."""

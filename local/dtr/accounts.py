@@ -156,6 +156,12 @@ class Tokens:
             token = self._tokens.get(text)
         return token if token is not None and token.expires_at > self._clock() else None
 
+    @property
+    def latest(self) -> tuple[str, ...]:
+        """The last tokens that were given out."""
+        with self._lock:
+            return tuple(self._tokens)[-2:]
+
     def revoke_all(self) -> None:
         """Forget every token given out so far."""
         with self._lock:

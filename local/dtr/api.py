@@ -21,6 +21,7 @@ from typing import Any
 from ..notary.notary import Notary
 from .accounts import EXPIRES_IN, Account, Accounts, Token, Tokens, account_id
 from .backend import Backend, BackendUnavailable, NoSuchRepository, RepositoryEntry, TagEntry
+from .echoes import echoed, secrets_of
 from .faults import (
     MISSING,
     Body,
@@ -201,6 +202,8 @@ class DtrApi:
                 response = self._failure(call, refusal)
             except BackendUnavailable as error:
                 response = self._failure(call, _Refusal(500, "INTERNAL_ERROR", str(error)))
+        for echo in struck.echoes:
+            response = echoed(response, echo.place, self._all_secrets_of(request))
         if struck.strikes:
             response = spoiled(response, struck)
         self.journal.enter(request, response, call.caller.name)
@@ -560,6 +563,10 @@ class DtrApi:
         account = self.accounts.find(token.account if token else _basic(value)[0])
         password = account.password if account else _basic(value)[1]
         return f"Authorization: {header}; password: {password}"
+
+    def _all_secrets_of(self, request: Request) -> list[str]:
+        admin = self.accounts.admin
+        return secrets_of(request.header("authorization"), (admin.password, *admin.access_tokens), self.tokens.latest)
 
     def _not_found(self) -> Response:
         return Response(404, b"404 page not found\n", PLAIN_TEXT, self._replica)

@@ -257,6 +257,14 @@ class Cookies:
     calls: Calls = EVERY_CALL
 
 
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Repeat what the caller sent, and what is known of the caller, in one `place` of the answer: see `local.dtr.echoes`."""
+
+    place: str
+    calls: Calls = EVERY_CALL
+
+
 class _Missing(enum.Enum):
     MISSING = "the field is left out"
 
@@ -340,6 +348,8 @@ class Faults:
     """Errors of /api/v0 are a bare {"code","message"}, not a list."""
     secrets_echoed: Calls | None = None
     """Error messages repeat the request's Authorization header and the caller's password."""
+    echoes: tuple[Echo, ...] = ()
+    """Names, fields, headers, settings, challenges, redirects, documents or errors repeat them."""
     unhealthy: Calls | None = None
     """/_ping and /health answer 503 with Healthy false."""
     licence_expired: Calls | None = None
@@ -439,6 +449,7 @@ class Struck:
     miscount: int = 0
     forged: tuple[Forged, ...] = ()
     repeated: tuple[Repeated, ...] = ()
+    echoes: tuple[Echo, ...] = ()
 
 
 UNHARMED = Struck()
@@ -476,6 +487,7 @@ class Misfortune:
                 sum(m.by for i, m in enumerate(faults.miscounts) if self._is_struck(("miscount", i), m.calls, request)),
                 tuple(f for i, f in enumerate(faults.forged) if self._is_struck(("forged", i), f.calls, request)),
                 tuple(r for i, r in enumerate(faults.repeated) if self._is_struck(("repeated", i), r.calls, request)),
+                tuple(e for i, e in enumerate(faults.echoes) if self._is_struck(("echo", i), e.calls, request)),
             )
 
     def _queue(self, key: int, overload: Overload) -> Slow | Status:

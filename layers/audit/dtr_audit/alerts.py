@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .findings import FindingSpool, FindingsTable
 from .model import RULE_ID, Excepted, Finding, News, Run, Scope, State, Status, Transition, iso
+from .redaction import REDACTOR
 from .rule import SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
@@ -216,8 +217,8 @@ class Alerts:
     def _publish(self, message: "Message") -> None:
         self._client.publish(
             TopicArn=self._topic_arn,
-            Subject=message.subject,
-            Message=message.body,
+            Subject=REDACTOR.redact(message.subject),
+            Message=REDACTOR.redact_json(message.body),
             MessageStructure="json",
             MessageAttributes=message.attributes,
         )

@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from .errors import EvidenceError
 from .model import RULE_ID, Excepted, JudgedTag, Repository, Run, iso
+from .redaction import REDACTOR
 
 if TYPE_CHECKING:
     from zlib import _Compress
@@ -182,7 +183,7 @@ class Archive:
     def put_evidence(self, name: str, content: bytes, content_type: str) -> None:
         """Write one file of the evidence."""
         self._confirm()
-        self._put(f"{self.evidence_prefix}{name}", content, content_type)
+        self._put(f"{self.evidence_prefix}{name}", REDACTOR.redact_file(content, content_type), content_type)
 
     def put_manifest(self) -> None:
         """Write down what has been written, with the sums."""
@@ -297,11 +298,12 @@ def write_rows(
 def _write_answer(judged: JudgedTag, exception: Excepted | None) -> str:
     """Write what a row says of the answer, with the name of the key that follows."""
     trust, verdict = judged.trust, judged.verdict
+    # What is each tag's own has been searched for secrets where the list was read; here it would cost as much again.
     return (
-        f',"verdict":{_quote(verdict) if verdict is not None else "null"},"reason":{_quote(judged.reason)},'
+        f',"verdict":{_quote(verdict) if verdict is not None else "null"},"reason":{_quote(REDACTOR.redact(judged.reason))},'
         f'"in_notary":{_FLAGS[trust.in_notary if trust else None]},'
         f'"hash_mismatch":{_FLAGS[trust.hash_mismatch if trust else None]},'
-        f'"signed_domain":{_quote(judged.signed_domain)},"signers":[{",".join(map(_quote, judged.signers))}],'
+        f'"signed_domain":{_quote(judged.signed_domain)},"signers":[{",".join(map(_quote, map(REDACTOR.redact, judged.signers)))}],'
         f'"trust_expires":{_quote(judged.trust_expires) if judged.trust_expires else "null"},'
         f'"cosign_signed":{_FLAGS[judged.tag.cosign_signed]},"artifact":{_FLAGS[judged.is_artifact]},'
         f'"exception_id":{_quote(exception.exception_id) if exception else "null"},'
@@ -322,4 +324,4 @@ _FLAGS = {True: "true", False: "false", None: "null"}
 
 
 def _write_record(run: Run) -> bytes:
-    return json.dumps(run.as_dict(), separators=(",", ":")).encode() + b"\n"
+    return REDACTOR.redact_json(json.dumps(run.as_dict(), separators=(",", ":"))).encode() + b"\n"

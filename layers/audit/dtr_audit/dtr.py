@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -32,13 +33,15 @@ from .errors import (
 from .hosts import HTTPS_PORT, canonical_host
 from .model import Repository, Tag, TrustFlags
 from .pace import Pace
+from .redaction import REDACTOR
 from .settings import DOMAIN_LENGTH, is_domain
-from .text import clean, redact
+from .text import clean
 from .transport import RETRIED_STATUSES, Answer, Clock, SystemClock, Transport
 
 PAGES = 20_000  # of one list
 LARGE_BYTES = 64 * 1024  # of a page: parsed it takes five times as much, so only one such is held at a time
 REPOSITORIES = 1_000_000
+TAGS_TOGETHER = 1_000  # searched for secrets at once
 TAGS_OF_A_REPOSITORY = 100_000  # about 100 MB while they are compared, if none is signed
 CURSOR_LENGTH = 4_096
 NAME_LENGTH = 255
@@ -61,6 +64,10 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"[A-Za-z0-9+._-]+:[A-Za-z0-9=_-]+")
 _TIME = re.compile(r"[0-9T:.,+\-Z ]+")
 _SERVICE = re.compile(r'service="([^"]{1,256})"')
+_ECHO = (
+    "holds a password or a token of this audit, so it is neither shown nor used. Either the registry repeats what it is sent, or "
+    "the password is a word that names are made of. Give the audit's account another password"
+)
 _SETTINGS_KEYS = frozenset({"dtrHost", "createRepositoryOnPush", "reportAnalytics"})
 
 
@@ -116,6 +123,7 @@ class DtrClient:
         self._page_size = page_size
         self._stop_at = stop_at
         self._credentials = source.fetch()
+        REDACTOR.learn_password(self._credentials.username, self._credentials.password)
         self._transport = Transport(
             url,
             ca_bundle=self._credentials.ca_bundle,
@@ -127,7 +135,6 @@ class DtrClient:
         self._lock = threading.Lock()
         self._parsing = threading.Lock()
         self._authorization = ""
-        self._secrets: set[str] = set()
         self._generation = 0
         self._renew_at = float("inf")
         self._service: str | None = None  # the token's audience; None: tokens are asked for without one
@@ -161,6 +168,8 @@ class DtrClient:
             answer = self._log_in()
         if answer.status == 200:
             host = self._proven_settings(answer).get("dtrHost")
+            if isinstance(host, str) and REDACTOR.holds_secret(host):
+                raise RegistryError(f"the registry's name for itself (dtrHost) {_ECHO}")
             return host if isinstance(host, str) else ""
         self._recognise_others()
         raise self._identity_error(answer)
@@ -243,7 +252,6 @@ class DtrClient:
         if granted is None:
             return answer
         token, life = granted
-        self._secrets.add(token)
         self._authorization = f"Bearer {token}"
         self._renew_at = self._clock.monotonic() + life * TOKEN_RENEWAL_SHARE
         self._generation += 1
@@ -259,10 +267,7 @@ class DtrClient:
 
     def _basic(self) -> str:
         pair = f"{self._credentials.username}:{self._credentials.password}"
-        encoded = base64.b64encode(pair.encode()).decode()
-        # An error of the registry may echo what it was sent; none of these is ever shown.
-        self._secrets.update((self._credentials.password, encoded))
-        return f"Basic {encoded}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     def _refetch(self, purpose: str = "") -> bool:
         """Read the secret once more, once a run for each `purpose`; tells whether it has changed, as after a rotation."""
@@ -275,6 +280,7 @@ class DtrClient:
             return False
         changed = (fresh.username, fresh.password) != (self._credentials.username, self._credentials.password)
         self._credentials = fresh
+        REDACTOR.learn_password(fresh.username, fresh.password)
         return changed
 
     def _refetch_in_mid_run(self, purpose: str = "") -> bool:
@@ -396,7 +402,9 @@ class DtrClient:
             except OutOfTimeError:
                 raise
             except AuditError as error:
-                listing.problem = f"the list of repositories could not be read to its end: {self._said(error)}"
+                listing.problem = (
+                    f"the list of repositories could not be read to its end: {clean(str(error), REASON_LENGTH)}"
+                )
                 if isinstance(error, ContradictionError):
                     continue
                 return
@@ -416,7 +424,10 @@ class DtrClient:
         """
         path = f"/api/v0/repositories/{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}/tags"
         reading, may_change = self._read_tags(path, domain)
-        return self._read_tags(path, domain)[0] if may_change else reading
+        if may_change:
+            reading, _ = self._read_tags(path, domain)
+        remove_secrets(reading)
+        return reading
 
     def _read_tags(self, path: str, domain: str) -> tuple[TagReading, bool]:
         """Read a list of tags once; gives also whether a second reading may end its problem."""
@@ -438,7 +449,7 @@ class DtrClient:
         except (RepositoryGoneError, OutOfTimeError):
             raise
         except AuditError as error:
-            reading.problem = self._said(error)
+            reading.problem = clean(str(error), REASON_LENGTH)
             return reading, isinstance(error, ContradictionError)
         finally:
             for name in contradicting:
@@ -602,11 +613,8 @@ class DtrClient:
                 "V-235846 does not apply to it as written. Nothing was audited"
             )
 
-    def _said(self, error: AuditError) -> str:
-        return clean(self._redacted(str(error)), REASON_LENGTH)
-
     def _error_text(self, answer: Answer) -> str:
-        """Read any of the three forms of errors, or name a page of HTML; without whatever secret it may echo."""
+        """Read any of the three forms of errors, or name a page of HTML."""
         try:
             body = json.loads(answer.body)
         except (ValueError, RecursionError):
@@ -619,10 +627,28 @@ class DtrClient:
         first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else body
         parts = [first.get(key) for key in ("code", "message", "details")]
         text = ": ".join(part for part in parts if isinstance(part, str) and part)
-        return clean(self._redacted(text[:TOKEN_LENGTH]), 200)
+        return clean(text, 200)
 
-    def _redacted(self, text: str) -> str:
-        return redact(text, tuple(self._secrets))
+
+def remove_secrets(reading: TagReading) -> None:
+    """Take secrets out of what a registry says of tags; a tag whose name holds one is left out, and is the reading's problem."""
+    rest = iter(tuple(reading.tags.values()))
+    while tags := tuple(islice(rest, TAGS_TOGETHER)):
+        repeated = {tag.author for tag in tags} | {tag.media_type for tag in tags}
+        texts = [f"{tag.name}\n{tag.digest}\n{tag.pushed_at}" for tag in tags]
+        if not REDACTOR.holds_secret("\n".join((*repeated, *texts))):
+            continue  # nearly always
+        for tag in tags:
+            if REDACTOR.holds_secret(tag.name):
+                del reading.tags[tag.name]
+                reading.problem = reading.problem or f"the name of a tag {_ECHO}"
+            else:
+                reading.tags[tag.name] = tag._replace(
+                    digest=REDACTOR.redact(tag.digest),
+                    author=REDACTOR.redact(tag.author),
+                    pushed_at=REDACTOR.redact(tag.pushed_at),
+                    media_type=REDACTOR.redact(tag.media_type),
+                )
 
 
 def choose_domains(configured: Collection[str], dtr_host: str, url: str) -> tuple[tuple[str, ...], str]:
@@ -677,6 +703,7 @@ def read_token(answer: Answer) -> tuple[str, float] | None:
     life = body.get("expires_in")
     if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life <= TOKEN_SECONDS_LIMIT:
         life = TOKEN_SECONDS
+    REDACTOR.learn_token(token)
     return token, max(float(life), TOKEN_SECONDS_LEAST)
 
 
@@ -733,6 +760,8 @@ def _repository(entry: Any) -> Repository | None:
     for part in (namespace, name):
         if not isinstance(part, str) or len(part) > NAME_LENGTH or not _COMPONENT.fullmatch(part):
             raise RegistryError(f"a repository has the name '{clean(part, 60)}', which no registry allows")
+    if REDACTOR.holds_secret(f"{namespace}/{name}"):
+        raise RegistryError(f"the name of a repository {_ECHO}")
     return Repository(_keep_once(str(namespace)), str(name))
 
 

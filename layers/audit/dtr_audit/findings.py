@@ -21,6 +21,7 @@ from .clients import is_cancelled, is_condition_failure
 from .errors import AuditError
 from .exceptions import Exceptions
 from .model import Excepted, Finding, JudgedTag, News, Repository, State, Transition, Verdict, iso
+from .redaction import REDACTOR
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -33,6 +34,7 @@ PAGE_ITEMS = 250  # read at once: DynamoDB's own page of a megabyte is twenty wh
 WRITE_ATTEMPTS = 10
 WRITE_BACKOFF_SECONDS = 0.05
 
+_FROM_OUTSIDE = ("reason", "digest", "author", "pushed_at", "media_type")
 _TRUST = "/trust/"  # begins the sort key of what is remembered of trust data: no tag has a slash
 
 SIGNED_SINCE = "signed"
@@ -433,6 +435,8 @@ class FindingsTable:
         partition = self._partition(finding.repository)
         shard = f"{self._registry}#{zlib.crc32(partition.encode()) % SHARDS}"
         item = {"pk": partition, "sk": finding.tag, **write_finding(finding)}
+        if REDACTOR.holds_secret("\n".join([item[name] for name in _FROM_OUTSIDE])):
+            item |= {name: REDACTOR.redact(item[name]) for name in _FROM_OUTSIDE}
         if finding.state is State.OPEN:
             item["open_shard"] = shard
         if finding.unannounced:

@@ -32,6 +32,7 @@ from .model import (
     Status,
 )
 from .reading_order import Mark
+from .redaction import REDACTOR
 from .request import AuditRequest
 from .rule import decide
 from .runs import RunsTable
@@ -202,8 +203,8 @@ class Reporter:
             scope=self._request.scope,
             namespaces=self._request.namespaces,
             status=decide(tally.tags, complete=complete, scope=self._request.scope),
-            incomplete_because=tuple(tally.incomplete_because),
-            warnings=tuple(tally.warnings),
+            incomplete_because=tuple(map(REDACTOR.redact, tally.incomplete_because)),
+            warnings=tuple(map(REDACTOR.redact, tally.warnings)),
             domains=tally.domains,
             started_at=self._started_at,
             finished_at=self._now(),
@@ -211,10 +212,10 @@ class Reporter:
             repositories=replace(tally.repositories),
             tags=tally.tags,
             findings=tally.findings,
-            unreadable=tuple(tally.unreadable),
+            unreadable=tuple((name, REDACTOR.redact(reason)) for name, reason in tally.unreadable),
             oldest_open=tally.oldest,
             previous=previous,
-            facts=tally.facts,
+            facts=tuple(replace(fact, answer=REDACTOR.redact(fact.answer)) for fact in tally.facts),
             baseline=baseline_read,
             exceptions=self._exceptions_in_force(is_whole=complete and is_full),
             security_hub=security_hub,
@@ -505,7 +506,7 @@ class Reporter:
         except OutOfTimeError:
             problem = "AWS KMS did not answer in time. In subnets without a way to it, it needs an endpoint of its own"
         except EvidenceError as error:
-            problem = str(error)
+            problem = REDACTOR.redact(str(error))
         if signature is None:
             # Told, and no more: the evidence is as good as that of an audit without a key.
             logger.warning("the manifest is not signed", because=problem)

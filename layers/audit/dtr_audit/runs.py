@@ -13,6 +13,7 @@ from .clients import is_condition_failure
 from .errors import LeaseHeldError
 from .model import PreviousRun, Run, Scope, iso
 from .reading_order import Mark
+from .redaction import REDACTOR
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ class RunsTable:
     def note_problem(self, of: str, problem: str, now: datetime) -> None:
         """Remember that subscribers were told what is wrong beside the findings; '' is that nothing is any more."""
         key = self._key(f"#{of}")
+        problem = REDACTOR.redact(problem)
         if problem:
             self._client.put_item(TableName=self._table, Item={**key, "problem": problem, "told_at": iso(now)})
         else:

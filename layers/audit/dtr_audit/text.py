@@ -1,7 +1,10 @@
-"""Text from outside, made safe to store, log and show: bounded, and free of control characters."""
+"""Text from outside, made safe to store, log and show: bounded, free of control characters and of secrets."""
 
 import unicodedata
-from collections.abc import Iterable
+
+from .redaction import PIECE_BYTES, REDACTOR
+
+READ_AHEAD = 16_384  # characters behind those that are kept: where a secret begins that is cut off, its rest is seen
 
 # Whatever moves a cursor, hides or reverses text, or cannot be written as UTF-8 (lone surrogates).
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -12,21 +15,22 @@ def is_encodable(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Take secrets out of a text that may echo them. To be done before the text is cut, or half of one stays."""
-    for secret in secrets:
-        text = text.replace(secret, "[removed]")
-    return text
-
-
 def clean(value: object, length: int) -> str:
-    """Give a text of at most `length` characters; anything that is not a text becomes ''."""
+    """Give a text of at most `length` characters; anything that is not a text becomes ''.
+
+    Secrets go first: of one that is cut in two, the half that stays would be found no more.
+    """
     if not isinstance(value, str):
         return ""
-    if len(value) <= length and value.isascii() and value.isprintable():
-        return value  # nearly always
-    text = value[: length + 1]
+    text = REDACTOR.redact(value[: length + READ_AHEAD])
+    is_cut = len(value) > length + READ_AHEAD
+    if is_cut:
+        text = text[:-PIECE_BYTES]  # which may be where a secret begins
+    if len(text) <= length and not is_cut and text.isascii() and text.isprintable():
+        return text  # nearly always
+    is_cut = is_cut or len(text) > length
     text = "".join(
-        c if unicodedata.category(c) not in _HIDDEN_CATEGORIES else "\N{REPLACEMENT CHARACTER}" for c in text
+        c if unicodedata.category(c) not in _HIDDEN_CATEGORIES else "\N{REPLACEMENT CHARACTER}"
+        for c in text[: length + 1]
     )
-    return text if len(text) <= length else text[: max(length - 1, 0)] + "…"
+    return text[: max(length - 1, 0)] + "…" if is_cut else text

@@ -14,7 +14,8 @@ from typing import Any
 from .credentials import UcpCredentials
 from .documents import parse_json
 from .errors import AuditError, ContradictionError, UcpError
-from .text import clean, redact
+from .redaction import REDACTOR
+from .text import clean
 from .transport import Answer, Clock, Party, Transport
 
 ANSWER_BYTES = (
@@ -63,7 +64,7 @@ class UcpClient:
     ) -> None:
         """Prepare; `stop_at` is on the clock. Raises SettingsError for a bundle without certificates; asks nothing yet."""
         self._credentials = credentials
-        self._secrets = [credentials.password]
+        REDACTOR.learn_password(credentials.username, credentials.password)
         self._authorization = ""
         self._transport = Transport(
             url,
@@ -96,7 +97,7 @@ class UcpClient:
             raise UcpError(
                 f"POST {LOGIN}: answered 200, but with no token. Is a login page or another product at UCP_URL?"
             )
-        self._secrets.append(token)
+        REDACTOR.learn_token(token)
         self._authorization = f"Bearer {token}"
 
     def log_out(self) -> None:
@@ -159,7 +160,7 @@ class UcpClient:
         return tuple(self._text(name) or "" for name in names)
 
     def _text(self, value: object) -> str | None:
-        return clean(redact(value, self._secrets), NAME_LENGTH) if isinstance(value, str) else None
+        return clean(value, NAME_LENGTH) if isinstance(value, str) else None
 
 
 def _token(answer: Answer) -> str:

@@ -49,6 +49,7 @@ from .model import (
     TagCounts,
     TrustCounts,
 )
+from .redaction import REDACTOR
 from .request import BATCHES
 from .reuse import DOCUMENTS, HASH_BYTES
 from .schema import (
@@ -301,7 +302,7 @@ class FindingsFile:
 
     def _add(self, finding: Finding, *, is_waiting: bool) -> None:
         line = json.dumps({"waits": is_waiting, "finding": write_finding(finding)}, separators=(",", ":"))
-        self._zip.write(line.encode() + b"\n")
+        self._zip.write(REDACTOR.redact_json(line).encode() + b"\n")
         self.length += 1
 
     def finish(self, *, of: str = "") -> str:
@@ -583,7 +584,7 @@ class Work:
 
     def _put_json(self, name: str, document: Any) -> str:
         """Write a document; gives its sum."""
-        content = json.dumps(document, separators=(",", ":")).encode()
+        content = REDACTOR.redact_json(json.dumps(document, separators=(",", ":"))).encode()
         self.put(name, content, "application/json")
         return hashlib.sha256(content).hexdigest()
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from ..dtr import CredentialSource, read_token
 from ..errors import AuthenticationError, RegistryError, SettingsError
 from ..pace import Pace
+from ..redaction import REDACTOR
 from ..text import clean
 from ..transport import Answer, Clock, Party, Transport
 from . import canonical
@@ -61,6 +62,7 @@ class NotaryClient:
         """
         self._source = source
         self._credentials = source.fetch()
+        REDACTOR.learn_password(self._credentials.username, self._credentials.password)
         self._options: dict[str, Any] = {
             "ca_bundle": self._credentials.ca_bundle,
             "x509_strict": x509_strict,
@@ -94,7 +96,7 @@ class NotaryClient:
         path = f"/v2/{quote(gun, safe='/:')}/_trust/tuf/{quote(name, safe='/')}.json"
         answer = self._get(path, f"repository:{gun}:pull")
         if answer.status == 200:
-            return answer.body
+            return _without_secret(answer, path)
         if answer.status == 404 and _error_code(answer) == "METADATA_NOT_FOUND":
             return None
         raise _status_error(answer, path)
@@ -105,7 +107,7 @@ class NotaryClient:
         answer = self._get(path, CATALOG, {"records": str(records), "change_id": after})
         if answer.status != 200:
             raise _status_error(answer, path)
-        return answer.body
+        return _without_secret(answer, path)
 
     def _get(self, path: str, scope: str, params: dict[str, str] | None = None) -> Answer:
         token = self._token(scope) if self._realm is not None else ""
@@ -135,9 +137,12 @@ class NotaryClient:
         except ValueError:
             raise AuthenticationError("the Notary names an address for tokens that is none") from None
         if parts.scheme != "https" or authority not in self._token_hosts or not re.fullmatch(r"/[!-~]*", parts.path):
+            # Redacted before it is cut at a quotation mark or a question mark: a password may hold both.
+            shown = _REALM.search(REDACTOR.redact(challenge))
+            place = clean(shown.group(1).split("?")[0], 200) if shown else ""
             raise AuthenticationError(
-                f"the Notary asks for the credentials to be sent to '{clean(url.split('?')[0], 200)}', and they were not: they go "
-                f"by https to {self._host}, DTR_URL's host, or to a host that DTR_DOMAINS names"
+                f"the Notary asks for the credentials to be sent to '{place}', and they were not: they go by https to "
+                f"{self._host}, DTR_URL's host, or to a host that DTR_DOMAINS names"
             )
         params = [*asked, *([("service", service.group(1))] if service else [])]
         with self._lock:
@@ -203,6 +208,7 @@ class NotaryClient:
         except SettingsError:
             return False
         old, self._credentials = self._credentials, fresh
+        REDACTOR.learn_password(fresh.username, fresh.password)
         return (fresh.username, fresh.password) != (old.username, old.password)
 
 
@@ -212,6 +218,13 @@ def _authority(host: str) -> str:
     if not parts.hostname or "@" in host:
         raise ValueError("no host")
     return parts.hostname if parts.port in {None, 443} else f"{parts.hostname}:{parts.port}"
+
+
+def _without_secret(answer: Answer, path: str) -> bytes:
+    """Give a document; raises RegistryError for one that holds a secret: it is signed as it is, so nothing is taken out of it."""
+    if REDACTOR.holds_secret_in_json(answer.body):
+        raise RegistryError(f"GET {path}: the answer holds a password or a token of this audit, and is not used")
+    return answer.body
 
 
 def _error_code(answer: Answer) -> str:
