@@ -12,10 +12,18 @@ from botocore.exceptions import ClientError
 from dtr_audit import steps
 from dtr_audit.errors import StepTakenOverError, WorkError
 from dtr_audit.evidence.report import StoredFile
-from dtr_audit.model import Repository, RepositoryCounts, Status, SupportingFact, TagCounts, TrustCounts
+from dtr_audit.model import (
+    Repository,
+    RepositoryCounts,
+    SignedDocuments,
+    Status,
+    SupportingFact,
+    TagCounts,
+    TrustCounts,
+)
 from dtr_audit.request import BATCHES
 from dtr_audit.tally import UNREADABLE_KEPT, Tally
-from dtr_audit.work import BatchResult, FindingsFile, Inventory, Proof, Work
+from dtr_audit.work import DOCUMENT_BYTES, BatchResult, FindingsFile, Inventory, Proof, Work
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,3 +245,27 @@ def test_a_claim_that_is_not_this_attempts_ends_it_and_the_next_attempt_claims_a
         one.confirm("report", "first")
     one.claim("report", "second")
     one.confirm("report", "second")
+
+
+def test_a_document_that_is_larger_than_any_that_a_step_leaves_is_none() -> None:
+    bucket = Bucket()
+    bucket.objects["work/registry=prod/run/results/00001.json"] = b" " * (2 * DOCUMENT_BYTES)
+    one = work(bucket)
+    assert next(one.results([1])) == (1, None)
+    assert f"it is larger than {DOCUMENT_BYTES} bytes" in one.damage[0]
+
+
+def test_the_largest_result_of_a_batch_is_read() -> None:
+    """Of 200 repositories, each with as many hashes of signed documents as are remembered under two domains."""
+    hashes = tuple(f"{number:032x}" for number in range(512))
+    names = tuple(Repository("n" * 60, f"{number:03d}" + "r" * 60) for number in range(200))
+    documents = tuple((name, SignedDocuments(hashes, hashes, "")) for name in names)
+    tally = Tally(repositories=RepositoryCounts(audited=200))
+    whole = BatchResult(tally, examined=names, documents=documents, findings_sha256=SHA256)
+    one = work(Bucket())
+    findings = FindingsFile()
+    one.put_result(1, whole, findings)
+    findings.close()
+    ((_, result),) = one.results([1])
+    assert result is not None, one.damage
+    assert result.documents == documents
