@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from . import calls, cold_start, cpu, growth, in_flight, page, peers, profile, redaction, results, trust
+from . import calls, cold_start, cpu, growth, hostile, in_flight, page, peers, profile, redaction, results, trust
 from .page import Benchmark
 from .prerequisites import Lack
 
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "peers": peers,
     "calls": calls,
     "growth": growth,
+    "hostile": hostile,
     "trust": trust,
     "redaction": redaction,
     "cold-start": cold_start,

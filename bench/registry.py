@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import resource
@@ -38,6 +39,14 @@ _BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
 @dataclass(frozen=True, slots=True)
+class Attack:
+    """What every list of tags is answered with: an element again and again, up to so many bytes, compressed on the wire."""
+
+    element: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What the registry holds, and how slowly it says so."""
 
@@ -46,6 +55,8 @@ class Shape:
     unsigned_every: int = 0  # every how many-th tag is not signed; 0: all are signed, 1: none is
     changed: bool = False  # of two hundred tags, two have changed sides
     latency: float = 0.0  # seconds before each answer
+    ignores_page_size: bool = False  # of tags: the whole list comes at once
+    attack: Attack | None = None
 
     def __post_init__(self) -> None:
         if self.tags > POOL:
@@ -138,6 +149,14 @@ def every_page(shape: Shape, size: int) -> Iterator[bytes]:
             yield tag_page(shape, repository, offset, size)[0]
 
 
+@lru_cache(maxsize=1)
+def attack_page(attack: Attack) -> bytes:
+    """Write the answer of an attack, compressed."""
+    element = attack.element.encode()
+    body = b"[" + element * (attack.size // len(element)) + b"[]]"
+    return gzip.compress(body, mtime=0)
+
+
 class Registry(Service):
     """The API; `host` is what it calls itself."""
 
@@ -205,6 +224,10 @@ class Registry(Service):
             return _error(404, "NO_SUCH_REPOSITORY")
         if unquote(asked.get("domain", "")) != self.host:
             return _error(400, "INVALID_PARAMETERS")  # a real one says "unsigned"; here it is a mistake of the bench
+        if shape.attack:
+            return Answer(200, attack_page(shape.attack), headers=b"X-Resource-Count: 1\r\nContent-Encoding: gzip\r\n")
+        if shape.ignores_page_size:
+            size = shape.tags
         offset = 0
         if cursor:
             _, major, minor = cursor.split(".")
@@ -215,6 +238,8 @@ class Registry(Service):
     def _administer(self, path: str, query: str) -> Answer:
         if path == "/bench/shape":
             given = {name: json.loads(values[0]) for name, values in parse_qs(query).items()}
+            if given["attack"]:
+                given["attack"] = Attack(**given["attack"])
             self._shape = Shape(**{field.name: given[field.name] for field in fields(Shape)})
             _pool(self._shape.unsigned_every, self._shape.changed)
             self._counters = Counters()

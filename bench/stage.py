@@ -223,7 +223,10 @@ class Stage:
         }
         answer, seconds, processor_seconds = self._process(wanted, self.environment(**settings))
         record = answer["record"]
-        if not record["complete"] or record["tags"]["audited"] != self.shape.all_tags:
+        if self.shape.attack:
+            if record["complete"] or record["tags"]["audited"]:
+                raise RuntimeError(f"the audit took an attack for an answer: {record['repositories']}")
+        elif not record["complete"] or record["tags"]["audited"] != self.shape.all_tags:
             raise RuntimeError(f"the audit did not read everything: {record['tags']}, {record['incomplete_because']}")
         return Taken(
             seconds=answer["seconds"],

@@ -526,7 +526,8 @@ class DtrApi:
                     response = replace(response, headers=(*response.headers, retry_after))
                 return response
             case Body() as strike:
-                return Response(strike.status, strike.content, strike.content_type, self._replica)
+                encoding = (("Content-Encoding", strike.encoding),) if strike.encoding else ()
+                return Response(strike.status, strike.content, strike.content_type, (*self._replica, *encoding))
             case Redirect() as strike:
                 location = ("Location", strike.location)
                 return Response(strike.status, content_type=HTML, headers=(location, *self._replica))

@@ -146,12 +146,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Answer with this body, by default with status 200."""
+    """Answer with this body, by default with status 200; `encoding` is what it says of itself, and nothing is done to the body."""
 
     content: bytes
     calls: Calls = EVERY_CALL
     content_type: str = "application/json"
     status: int = 200
+    encoding: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +198,13 @@ class Unending:
 class GzipBomb:
     """Answer with a JSON list that is `size` bytes long once decompressed, and about a thousandth of that on the wire.
 
-    With `layers` it is compressed that many times over.
+    It holds `element`, with its comma, again and again, or nothing but blanks. With `layers` it is compressed that many times over.
     """
 
     size: int
     calls: Calls = EVERY_CALL
     layers: int = 1
+    element: bytes = b" "
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,7 +571,7 @@ def gzip_bomb(strike: GzipBomb) -> Response:
     """Make a small answer that is huge once decompressed."""
 
     def stream() -> Iterable[bytes]:
-        chunks: Iterable[bytes] = _blank_list(strike.size)
+        chunks: Iterable[bytes] = _filled_list(strike.size, strike.element)
         for _ in range(strike.layers):
             chunks = _compressed(chunks)
         return chunks
@@ -578,14 +580,15 @@ def gzip_bomb(strike: GzipBomb) -> Response:
     return Response(200, headers=(("Content-Encoding", encoding),), stream=stream)
 
 
-def _blank_list(size: int) -> Iterator[bytes]:
+def _filled_list(size: int, element: bytes) -> Iterator[bytes]:
     yield b"["
-    blank = b" " * 1_048_576
-    left = max(0, size - 2)
+    left = max(0, size - 4) // len(element)
+    many = max(1, 1_048_576 // len(element))
     while left > 0:
-        yield blank[:left]
-        left -= len(blank)
-    yield b"]"
+        yield element * min(left, many)
+        left -= many
+    # After the last comma there is one more element.
+    yield b"[]]" if element.endswith(b",") else b"]"
 
 
 def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:

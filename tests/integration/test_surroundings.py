@@ -453,7 +453,7 @@ def test_a_configuration_that_would_eat_the_memory_is_refused_at_once(place: Pla
     bomb = b".".join([b"a"] * 250_000) + b" = 1\n"
     ucp.faults = Faults(strikes=(Body(bomb, CONFIGURATION, "application/toml"),))
     began = time.monotonic()
-    assert_unread(place.look(), TRUST, because="TOML")
+    assert_unread(place.look(), TRUST, because="of memory")
     assert time.monotonic() - began < PROMPT_SECONDS
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from dtr_audit import trust
+from dtr_audit import memory_budget, trust
 from dtr_audit.model import JudgedTag, Repository, RepositoryReading, Tag, TrustFlags, Verdict
 from dtr_audit.notary.client import NotaryClient
 from dtr_audit.notary.policy import TrustPolicy
@@ -22,8 +22,11 @@ class Notary:
     def __init__(self, size: int) -> None:
         self.body = bytes(size)
 
-    def fetch(self, gun: str, name: str) -> bytes:
+    def fetch(self, gun: str, name: str, charge: object) -> bytes:
         return self.body
+
+    def check_time(self) -> None:
+        pass
 
 
 class Parsing:
@@ -68,16 +71,21 @@ def verify_at_once(parsing: Parsing, size: int, monkeypatch: pytest.MonkeyPatch,
     return parsing.most
 
 
-def test_of_large_documents_one_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert verify_at_once(Parsing(), trust.LARGE_BYTES + 1, monkeypatch, {}) == 1
-    assert verify_at_once(Parsing(), 1, monkeypatch, {DOMAIN: " " * (trust.LARGE_MEMORY + 1)}) == 1
+LARGE = memory_budget.SHARED_BYTES // 20  # bytes of a document: parsed, it takes more than the shared bytes
 
 
-def test_small_documents_do_not_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert verify_at_once(Parsing(), trust.LARGE_BYTES, monkeypatch, {DOMAIN: " " * trust.LARGE_MEMORY}) > 1
+def test_trust_data_that_is_large_is_held_for_one_repository_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify_at_once(Parsing(), LARGE, monkeypatch, {}) == 1
+    assert memory_budget.BUDGET.charged == 0
 
 
-def test_a_fault_with_a_large_document_lets_the_next_one_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_data_that_is_small_is_held_for_several_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify_at_once(Parsing(), 1_000, monkeypatch, {DOMAIN: " " * 1_000}) > 1
+    assert memory_budget.BUDGET.charged == 0
+
+
+def test_trust_data_that_is_large_and_fails_lets_the_next_one_through(monkeypatch: pytest.MonkeyPatch) -> None:
     parsing = Parsing(fails=True)
-    verify_at_once(parsing, trust.LARGE_BYTES + 1, monkeypatch, {})
+    verify_at_once(parsing, LARGE, monkeypatch, {})
     assert parsing.calls == THREADS
+    assert memory_budget.BUDGET.charged == 0

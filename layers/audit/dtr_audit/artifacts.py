@@ -6,17 +6,19 @@ tags of referrers); Notation's signature specification; MSR 2.10's manual, for t
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from .documents import parse_json
 from .errors import AuditError, AuthenticationError, OutOfTimeError, RegistryError
+from .memory_budget import BUDGET, estimate_parsed
 from .model import Repository, Tag
 from .transport import Answer
 
 MANIFESTS_OF_A_REPOSITORY = 2_000  # read in one run, those that an index lists included
 MANIFESTS_OF_AN_INDEX = 32  # the signatures, attestations and SBOMs of one image
 MANIFEST_BYTES = 256 * 1024  # a keyless signature with its certificates takes 8 KiB, and one manifest can hold several
+MANIFEST_PARSED_BYTES = 16 * 1024 * 1024  # of memory
 FAILURES = 3  # reads in a row that failed, after which the repository's other manifests are not asked for
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -48,6 +50,7 @@ LAYERS = frozenset(
 )
 
 # Docker and the registry read keys in any letter case, and the last one counts. So no key is let through but these.
+_T = TypeVar("_T")
 _MANIFEST_KEYS = frozenset({"schemaVersion", "mediaType", "artifactType", "config", "layers", "subject", "annotations"})
 _INDEX_KEYS = frozenset({"schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"})
 _DESCRIPTOR_KEYS = frozenset({"mediaType", "digest", "size", "annotations", "data", "artifactType", "platform"})
@@ -66,6 +69,10 @@ class Registry(Protocol):
 
     def ask_manifest(self, repository: Repository, digest: str, authorization: str) -> Answer:
         """Ask for a manifest; raises RegistryError or OutOfTimeError."""
+        ...
+
+    def check_time(self) -> None:
+        """Raise OutOfTimeError if the time is up."""
         ...
 
 
@@ -112,16 +119,12 @@ class _ManifestReader:
         """Prove that a tag holds an artifact; raises _ImageError."""
         if tag.media_type not in {DOCKER_MANIFEST, OCI_MANIFEST, OCI_INDEX, ""}:
             raise _ImageError("the registry lists it with the media type of an image")
-        document = self._read(tag.digest)
-        if "manifests" not in document:
-            _check_layers(document)
-            return
         # What a registry without the referrers API keeps: an index of the artifacts of one image.
-        for digest in _listed_digests(document):
-            _check_layers(self._read(digest))
+        for digest in self._read(tag.digest, _list_manifests):
+            self._read(digest, _check_layers)
 
-    def _read(self, digest: str) -> dict[str, Any]:
-        """Read a manifest whose content is proven by its digest; raises _ImageError."""
+    def _read(self, digest: str, look: Callable[[dict[str, Any]], _T]) -> _T:
+        """Read a manifest whose content is proven by its digest, and give what `look` finds in it; raises _ImageError."""
         if not _DIGEST.fullmatch(digest):
             raise _ImageError("no SHA-256 digest of its manifest is given")
         if not self._left:
@@ -137,13 +140,17 @@ class _ManifestReader:
         self._failures = 0
         if len(body) > MANIFEST_BYTES or f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
             raise _ImageError("its manifest could not be read (what the registry gives is not what the digest names)")
-        try:
-            document = parse_json(body.decode("utf-8"))
-        except (AuditError, ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise _ImageError("its manifest could not be read (it is no JSON object, or contradicts itself)")
-        return document
+        with BUDGET.charge(MANIFEST_PARSED_BYTES) as charge:
+            try:
+                charge.grow(estimate_parsed(body), self._registry.check_time)
+                document = parse_json(body.decode("utf-8"))
+            except OutOfTimeError:
+                raise
+            except (AuditError, ValueError, RecursionError):
+                document = None
+            if not isinstance(document, dict):
+                raise _ImageError("its manifest could not be read (it is no JSON object, or contradicts itself)")
+            return look(document)
 
     def _fetch(self, digest: str) -> bytes:
         try:
@@ -165,6 +172,14 @@ class _ManifestReader:
     def _ask(self, digest: str) -> Answer:
         self._authorization = self._authorization or self._registry.authorize_pull(self._repository)
         return self._registry.ask_manifest(self._repository, digest, self._authorization)
+
+
+def _list_manifests(document: dict[str, Any]) -> list[str]:
+    """Give what an index lists; nothing for a manifest of an artifact. Raises _ImageError for anything else."""
+    if "manifests" in document:
+        return _listed_digests(document)
+    _check_layers(document)
+    return []
 
 
 def _check_layers(document: Mapping[str, Any]) -> None:

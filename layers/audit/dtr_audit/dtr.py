@@ -9,7 +9,6 @@ import json
 import re
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -31,6 +30,7 @@ from .errors import (
     WrongProductError,
 )
 from .hosts import HTTPS_PORT, canonical_host
+from .memory_budget import BUDGET, Charge, estimate_parsed
 from .model import Repository, Tag, TrustFlags
 from .pace import Pace
 from .redaction import REDACTOR
@@ -39,10 +39,18 @@ from .text import clean
 from .transport import RETRIED_STATUSES, Answer, Clock, SystemClock, Transport
 
 PAGES = 20_000  # of one list
-LARGE_BYTES = 64 * 1024  # of a page: parsed it takes five times as much, so only one such is held at a time
+ENTRY_BYTES = (
+    4 * 1024
+)  # of a page's text, for each entry that was asked for; a tag with its manifest takes about half of it
+WHOLE_LIST_BYTES = (
+    3 * 1024 * 1024
+)  # of a page's text besides, for a server that gives the whole list at once: some 7000 tags
+PAGE_BYTES = 48 * 1024 * 1024  # of memory for one page, parsed
+SETTINGS_BYTES = 256 * 1024  # of text; the registry's settings hold certificates
 REPOSITORIES = 1_000_000
 TAGS_TOGETHER = 1_000  # searched for secrets at once
 TAGS_OF_A_REPOSITORY = 100_000  # about 100 MB while they are compared, if none is signed
+MALFORMED_ENTRIES = 1_000  # of a page of tags; with more the rest is not looked at
 CURSOR_LENGTH = 4_096
 NAME_LENGTH = 255
 AUTHOR_LENGTH = 128
@@ -101,6 +109,12 @@ class _Page:
     entries: list[Any]
     count: int | None  # what the registry says the whole list holds
     is_unpaged: bool  # the form of DTR 2.1 and older: the whole list at once, without a count
+    charge: Charge
+
+    def release(self) -> None:
+        """Let go of the entries, which must not be held while something else is waited for."""
+        self.entries.clear()
+        self.charge.release()
 
 
 class DtrClient:
@@ -121,6 +135,7 @@ class DtrClient:
         self._clock = clock or SystemClock()
         self._source = source
         self._page_size = page_size
+        self._page_limit = WHOLE_LIST_BYTES + page_size * ENTRY_BYTES
         self._stop_at = stop_at
         self._credentials = source.fetch()
         REDACTOR.learn_password(self._credentials.username, self._credentials.password)
@@ -133,7 +148,6 @@ class DtrClient:
             clock=self._clock,
         )
         self._lock = threading.Lock()
-        self._parsing = threading.Lock()
         self._authorization = ""
         self._generation = 0
         self._renew_at = float("inf")
@@ -234,7 +248,7 @@ class DtrClient:
         return self._ask_settings()
 
     def _ask_settings(self) -> Answer:
-        return self._transport.get("/api/v0/meta/settings", authorization=self._authorization)
+        return self._transport.get("/api/v0/meta/settings", authorization=self._authorization, limit=SETTINGS_BYTES)
 
     def _challenge(self) -> str | None:
         """Ask the registry which service its tokens are for."""
@@ -295,13 +309,15 @@ class DtrClient:
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
-    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
+    def _get(self, path: str, params: Mapping[str, str], charge: Charge) -> Answer:
         """Ask with the token in hand, renewing it early, and on a 401 once; then once with the secret read anew."""
         # With Basic there is nothing to renew but the secret, and each refusal counts against the account's lock.
         renewals = (self._renew_token, self._renew_secret) if self._by_token else (self._renew_secret,)
         for renew in (*renewals, None):
             authorization, generation = self._current_authorization()
-            answer = self._transport.get(path, params=params, authorization=authorization)
+            answer = self._transport.get(
+                path, params=params, authorization=authorization, limit=self._page_limit, charge=charge
+            )
             if answer.status != 401 or renew is None:
                 return answer
             renew(generation)
@@ -380,9 +396,9 @@ class DtrClient:
             counts: set[int | None] = set()
             try:
                 path = "/api/v0/repositories"
-                for answer in self._answers(path, {}):
-                    page = _page(_json(answer, path), answer, "repositories", path)
+                for page in self._pages(path, {}, "repositories"):
                     counts.add(page.count)
+                    added: list[Repository] = []
                     for entry in page.entries:
                         try:
                             repository = _repository(entry)
@@ -396,7 +412,9 @@ class DtrClient:
                         entries.setdefault(repository, False)
                         if is_new:
                             found[repository] = False
-                            yield repository
+                            added.append(repository)
+                    page.release()
+                    yield from added
                     if len(found) > REPOSITORIES:
                         raise RegistryError(f"it lists more than {REPOSITORIES} repositories")
             except OutOfTimeError:
@@ -437,11 +455,9 @@ class DtrClient:
         malformed = ""
         contradicting: set[str] = set()
         try:
-            for answer in self._answers(path, {"domain": domain}):
-                with self._parsing if len(answer.body) > LARGE_BYTES else nullcontext():
-                    page = _page(_json(answer, path), answer, "tags", path)
-                    malformed = _add_tags(page.entries, domain, reading.tags, contradicting) or malformed
-                    page.entries.clear()
+            for page in self._pages(path, {"domain": domain}, "tags"):
+                malformed = _add_tags(page.entries, domain, reading.tags, contradicting) or malformed
+                page.release()
                 counts.add(page.count)
                 unpaged = page.is_unpaged
                 if len(reading.tags) > TAGS_OF_A_REPOSITORY:
@@ -465,19 +481,26 @@ class DtrClient:
             reading.problem = _count_problem("tags", counts, len(reading.tags))
         return reading, bool(reading.problem) and not malformed and None not in counts
 
-    def _answers(self, path: str, params: Mapping[str, str]) -> Iterator[Answer]:
-        """Follow X-Next-Page-Start to the end of a list; raises RegistryError on a loop, a cap or an unusable answer."""
+    def _pages(self, path: str, params: Mapping[str, str], key: str) -> Iterator[_Page]:
+        """Follow X-Next-Page-Start to the end of a list; raises RegistryError on a loop, a cap or an unusable answer.
+
+        A page is charged until it is released, or the next one is asked for.
+        """
         cursor = ""
         seen: set[str] = set()
         for number in range(1, PAGES + 1):
             asked = {**params, "pageSize": str(self._page_size), "count": "true"}
             if cursor:
                 asked["pageStart"] = cursor
-            answer = self._get(path, asked)
-            if answer.status != 200:
-                raise self._status_error(answer, path, number)
-            yield answer
-            cursor = answer.headers.get("X-Next-Page-Start", "").strip()
+            with BUDGET.charge(PAGE_BYTES) as charge:
+                answer = self._get(path, asked, charge)
+                if answer.status != 200:
+                    raise self._status_error(answer, path, number)
+                cursor = answer.headers.get("X-Next-Page-Start", "").strip()
+                page = self._parse_page(answer, key, path, charge)
+                # What is parsed is held in its text's place.
+                del answer
+                yield page
             if not cursor:
                 return
             if cursor in seen or len(cursor) > CURSOR_LENGTH:
@@ -487,7 +510,18 @@ class DtrClient:
             seen.add(cursor)
         raise RegistryError(f"GET {path}: the list has more than {PAGES} pages")
 
+    def _parse_page(self, answer: Answer, key: str, path: str, charge: Charge) -> _Page:
+        try:
+            charge.grow(estimate_parsed(answer.body), lambda: self._transport.check_time(path))
+        except RegistryError as error:
+            raise RegistryError(f"GET {path}: {error}") from None
+        return _page(_json(answer, path), answer.headers, key, path, charge)
+
     # -- manifests -----------------------------------------------------------------------------------------------------
+
+    def check_time(self) -> None:
+        """Raise OutOfTimeError if the time is up."""
+        self._transport.check_time("/v2/")
 
     def authorize_pull(self, repository: Repository) -> str:
         """Give the authorization to read a repository by the registry's own protocol (/v2/), with the same account.
@@ -529,7 +563,7 @@ class DtrClient:
                 authorization=authorization,
                 accept=MANIFESTS,
                 is_optional=self._manifest_failures >= MANIFEST_FAILURES,
-                body_bytes=MANIFEST_BYTES,
+                limit=MANIFEST_BYTES,
             )
         except RegistryError:
             self._manifest_failures += 1
@@ -717,7 +751,7 @@ def _json(answer: Answer, path: str) -> Any:
         raise RegistryError(f"GET {path}: the answer is {kind}; does a proxy answer in the registry's place?") from None
 
 
-def _page(body: Any, answer: Answer, key: str, path: str) -> _Page:
+def _page(body: Any, headers: Mapping[str, str], key: str, path: str, charge: Charge) -> _Page:
     is_unpaged = False
     # Repositories come in an object; tags in a bare array, and up to DTR 2.1 in an object too.
     if isinstance(body, dict) and key in body:
@@ -729,9 +763,9 @@ def _page(body: Any, answer: Answer, key: str, path: str) -> _Page:
         body = []
     if not isinstance(body, list):
         raise RegistryError(f"GET {path}: the answer is not a list of {key}")
-    text = answer.headers.get("X-Resource-Count", "").strip()
+    text = headers.get("X-Resource-Count", "").strip()
     count = int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
-    return _Page(body, count, is_unpaged)
+    return _Page(body, count, is_unpaged, charge)
 
 
 def _count_problem(what: str, counts: Collection[int | None], found: int) -> str:
@@ -771,11 +805,15 @@ def _add_tags(entries: list[Any], domain: str, tags: dict[str, Tag], contradicti
     Gives what is wrong with one of the entries, '' if nothing is.
     """
     malformed = ""
+    faults = 0
     for entry in entries:
         try:
             tag = _tag(entry, domain)
         except RegistryError as error:
             malformed = malformed or str(error)
+            faults += 1
+            if faults > MALFORMED_ENTRIES:
+                raise RegistryError(malformed) from None
             continue
         listed = tags.setdefault(tag.name, tag)
         if listed is not tag and _holds(listed) != _holds(tag):

@@ -79,10 +79,13 @@ class Pace:
         """How long nobody may begin, in seconds."""
         return self._resume_at - self._clock.monotonic() if self._resume_at else 0.0
 
-    def begin(self, check: Callable[[], object]) -> Turn:
-        """Wait for a turn; `check` is called now and then, and ends the waiting by raising."""
+    def begin(self, check: Callable[[], object], *, at_once: bool = False) -> Turn:
+        """Wait for a turn; `check` is called now and then, and ends the waiting by raising.
+
+        `at_once` takes one without waiting, for a request on which those that have a turn wait.
+        """
         with self._turns:
-            while self._under_way >= self._limit:
+            while self._under_way >= self._limit and not at_once:
                 self._turns.wait(0.5)
                 check()
             self._under_way += 1

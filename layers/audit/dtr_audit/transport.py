@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -28,15 +28,17 @@ from urllib3.exceptions import TimeoutError as TookTooLongError
 
 from .errors import OutOfTimeError, RegistryError, SettingsError
 from .https_connection import HEAD_BYTES, TooManyLinesError, WatchedConnection
+from .memory_budget import BUDGET, UNCHARGED_BYTES, Charge
 from .pace import Pace, Turn
 from .text import clean
-from .watchdog import WATCHDOG
+from .watchdog import WATCHDOG, Watch
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # the longest wait for the next byte
 REQUEST_SECONDS = 180.0  # of one attempt, from connecting to the last byte of its answer, whatever arrives meanwhile
-BODY_BYTES = 32 * 1024 * 1024  # decompressed; a page of 1000 tags with manifests is about 2 MB
-CHUNK_BYTES = 64 * 1024
+BODY_BYTES = 64 * 1024  # of an answer, decompressed, unless the caller names another limit
+ERROR_BYTES = 64 * 1024  # of an answer that is none to the question: the rest of it is not read
+CHUNK_BYTES = 64 * 1024  # read from the connection, or decompressed, in one step
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5  # the first wait is up to that long, each further one up to twice the last
 BACKOFF_LIMIT_SECONDS = 20.0
@@ -66,7 +68,6 @@ class Party:
     name: str
     url_setting: str
     bundle_keys: str  # of the secret
-    body_bytes: int = BODY_BYTES
 
 
 REGISTRY = Party("the registry", "DTR_URL", '"ca_bundle"')
@@ -137,7 +138,8 @@ class _Call:
     accept: str
     authorization: str = field(repr=False)
     is_optional: bool = False
-    body_bytes: int = 0  # the largest answer that is read; 0: the party's
+    limit: int = BODY_BYTES
+    charge: Charge | None = None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -189,16 +191,18 @@ class Transport:
         authorization: str = "",
         accept: str = "application/json",
         is_optional: bool = False,
-        body_bytes: int = 0,
+        limit: int = BODY_BYTES,
+        charge: Charge | None = None,
     ) -> Answer:
         """Ask once, and again after a passing fault, unless the question `is_optional`.
 
-        An answer larger than `body_bytes`, or without them than the party's limit, is an error.
+        `limit` is the most bytes of an answer 200. Where it is more than a few of them may hold at once, the text is charged to
+        `charge`, beside what that holds already; the caller releases it.
 
         Raises RegistryError when no usable answer came, OutOfTimeError when the time is up. Any status but the retried
         ones is an answer; a redirect is an error.
         """
-        call = _Call("GET", path, accept, authorization, is_optional, body_bytes)
+        call = _Call("GET", path, accept, authorization, is_optional, limit, charge)
         attempts = 1 if is_optional else ATTEMPTS
         for attempt in range(1, attempts + 1):
             last = attempt == attempts
@@ -251,7 +255,7 @@ class Transport:
                 ):
                     # Who asks one of us to wait asks all of us; but nothing that is needed waits for what is not.
                     self.pace.pause(asked)
-                answer = self._take(response, call)
+                answer = self._take(response, call, watch)
             except _BrokenConnectionError:
                 waited = None
                 if not watch.expired:
@@ -276,7 +280,7 @@ class Transport:
                         f"{call}: {self._party.name} is to be asked again later than the time of this run allows"
                     )
                 self._clock.sleep(pause)
-            turn = self.pace.begin(lambda: self._seconds_left(call))
+            turn = self.pace.begin(lambda: self._seconds_left(call), at_once=BUDGET.is_large_here)
             if self.pace.pause_left <= 0:
                 return turn
             # All were asked to wait while this one waited for its turn.
@@ -323,7 +327,7 @@ class Transport:
                 raise _BrokenConnectionError("no answer in time") from None
             raise _BrokenConnectionError(f"no answer: {_innermost(error)}") from None
 
-    def _take(self, response: BaseHTTPResponse, call: _Call) -> Answer:
+    def _take(self, response: BaseHTTPResponse, call: _Call, watch: Watch) -> Answer:
         """Take an answer, whole, and give its connection back."""
         try:
             if response.status < 200:
@@ -335,29 +339,32 @@ class Transport:
                     f"{self._party.url_setting} must be {self._party.name}'s own address, and a proxy on the way must not ask "
                     "for a login"
                 )
-            return Answer(response.status, response.headers, self._read(response, call))
+            return Answer(response.status, response.headers, self._read(response, call, watch))
         finally:
-            # Of an answer that was read to its end the connection is back in the pool already.
+            # Of an answer that was read to its end the connection is back in the pool already; any other is closed.
             response.close()
             response.release_conn()
 
-    def _read(self, response: BaseHTTPResponse, call: _Call) -> bytes:
-        """Read the body in small steps, so that neither its size nor its slowness has no end."""
-        most = call.body_bytes or self._party.body_bytes
+    def _read(self, response: BaseHTTPResponse, call: _Call, watch: Watch) -> bytes:
+        """Read the body in small steps, none of which takes more than is charged or allowed."""
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in {"identity", "gzip", ""}:
             raise RegistryError(f"{call}: the answer's encoding {clean(encoding, 40)!r} was not asked for")
         inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
-        body = bytearray()
-        received = False
+        body = _Body(call, response.status == 200, lambda: self._check_waiting(call, watch))
+        try:
+            return self._read_into(body, inflate, response, call)
+        except Exception:
+            body.drop()
+            raise
+
+    def _read_into(
+        self, body: "_Body", inflate: "zlib._Decompress | None", response: BaseHTTPResponse, call: _Call
+    ) -> bytes:
         try:
             while chunk := response.read1(CHUNK_BYTES):
-                received = True
-                if inflate:
-                    chunk = inflate.decompress(chunk, most + 1 - len(body))
-                body += chunk
-                if len(body) > most:
-                    raise RegistryError(f"{call}: the answer is larger than {most / 1024**2:g} MiB")
+                if not body.add(chunk, inflate):
+                    return body.whole()
                 if inflate and inflate.unused_data:
                     raise RegistryError(f"{call}: the answer goes on after the end of its gzip stream")
                 if response.length_remaining == 0:
@@ -370,9 +377,19 @@ class Transport:
                 raise _BrokenConnectionError("the answer's chunks or trailers have no end") from None
             raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}") from None
         # No body at all is no broken one, whatever encoding it claims.
-        if inflate and received and not inflate.eof:
+        if inflate and body.received and not inflate.eof:
             raise _BrokenConnectionError("the answer broke off")
-        return bytes(body)
+        return body.whole()
+
+    def _check_waiting(self, call: _Call, watch: Watch) -> None:
+        """End the wait for room in memory with the time of the request, whose connection is shut down by then."""
+        self._seconds_left(call)
+        if watch.expired:
+            raise _BrokenConnectionError("other answers took all memory meanwhile")
+
+    def check_time(self, what: str) -> None:
+        """Raise OutOfTimeError, of `what`, if the time is up."""
+        self._seconds_left(_Call("GET", what, "", ""))
 
     def _seconds_left(self, call: _Call) -> float:
         left = self._stop_at - self._clock.monotonic()
@@ -403,6 +420,60 @@ class Transport:
         else:
             remedy = f"If a private authority issued it, put that authority's PEM into {self._party.bundle_keys} in the secret"
         return RegistryError(f"{self.url}: its certificate is refused: {said}. {remedy}")
+
+
+class _Body:
+    """The body of an answer as it arrives: charged before it is held, and never larger than its limit."""
+
+    def __init__(self, call: _Call, is_wanted: bool, check: Callable[[], object]) -> None:
+        self._call = call
+        self._is_wanted = is_wanted
+        self._limit = call.limit if is_wanted else min(call.limit, ERROR_BYTES)
+        self._check = check
+        # Small pieces, of which nothing is copied before all are there, and which leave no large holes behind.
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._room = UNCHARGED_BYTES if call.charge else self._limit
+        self._held_before = call.charge.bytes if call.charge else 0
+        self.received = 0  # bytes on the wire
+
+    def add(self, chunk: bytes, inflate: "zlib._Decompress | None") -> bool:
+        """Take what has arrived; gives False if there is enough of an answer of which only the status matters.
+
+        Raises RegistryError for more than the limit, or than there may be room for.
+        """
+        self.received += len(chunk)
+        while True:
+            piece = inflate.decompress(chunk, CHUNK_BYTES) if inflate else chunk
+            size = self._size + len(piece)
+            # Gzip that becomes nothing has to end as well; no other is larger than its content by so much.
+            if size > self._limit or self.received > self._limit + CHUNK_BYTES:
+                if not self._is_wanted:
+                    return False
+                raise RegistryError(f"{self._call}: the answer is larger than {self._limit / 1024**2:.3g} MiB")
+            if size > self._room and self._call.charge:
+                self._room = min(self._limit, 2 * size)
+                # Twice: it is joined once it is whole.
+                self._call.charge.grow(
+                    self._held_before + 2 * self._room, self._check, waits=self._call.charge.waits_connected
+                )
+            self._pieces.append(piece)
+            self._size = size
+            if inflate is None:
+                return True
+            chunk = inflate.unconsumed_tail
+            if not chunk and len(piece) < CHUNK_BYTES:
+                return True
+
+    def drop(self) -> None:
+        """Let go of it, and give back what was charged for it: whoever asks again waits before that."""
+        self._pieces.clear()
+        if self._call.charge:
+            self._call.charge.shrink(self._held_before)
+
+    def whole(self) -> bytes:
+        """Give all of it."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
 class _BrokenConnectionError(Exception):

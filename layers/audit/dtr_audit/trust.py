@@ -4,13 +4,13 @@ Loaded only where the settings ask for it, and with it `cryptography`.
 """
 
 import json
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .errors import TrustDataError
 from .hosts import canonical_host
+from .memory_budget import BUDGET, Charge, NoRoomError, estimate_parsed
 from .model import JudgedTag, Repository, RepositoryReading, SignedDocuments, TrustSeen, Verdict, iso
 from .notary.client import NotaryClient
 from .notary.memory import FORM, REFUSED, TrustMemory, mark_reused, parse_memory, parse_refusal, parse_signed
@@ -22,8 +22,10 @@ from .rule import COSIGN_SIGNED
 from .text import clean
 
 REASON_LENGTH = 400
-LARGE_BYTES = 256 * 1024  # of a document: parsed it takes fifty times as much, so only one such is held at a time
-LARGE_MEMORY = 64 * 1024  # of what is remembered, which is compressed
+TRUST_BYTES = 192 * 1024 * 1024  # of memory for the trust data of one repository
+VERIFIED_FACTOR = 2  # times what it takes to parse a document: it is also written in its canonical form
+KEPT_FACTOR = 6  # times a document's text, of what is kept of it until the repository is judged
+MEMORY_FACTOR = 16  # times what is remembered, which is compressed
 REFUSAL_TEXT = 256  # characters; a memory with a root is longer
 EXPIRIES_TOLD = 5  # of one repository, the first to come
 
@@ -51,7 +53,6 @@ class TrustVerifier:
         self._policy = policy
         self._at = at
         self._reused = reused or {}
-        self._large = threading.Lock()
 
     def verify(self, reading: RepositoryReading, memories: Mapping[str, str]) -> RepositoryReading:
         """Judge the tags of a repository anew; `memories` is what earlier runs have left, by domain.
@@ -81,13 +82,19 @@ class TrustVerifier:
         recalled = _recall(remembered)
         if recalled.problem:
             return TrustReading(gun, Outcome.UNREADABLE, recalled.problem, None)
-        source = _ThriftySource(self._notary, self._large)
         try:
-            if len(remembered) > LARGE_MEMORY:
-                source.hold()
-            return verify(source, gun, recalled.memory, self._policy, self._at, refused=recalled.refused)
-        finally:
-            source.release()
+            with BUDGET.charge(TRUST_BYTES, waits_connected=False) as charge:
+                return self._verify(charge, gun, remembered, recalled)
+        except NoRoomError:
+            pass
+        # Once more from its beginning, in the large place: it was waited for with empty hands.
+        with BUDGET.large_charge(TRUST_BYTES, self._notary.check_time) as charge:
+            return self._verify(charge, gun, remembered, recalled)
+
+    def _verify(self, charge: Charge, gun: str, remembered: str, recalled: "_Recalled") -> TrustReading:
+        source = _ChargedSource(self._notary, charge)
+        source.keep(MEMORY_FACTOR * len(remembered))
+        return verify(source, gun, recalled.memory, self._policy, self._at, refused=recalled.refused)
 
     def _judge(self, judged: JudgedTag, readings: Mapping[str, TrustReading]) -> JudgedTag:
         # Of what the registry does not say nothing is proven by the Notary alone.
@@ -123,29 +130,27 @@ class TrustVerifier:
         )
 
 
-class _ThriftySource:
-    """A Notary whose large documents are read and parsed by one thread at a time; each such is let go by `release()`."""
+class _ChargedSource:
+    """A Notary whose documents are charged to the memory budget."""
 
-    def __init__(self, notary: NotaryClient, lock: threading.Lock) -> None:
+    def __init__(self, notary: NotaryClient, charge: Charge) -> None:
         self._notary = notary
-        self._lock = lock
-        self._is_holding = False
+        self._charge = charge
+        self._kept = 0  # bytes
+
+    def keep(self, size: int) -> None:
+        """Charge so many bytes more until the repository is judged."""
+        self._kept += size
+        self._charge.grow(self._kept, self._notary.check_time)
 
     def fetch(self, gun: str, name: str) -> bytes | None:
-        body = self._notary.fetch(gun, name)
-        if body is not None and len(body) > LARGE_BYTES:
-            self.hold()
+        # What came before has been parsed.
+        self._charge.shrink(self._kept)
+        body = self._notary.fetch(gun, name, self._charge)
+        if body is not None:
+            self._charge.grow(self._kept + VERIFIED_FACTOR * estimate_parsed(body), self._notary.check_time)
+            self._kept += KEPT_FACTOR * len(body)
         return body
-
-    def hold(self) -> None:
-        if not self._is_holding:
-            self._lock.acquire()
-            self._is_holding = True
-
-    def release(self) -> None:
-        if self._is_holding:
-            self._is_holding = False
-            self._lock.release()
 
 
 def mark(remembered: str, reused: Mapping[str, str]) -> str:

@@ -13,14 +13,14 @@ from typing import Any
 
 from .credentials import UcpCredentials
 from .documents import parse_json
-from .errors import AuditError, ContradictionError, UcpError
+from .errors import AuditError, ContradictionError, RegistryError, UcpError
+from .memory_budget import BUDGET, Charge
 from .redaction import REDACTOR
 from .text import clean
-from .transport import Answer, Clock, Party, Transport
+from .transport import BODY_BYTES, Answer, Clock, Party, Transport
 
-ANSWER_BYTES = (
-    512 * 1024
-)  # the configuration with a few bundles of authorities in it; Python's reader makes 60 MB of its worst
+ANSWER_BYTES = 512 * 1024  # the configuration with a few bundles of authorities in it
+PARSED_BYTES = 24 * 1024 * 1024  # of memory for it, parsed
 LINE_DOTS = 500  # that reader's time and memory grow with the square of a dotted key's length
 TOKEN_LENGTH = 16_384
 NAME_LENGTH = 128
@@ -30,7 +30,7 @@ LOGOUT = "/id/logout"
 AUTHENTICATION = "/enzi/v0/config/auth"
 CONFIGURATION = "/api/ucp/config-toml"
 
-_PARTY = Party("UCP", "UCP_URL", '"ucp_ca_bundle" (without it, "ca_bundle")', ANSWER_BYTES)
+_PARTY = Party("UCP", "UCP_URL", '"ucp_ca_bundle" (without it, "ca_bundle")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,15 @@ class UcpClient:
 
     def read_configuration(self) -> Configuration:
         """Give what matters of the configuration. Raises UcpError or its kin."""
-        answer = self._get(CONFIGURATION, "application/toml")
+        with BUDGET.charge(PARSED_BYTES) as charge:
+            return self._read_configuration(charge)
+
+    def _read_configuration(self, charge: Charge) -> Configuration:
+        answer = self._get(CONFIGURATION, "application/toml", charge)
+        try:
+            charge.grow(_estimate_toml(answer.body), lambda: self._transport.check_time(CONFIGURATION))
+        except RegistryError as error:
+            raise UcpError(f"GET {CONFIGURATION}: {error}") from None
         try:
             document = _toml(answer.body)
         except (ValueError, RecursionError):
@@ -136,8 +144,9 @@ class UcpClient:
             trust=self._trust(trust) if isinstance(trust, dict) else None,
         )
 
-    def _get(self, path: str, accept: str) -> Answer:
-        answer = self._transport.get(path, authorization=self._authorization, accept=accept)
+    def _get(self, path: str, accept: str, charge: Charge | None = None) -> Answer:
+        limit = ANSWER_BYTES if charge else BODY_BYTES
+        answer = self._transport.get(path, authorization=self._authorization, accept=accept, limit=limit, charge=charge)
         if answer.status == 403:
             raise UcpError(f"GET {path}: 403, the account is not an administrator of UCP")
         if answer.status != 200:
@@ -182,6 +191,17 @@ def _toml(body: bytes) -> dict[str, Any]:
     if any(line.count(b".") > LINE_DOTS for line in body.split(b"\n")):
         raise ValueError("a line with more dots than any configuration has")
     return tomllib.loads(body.decode())
+
+
+def _estimate_toml(body: bytes) -> int:
+    """Estimate what a TOML text takes while it is parsed, itself included; never less than it does."""
+    return (
+        4 * len(body)
+        + 2_000 * body.count(b".")  # each table of a dotted key, with what the parser notes of it
+        + 900 * body.count(b"[")
+        + 200 * body.count(b"=")
+        + 80 * body.count(b",")
+    )
 
 
 def _hint(answer: Answer) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from ..dtr import CredentialSource, read_token
 from ..errors import AuthenticationError, RegistryError, SettingsError
+from ..memory_budget import BUDGET, Charge, estimate_parsed
 from ..pace import Pace
 from ..redaction import REDACTOR
 from ..text import clean
@@ -21,7 +22,9 @@ from ..transport import Answer, Clock, Party, Transport
 from . import canonical
 from .memory import DOCUMENT_BYTES
 
-NOTARY = Party("the Notary", "DTR_URL", '"ca_bundle"', DOCUMENT_BYTES)
+NOTARY = Party("the Notary", "DTR_URL", '"ca_bundle"')
+CHANGES_BYTES = 1024 * 1024  # of a page of the changefeed, which has about 200 for each of its 1000 records
+CHANGES_PARSED_BYTES = 24 * 1024 * 1024
 TOKENS = 256  # remembered at a time; each is good for one GUN
 CHALLENGE_LENGTH = 8_192
 REALM_FIELDS = 16
@@ -87,14 +90,18 @@ class NotaryClient:
         for transport in self._token_transports.values():
             transport.close()
 
-    def fetch(self, gun: str, name: str) -> bytes | None:
+    def check_time(self) -> None:
+        """Raise OutOfTimeError if the time is up."""
+        self._transport.check_time("/v2/")
+
+    def fetch(self, gun: str, name: str, charge: Charge | None = None) -> bytes | None:
         """Give a document, or None if the Notary says that it has none; raises RegistryError, OutOfTimeError.
 
-        `name` is a role, `<role>.<sha256>` or `<version>.root`. Only METADATA_NOT_FOUND is taken for absence: a proxy, or a
-        registry whose licence has expired, answers 404 too.
+        `name` is a role, `<role>.<sha256>` or `<version>.root`; the text of the document is charged to `charge`. Only
+        METADATA_NOT_FOUND is taken for absence: a proxy, or a registry whose licence has expired, answers 404 too.
         """
         path = f"/v2/{quote(gun, safe='/:')}/_trust/tuf/{quote(name, safe='/')}.json"
-        answer = self._get(path, f"repository:{gun}:pull")
+        answer = self._get(path, f"repository:{gun}:pull", limit=DOCUMENT_BYTES, charge=charge)
         if answer.status == 200:
             return _without_secret(answer, path)
         if answer.status == 404 and _error_code(answer) == "METADATA_NOT_FOUND":
@@ -104,14 +111,20 @@ class NotaryClient:
     def fetch_changes(self, records: int, after: str) -> bytes:
         """Give a page of the changefeed, oldest first, from behind the change `after`; raises RegistryError, OutOfTimeError."""
         path = "/v2/_trust/changefeed"
-        answer = self._get(path, CATALOG, {"records": str(records), "change_id": after})
-        if answer.status != 200:
-            raise _status_error(answer, path)
-        return _without_secret(answer, path)
+        params = {"records": str(records), "change_id": after}
+        with BUDGET.charge(CHANGES_PARSED_BYTES) as charge:
+            answer = self._get(path, CATALOG, params, limit=CHANGES_BYTES, charge=charge)
+            if answer.status != 200:
+                raise _status_error(answer, path)
+            # It is parsed by one thread alone, when everything else has been read: what matters is that it is not too large.
+            charge.grow(estimate_parsed(answer.body), self.check_time)
+            return _without_secret(answer, path)
 
-    def _get(self, path: str, scope: str, params: dict[str, str] | None = None) -> Answer:
+    def _get(
+        self, path: str, scope: str, params: dict[str, str] | None = None, *, limit: int, charge: Charge | None
+    ) -> Answer:
         token = self._token(scope) if self._realm is not None else ""
-        answer = self._transport.get(path, params=params, authorization=token)
+        answer = self._transport.get(path, params=params, authorization=token, limit=limit, charge=charge)
         if answer.status != 401:
             return answer
         # The first question of all, or a token that has expired.
@@ -119,7 +132,7 @@ class NotaryClient:
         with self._lock:
             if self._tokens.get(scope) == token:
                 del self._tokens[scope]
-        return self._transport.get(path, params=params, authorization=self._token(scope))
+        return self._transport.get(path, params=params, authorization=self._token(scope), limit=limit, charge=charge)
 
     def _learn_realm(self, answer: Answer) -> None:
         """Take the address for tokens from a challenge, if credentials may be sent there; raises AuthenticationError."""
