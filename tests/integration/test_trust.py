@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
 from dtr_audit.notary.pins import KEY as PINS_KEY
 
@@ -229,6 +230,24 @@ def test_trust_data_that_could_not_be_read_is_unknown_and_the_run_says_why(
     assert run["trust"]["unreadable"] == 1
     assert f"the first of them {IMAGE}" in run["incomplete_because"][0]
     assert audited.findings() == {}
+
+
+def test_root_remembered_by_an_earlier_version_is_still_known(audited: Audited, signed: Signed) -> None:
+    signed.sign()
+    verified(audited)
+    table = boto3.resource("dynamodb").Table(audited.stack.outputs["FindingsTableName"])
+    (item,) = (one for one in audited.items("FindingsTableName") if one["pk"].startswith(f"{audited.name}#"))
+    kept = json.loads(item["trust"])
+    assert kept.pop("signed")
+    table.put_item(Item={**item, "trust": json.dumps(kept)})
+    signed.dtr.forget_requests()
+
+    run, found = verified(audited)
+
+    assert (found["verdict"], run["trust"]["first_use"]) == ("SIGNED", 0)
+    assert len([one for one in signed.dtr.requests if "/_trust/" in one.path and one.status == 200]) == 1
+    (item,) = (one for one in audited.items("FindingsTableName") if one["pk"].startswith(f"{audited.name}#"))
+    assert "signed" in json.loads(item["trust"])
 
 
 def test_trust_data_that_costs_too_much_is_unknown_and_the_next_run_does_not_verify_it_again(

@@ -22,6 +22,7 @@ from dtr_audit.model import (
     TrustCounts,
 )
 from dtr_audit.request import BATCHES
+from dtr_audit.schema import SchemaError
 from dtr_audit.tally import UNREADABLE_KEPT, Tally
 from dtr_audit.work import DOCUMENT_BYTES, BatchResult, FindingsFile, Inventory, Proof, Work
 from hypothesis import given
@@ -69,6 +70,7 @@ RESULT = BatchResult(
     is_late=True,
     gone=((GONE, "404"),),
     unproven="nobody knows",
+    documents=((SHOP, SignedDocuments(("a" * 32, "b" * 32), ("c" * 32,), "re-used")),),
     files=(StoredFile("findings/registry=prod/dt=2026-12-01/run-00001-001.jsonl.gz", "0" * 64, 12),),
 )
 
@@ -269,3 +271,22 @@ def test_the_largest_result_of_a_batch_is_read() -> None:
     ((_, result),) = one.results([1])
     assert result is not None, one.damage
     assert result.documents == documents
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda documents: documents[0].pop("reused"),
+        lambda documents: documents[0].update(current="a" * 32),
+        lambda documents: documents[0].update(current=["a" * 31]),
+        lambda documents: documents[0].update(earlier=["A" * 32]),
+        lambda documents: documents[0].update(repository=["web", "till"]),
+        lambda documents: documents.append(documents[0]),
+    ],
+)
+def test_result_with_damaged_documents_is_none(spoil: Callable[[list[dict[str, Any]]], Any]) -> None:
+    form = json.loads(json.dumps(replace(RESULT, findings_sha256=SHA256).as_dict()))
+    assert BatchResult.parse(form).documents == RESULT.documents
+    spoil(form["documents"])
+    with pytest.raises(SchemaError, match="documents"):
+        BatchResult.parse(form)

@@ -12,9 +12,20 @@ from typing import Any
 
 import pytest
 from dtr_audit.errors import TrustDataError
-from dtr_audit.notary.memory import MEMORY_BYTES, ROOT_BYTES, TrustMemory, parse_memory
+from dtr_audit.notary.memory import (
+    DOCUMENTS,
+    MARKS,
+    MEMORY_BYTES,
+    ROOT_BYTES,
+    VERSIONS,
+    TrustMemory,
+    keep_signed,
+    mark_reused,
+    parse_memory,
+)
 
 GUN = "dtr.example.com/payments/api"
+HASH, OTHER = "a" * 32, "b" * 32
 MEMORY = TrustMemory(
     GUN,
     "2026-11-22T03:00:00.000Z",
@@ -25,6 +36,45 @@ MEMORY = TrustMemory(
 
 def test_what_is_kept_is_read_back() -> None:
     assert parse_memory(json.loads(json.dumps(MEMORY.as_dict()))) == MEMORY
+
+
+def test_memory_with_hashes_of_documents_is_read_back() -> None:
+    memory = mark_reused(
+        replace(MEMORY, signed={"targets": (HASH, OTHER)}), {HASH: "web/shop", "0" * 32: "unknown/one"}
+    )
+    assert memory.reused == {HASH: "web/shop"}
+    assert parse_memory(json.loads(json.dumps(memory.as_dict()))) == memory
+
+
+def test_memory_of_a_version_without_hashes_is_read() -> None:
+    form = MEMORY.as_dict()
+    assert form.keys() == {"form", "gun", "since", "versions", "documents"}
+    assert (parse_memory(form).signed, parse_memory(form).reused) == ({}, {})
+
+
+def test_hashes_of_many_documents_are_bounded_and_the_newest_are_kept() -> None:
+    earlier = {f"targets/{number}": tuple(f"{number:016x}{age:016x}" for age in range(40)) for number in range(300)}
+    now = {f"targets/{number}": f"{number:032x}" for number in range(257)}
+    kept = keep_signed(now, earlier)
+    assert sum(map(len, kept.values())) <= DOCUMENTS
+    assert {role: kept[role][0] for role in now} == now
+    assert keep_signed({"targets": HASH}, {"targets": earlier["targets/1"]})["targets"][:2] == (
+        HASH,
+        earlier["targets/1"][0],
+    )
+    assert len(keep_signed({"targets": HASH}, {"targets": earlier["targets/1"]})["targets"]) == VERSIONS
+
+
+def test_memory_with_most_hashes_and_marks_has_room_for_the_root() -> None:
+    signed = {f"targets/{number:0246}": (f"{number:032x}", f"{number + 900:032x}") for number in range(256)}
+    marks = {digest: "n" * 255 + "/" + "r" * 255 for hashes in signed.values() for digest in hashes}
+    memory = mark_reused(
+        replace(MEMORY, signed=signed, documents={**MEMORY.documents, "root": os.urandom(ROOT_BYTES)}), marks
+    )
+    assert len(memory.reused) == MARKS
+    kept = json.dumps(memory.as_dict())
+    assert len(kept) <= MEMORY_BYTES
+    assert parse_memory(json.loads(kept)).signed == signed
 
 
 def test_what_dynamodb_makes_of_it_is_read_back() -> None:
@@ -64,6 +114,14 @@ def test_the_memory_shows_no_document_where_it_is_printed() -> None:
         lambda form: form["versions"].update(root=Decimal("NaN")),
         lambda form: form["versions"].update({"../x": 1}),
         lambda form: form["versions"].update({f"targets/{number}": 1 for number in range(1_000)}),
+        lambda form: form.update(signed=[]),
+        lambda form: form.update(signed={"targets": HASH}),
+        lambda form: form.update(signed={"targets": ["x" * 32]}),
+        lambda form: form.update(signed={"../x": [HASH]}),
+        lambda form: form.update(signed={"targets": [HASH] * (DOCUMENTS + 1)}),
+        lambda form: form.update(reused={HASH: ""}),
+        lambda form: form.update(reused={HASH: 1}),
+        lambda form: form.update(reused={"x": "web/shop"}),
         lambda form: form["documents"].pop("root"),
         lambda form: form["documents"].update(root="no base64"),
         lambda form: form["documents"].update(root=base64.b64encode(b"not packed").decode()),
