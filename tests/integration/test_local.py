@@ -554,7 +554,7 @@ def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.Capt
     assert options == {
         "--baseline", "--ca-file", "--concurrency", "--domain", "--engine", "--exceptions", "--help", "--namespace",
         "--no-x509-strict", "--all-signers", "--output", "--page-size", "--registry-name", "--repository-key-suffices",
-        "--required-signer", "--trust-pins", "--url", "--username", "--verify-signatures",
+        "--required-signer", "--time-limit", "--trust-pins", "--url", "--username", "--verify-signatures",
     }  # fmt: skip
 
 
