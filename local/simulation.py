@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 
 from dtr_audit.batches import WAITING, WRITERS
 from dtr_audit.examination import READ_AHEAD
@@ -142,8 +143,9 @@ class _Function:
         return at
 
 
+@cache  # many limits and tables ask for the same run, which takes seconds
 def simulate(reading: Reading, *, seed: int = 1) -> Read:
-    """Read a whole registry. The same seed gives the same night."""
+    """Read a whole registry. The same seed gives the same run."""
     return _Night(reading, seed).run()
 
 
