@@ -102,11 +102,13 @@ advisories: $(PIP_AUDIT_READY)  ## known vulnerabilities in every lock file; UNA
 readers: $(READERS_READY)  ## other people's readers of the evidence (Node, from PyPI and npm), for the tests that feed them
 	@echo "build/readers: $$(ls build/readers/node_modules | wc -l) packages"
 
+# moto asks for cfn-lint, and so for sympy and networkx, which a demonstration needs nothing of: 150 MB.
 lock: $(UV)  ## the lock files from the .in files; LOCK_ARGUMENTS=--upgrade takes newer versions
 	set -e; for list in layers/audit/requirements requirements/local requirements/query requirements/dev requirements/sam \
 		requirements/lambda-runtime requirements/sbom requirements/checkov requirements/pip-audit requirements/readers; do \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-			--no-annotate $(LOCK_ARGUMENTS) --output-file $$list.txt $$list.in; \
+			--no-annotate $(LOCK_ARGUMENTS) --output-file $$list.txt \
+			$$([ $$list != requirements/local ] || printf -- '--no-emit-package %s ' cfn-lint mpmath networkx sympy) $$list.in; \
 	done
 
 # Development environments. The stamp files make a changed lock file rebuild them; the lists are whole, so that pip
@@ -116,15 +118,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(LOCAL_READY): requirements/local.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/local.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements/local.txt
 	touch $@
 
 $(QUERY_READY): requirements/query.txt $(LOCAL_READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/query.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements/query.txt
 	touch $@
 
 $(DEV_READY): requirements/dev.txt $(LOCAL_READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements/dev.txt
 	touch $@
 
 $(SAM): requirements/sam.txt

@@ -23,13 +23,13 @@ from moto.core.base_backend import BackendDict
 from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
 from moto.core.request import Request, normalize_request
 from moto.core.utils import get_equivalent_url_in_aws_domain
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from werkzeug.exceptions import HTTPException
 
 import local.moto_costs  # noqa: F401 (importing it is all it takes)
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 Answer = tuple[int, Mapping[str, str], str | bytes]
 Respond = Callable[[Request], Answer]
@@ -63,6 +63,8 @@ class InProcessAws:
     @cached_property
     def endpoint(self) -> str:
         """The URL of a server with the same state, on the loopback interface; started when it is first asked for."""
+        from moto.moto_server.threaded_moto_server import ThreadedMotoServer  # noqa: PLC0415 - seldom needed
+
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
