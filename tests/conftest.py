@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import dtr_audit
@@ -15,6 +16,7 @@ from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
 from tests.held_time import HeldTime
+from tests.requirement import TO_RUN
 from tests.scissors import Scissors
 from tests.stack_state import StackState
 
@@ -24,6 +26,15 @@ def forget_secrets() -> Iterator[None]:
     """Each test has the secrets of its own registry alone, as a process of its own would."""
     yield
     REDACTOR.forget()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say last what was skipped, and what would run it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    by_command = Counter(reason.rpartition(TO_RUN)[2] for reason in reasons if TO_RUN in reason)
+    for command, number in sorted(by_command.items()):
+        terminalreporter.write_line(f"{number} tests were skipped. To run them: {command}", yellow=True)
 
 
 @pytest.fixture(scope="session")

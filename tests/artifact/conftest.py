@@ -31,7 +31,7 @@ def artifact() -> Artifact:
         missing.append("a build (`make build`)")
     elif changed := _changed_since_the_build():
         missing.append(f"a build of the present source (`make build`); changed since: {', '.join(changed)}")
-    require(missing)
+    require(missing, "make build test, on Linux on x86_64 with Python 3.13")
     return find_artifact(FUNCTION, LAYER)
 
 

@@ -19,7 +19,7 @@ from tests.requirement import require
 
 
 def test_the_rules_loop_sees_ten_of_ten_and_with_paging_everything(stage: Stage) -> None:
-    require(missing_tools(peers.LOOP_TOOLS))
+    require(missing_tools(peers.LOOP_TOOLS), "apt-get install curl jq")
     stage.hold(Shape(repositories=12, tags=13))
     unpaged, paged, larger = peers.measure_loops(stage)
     assert (unpaged["tags"], unpaged["requests"]) == (100, 1 + 1 + 10)

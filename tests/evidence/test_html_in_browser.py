@@ -41,7 +41,7 @@ FIRST_ANSWER_SECONDS = 15.0  # a sixth of it on an idle laptop; this is for a ma
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        require(["chromium"])
+        require(["chromium"], "apt-get install chromium")
         raise AssertionError("unreachable")
     with sync_playwright() as playwright:
         # As root, as in a container, Chromium has no sandbox.

@@ -85,20 +85,20 @@ def reader(script: str) -> Read:
 
 @pytest.fixture(scope="session")
 def stig_manager() -> Read:
-    require([] if (READERS / ".ready").exists() else ["STIG Manager's parsers (make readers)"])
+    require([] if (READERS / ".ready").exists() else ["STIG Manager's parsers"], "make readers")
     return reader("stig_manager.cjs")
 
 
 @pytest.fixture(scope="session")
 def mitre() -> Read:
-    require([] if (READERS / ".ready").exists() else ["MITRE's converters (make readers)"])
+    require([] if (READERS / ".ready").exists() else ["MITRE's converters"], "make readers")
     return reader("mitre.cjs")
 
 
 @pytest.fixture(scope="session")
 def oscap() -> str:
     found = shutil.which("oscap")
-    require([] if found else ["oscap (Debian package openscap-scanner)"])
+    require([] if found else ["oscap"], "apt-get install openscap-scanner")
     assert found
     return found
 

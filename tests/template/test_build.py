@@ -195,7 +195,7 @@ def test_without_lambdas_python_one_line_says_what_is_lost_and_what_to_do(build:
 
 def test_with_lambdas_python_every_module_is_compiled_as_it_lies_in_lambda(build: Callable[..., Layer]) -> None:
     python = find_python()
-    require([] if python else ["Python 3.13 (install it, or set LAMBDA_PYTHON)"])
+    require([] if python else ["Python 3.13"], "install it, or set LAMBDA_PYTHON")
     layer = build(LAMBDA_PYTHON=str(python))
     assert layer.output == ""
     assert {file for file in shipped(layer.artifacts) if file.endswith(".pyc")} == {

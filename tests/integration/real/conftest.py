@@ -17,19 +17,20 @@ from local.real.registry import RealRegistry
 from tests.requirement import require
 from tests.trust_attacks import Stage, set_stage
 
+INSTALL = "apt-get install docker-registry notary skopeo nginx docker.io"
 _NAMESPACES = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def real_parts() -> None:
     """What a `RealRegistry` needs is installed."""
-    require(missing_parts(REGISTRY_PARTS))
+    require(missing_parts(REGISTRY_PARTS), INSTALL)
 
 
 @pytest.fixture(scope="session")
 def docker_trust() -> None:
     """Docker's client is installed and has `docker trust`."""
-    require(missing_parts([DOCKER]))
+    require(missing_parts([DOCKER]), INSTALL)
 
 
 @pytest.fixture(scope="session")

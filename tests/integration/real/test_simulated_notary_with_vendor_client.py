@@ -103,7 +103,7 @@ class Office:
 
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
-    require(missing_parts([NOTARY]))
+    require(missing_parts([NOTARY]), "apt-get install notary")
     registry = InMemoryRegistry()
     registry.create_repository("pay", "api")
     registry.create_repository("pay", "other")
