@@ -1,4 +1,4 @@
-"""statemachine/audit.asl.json: its structure, by cfn-lint and by hand; what it does is run in tests/integration."""
+"""statemachine/audit.asl.json: its structure. cfn-lint reads it in test_template_lint.py; tests/integration run it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import pytest
 from dtr_audit.errors import LeaseHeldError
 
 from local import PROJECT
-from local import template as templates
 from tests.resolution import TEMPLATE, resolve
-from tests.template.test_template_lint import REGIONS, complaints
 
 TEXT = (PROJECT / "statemachine" / "audit.asl.json").read_text(encoding="utf-8")
 MACHINE: dict[str, Any] = json.loads(TEXT)
@@ -29,32 +27,6 @@ PASSING = {
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.TooManyRequestsException",
 }
-
-
-def whole(machine: dict[str, Any], region: str) -> str:
-    """Give the translated template with a definition in it, for the linter to read: it knows the ARNs of one partition alone."""
-    template = templates.with_definitions(TEMPLATE, PROJECT)
-    definition = json.dumps(machine).replace("arn:${Partition}:", "arn:aws:")
-    template["Resources"]["AuditStateMachine"]["Properties"]["DefinitionString"] = definition
-    return json.dumps(templates.translate(template, region))
-
-
-@pytest.mark.parametrize("region", REGIONS)
-def test_the_definition_is_clean_in_the_translated_template(region: str) -> None:
-    assert complaints(whole(MACHINE, region), [region]) == []
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"StartAt": "Nowhere"},
-        {"TimeoutSeconds": "long"},
-        {"States": {**STATES, "Report": {**STATES["Report"], "Retry": "States.ALL"}}},
-    ],
-    ids=lambda fault: next(iter(fault)),
-)
-def test_the_linter_would_have_complained(fault: dict[str, Any]) -> None:
-    assert "E3601" in str(complaints(whole({**MACHINE, **fault}, "us-gov-west-1"), ["us-gov-west-1"]))
 
 
 def targets(state: dict[str, Any]) -> Iterator[str]:
