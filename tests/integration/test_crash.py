@@ -19,6 +19,7 @@ from local.dtr.server import DtrServer
 from local.stack import Stack
 from tests.audited import Audited
 from tests.scissors import Cut, Scissors
+from tests.stack_state import StackState
 
 SLICES = 4  # of the calls of a run, so that they can be gone through side by side
 
@@ -33,6 +34,7 @@ class Story:
     """Two nights of one registry: what the second changes is what must be told, once."""
 
     def __init__(self, stack: Stack, scissors: Scissors, clients: AwsClients) -> None:
+        self.before = StackState.take(stack)
         self.registry = InMemoryRegistry()
         self.scissors = scissors
         self.clients = clients
@@ -84,10 +86,7 @@ class Story:
         """Leave nothing behind: the embedded DynamoDB reads a whole table at each query."""
         self.audited.close()
         self.server.stop()
-        self.clients.s3.delete_object(Bucket=self.settings.bucket, Key=EXCEPTIONS_KEY)
-        for table in (self.settings.findings_table, self.settings.runs_table):
-            for item in self.clients.dynamodb.scan(TableName=table)["Items"]:
-                self.clients.dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+        self.before.restore()
 
     def change(self) -> None:
         self.registry.sign("web", "shop", "1")  # resolved: signed
@@ -161,14 +160,16 @@ def test_a_run_cut_off_after_any_call_to_aws_is_made_good_by_its_retry(
     stack: Stack, scissors: Scissors, clients: AwsClients, first: int
 ) -> None:
     """All slices together cut after each call; each ends with a run that has no such call any more."""
-    cut_after = first
-    is_cut = True
-    while is_cut:
-        story = Story(stack, scissors, clients)
-        try:
-            story.night(1, owner="first")
-            news(story.audited)
-            story.change()
+    story = Story(stack, scissors, clients)
+    try:
+        story.night(1, owner="first")
+        news(story.audited)
+        story.change()
+        changed = StackState.take(stack)
+        cut_after = first
+        is_cut = True
+        while is_cut:
+            changed.restore()
             try:
                 story.night(2, owner="second", cut_after=cut_after)
             except Cut:
@@ -181,13 +182,13 @@ def test_a_run_cut_off_after_any_call_to_aws_is_made_good_by_its_retry(
             run = story.night(2, owner="second")
             assert run is None or run.findings.resolved == RESOLVED
             assert check(story) in ({1, 2} if is_cut else {1})
-            # The morning after, nothing is left to say; whatever lease was left behind has run out.
+            # In the next run nothing is left to report. The lease that was left behind has expired.
             expire_lease(story)
             run = story.night(3, owner="third")
             assert (run.findings.opened, run.findings.resolved, run.findings.open) == (0, 0, len(OPEN))
             assert story.audited.messages() == []
-        finally:
-            story.end()
+    finally:
+        story.end()
 
 
 @pytest.mark.parametrize("cut_after", range(8, 40, 8))
