@@ -36,29 +36,11 @@ from local.notary import TrustRepository
 from local.output import CONTENTS, OutputFolder, Subscribers
 from local.stack import EmbeddedAws, Stack
 from local.template import load
+from tests.command import command_environment, run_command
 from tests.evidence.html_report import report
 
 SECONDS = 120
 Tree = Mapping[str, bytes]
-
-
-def local(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as the make targets do; without a terminal."""
-    return subprocess.run(  # noqa: S603 (this project itself)
-        [sys.executable, "-m", "local", *arguments],
-        cwd=PROJECT,
-        env=surroundings(**environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
-def surroundings(**environment: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**inherited, "COLUMNS": "100", **environment}
 
 
 def tree(folder: Path) -> Tree:
@@ -88,7 +70,7 @@ class Laptop:
         return ["audit", *fixed, "--ca-file", str(ca_file), *more]
 
     def audit(self, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return local(*self.arguments(*more), **{"DTR_PASSWORD": self.dtr.admin.password, **environment})
+        return run_command(*self.arguments(*more), **{"DTR_PASSWORD": self.dtr.admin.password, **environment})
 
     def run(self) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((self.out / "run.json").read_text())
@@ -375,7 +357,7 @@ def test_a_checklist_of_ones_own_is_answered(laptop: Laptop, registry: InMemoryR
     assert b"web/shop:1" in content
     assert b"<COMMENTS>Entered by a person.\n\n[dtr-" in content
     assert (laptop.out / "baseline" / "checklist.ckl").read_bytes() == theirs.read_bytes()
-    assert local("verify", str(laptop.out)).returncode == 0
+    assert run_command("verify", str(laptop.out)).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -464,7 +446,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_plain_http_is_refused(tmp_path: Path) -> None:
-    done = local("audit", "--url", "http://dtr.example.com", "--username", "a", "--output", str(tmp_path / "out"))
+    done = run_command("audit", "--url", "http://dtr.example.com", "--username", "a", "--output", str(tmp_path / "out"))
     assert done.returncode == 2
     assert "--url: an address of the form https://host" in done.stderr
     assert not (tmp_path / "out").exists()
@@ -571,7 +553,7 @@ def test_a_wrong_password_exits_with_2_and_tells_the_remedy(laptop: Laptop, regi
 def test_an_unknown_authority_exits_with_2_and_names_the_option(laptop: Laptop, tmp_path: Path) -> None:
     arguments = laptop.arguments()
     at = arguments.index("--ca-file")
-    done = local(*arguments[:at], *arguments[at + 2 :], DTR_PASSWORD=laptop.dtr.admin.password)
+    done = run_command(*arguments[:at], *arguments[at + 2 :], DTR_PASSWORD=laptop.dtr.admin.password)
     assert done.returncode == 2
     assert "its certificate is refused" in flat(done.stdout)
     assert "--ca-file" in done.stdout
@@ -592,7 +574,7 @@ def test_the_strictness_of_certificates_may_be_dropped_but_not_their_verificatio
     with DtrServer(registry) as other:
         (tmp_path / "ca.pem").write_text(laptop.dtr.ca_bundle)
         wrong = ["audit", "--url", other.url, "--username", "admin", "--output", str(laptop.out), "--no-x509-strict"]
-        done = local(*wrong, "--ca-file", str(tmp_path / "ca.pem"), DTR_PASSWORD=other.admin.password)
+        done = run_command(*wrong, "--ca-file", str(tmp_path / "ca.pem"), DTR_PASSWORD=other.admin.password)
         assert done.returncode == 2
         assert other.requests == ()
 
@@ -633,7 +615,7 @@ def test_an_interrupted_run_keeps_the_earlier_results(
     with subprocess.Popen(  # noqa: S603 (this project itself)
         [sys.executable, "-m", "local", *laptop.arguments("--concurrency", "2")],
         cwd=PROJECT,
-        env=surroundings(DTR_PASSWORD=dtr.admin.password),
+        env=command_environment(DTR_PASSWORD=dtr.admin.password),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -775,7 +757,7 @@ def test_the_password_is_asked_for_on_a_terminal_and_not_echoed(laptop: Laptop, 
     with subprocess.Popen(  # noqa: S603 (this project itself)
         [sys.executable, "-c", driver, sys.executable, "-m", "local", *laptop.arguments()],
         cwd=PROJECT,
-        env=surroundings(TERM="xterm"),
+        env=command_environment(TERM="xterm"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
@@ -801,7 +783,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_audit(laptop: Laptop, registr
     with subprocess.Popen(  # noqa: S603 (this project itself)
         [sys.executable, "-m", "local", *laptop.arguments()],
         cwd=PROJECT,
-        env=surroundings(DTR_PASSWORD=laptop.dtr.admin.password),
+        env=command_environment(DTR_PASSWORD=laptop.dtr.admin.password),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -937,7 +919,7 @@ class Demonstration:
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
     out = tmp_path_factory.mktemp("demonstration") / "out"
     began = time.monotonic()
-    done = local("demo", "--output", str(out))
+    done = run_command("demo", "--output", str(out))
     assert (done.returncode, done.stderr) == (0, "")
     return Demonstration(done.stdout, out, time.monotonic() - began)
 
@@ -1065,7 +1047,7 @@ def test_the_demonstration_points_to_what_stands_beside_the_rule(demonstration: 
 def test_the_demonstrations_files_are_signed_by_the_key_that_it_points_to(demonstration: Demonstration) -> None:
     key = demonstration.out / "signing-key.pem"
     assert f"verify {demonstration.out} --public-key {key}" in flat(demonstration.shown)
-    done = local("verify", str(demonstration.out), "--public-key", str(key))
+    done = run_command("verify", str(demonstration.out), "--public-key", str(key))
     assert (done.returncode, done.stdout.count("signed by the key given")) == (0, 2)
 
 
@@ -1081,7 +1063,7 @@ def test_the_demonstration_empties_no_folder_but_its_own(laptop: Laptop, registr
     registry.push("web", "shop", "1")
     laptop.audit()
     before = tree(laptop.out)
-    done = local("demo", "--output", str(laptop.out))
+    done = run_command("demo", "--output", str(laptop.out))
     assert done.returncode == 2
     assert "--output" in done.stderr
     assert tree(laptop.out) == before
