@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 import tracemalloc
 from dataclasses import replace
 from typing import Any
@@ -344,9 +343,8 @@ LAUGHS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
 def test_a_document_type_and_with_it_every_entity_is_refused(doctype: str) -> None:
     hostile = THEIR_CKL.replace("<CHECKLIST", doctype + "<CHECKLIST").replace("Theirs", "&e9;")
 
-    began = time.monotonic()
+    # A gigabyte of entities, once resolved, would run into the limit of pytest-timeout.
     assert "document type declaration" in refusal(hostile)
-    assert time.monotonic() - began < 5
 
 
 def test_an_entity_that_nobody_declared_is_refused() -> None:

@@ -1,8 +1,8 @@
 """Findings go into the table by full batches, several at once, and never without end into the memory."""
 
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import cast
 
 import pytest
@@ -11,16 +11,16 @@ from dtr_audit.errors import AuditError, StepTakenOverError
 from dtr_audit.findings import BATCH_ITEMS, FindingsTable
 from dtr_audit.model import Finding, News, Repository, State, Verdict
 
-SECONDS = 10.0
-
 
 class Table:
-    """Takes batches once it may, and notes how many at a time."""
+    """Takes batches once it may, and notes how many at a time. With `opens_at` it may once so many are under way."""
 
     def __init__(self) -> None:
         self.batches: list[list[Finding]] = []
         self.may = threading.Event()
         self.may.set()
+        self.opens_at = 0
+        self.written = threading.Event()
         self.problem: BaseException | None = None
         self.at_once = 0
         self._writing = 0
@@ -30,12 +30,15 @@ class Table:
         with self._lock:
             self._writing += 1
             self.at_once = max(self.at_once, self._writing)
-        assert self.may.wait(SECONDS)
+            if self._writing == self.opens_at:
+                self.may.set()
+        self.may.wait()
         with self._lock:
             self._writing -= 1
             if self.problem is not None:
                 raise self.problem
             self.batches.append(list(findings))
+            self.written.set()
 
 
 def findings(count: int, *, first: int = 0) -> list[Finding]:
@@ -72,6 +75,49 @@ def batches(table: Table) -> Iterator[FindingBatches]:
     batches.close()
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set as soon as a thread waits for a batch that is not written, or for a thread that writes."""
+    waits = threading.Event()
+    result, join = Future.result, threading.Thread.join
+
+    def result_of(future: Future[None], timeout: float | None = None) -> None:
+        if not future.done():
+            waits.set()
+        result(future, timeout)
+
+    def join_it(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name.startswith("write"):
+            waits.set()
+        join(thread, timeout)
+
+    monkeypatch.setattr(Future, "result", result_of)
+    monkeypatch.setattr(threading.Thread, "join", join_it)
+    return waits
+
+
+class Aside(threading.Thread):
+    """Does something in a thread of its own, until `waits` is set or it has ended; then tells which."""
+
+    def __init__(self, task: Callable[[], object], waits: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._task = task
+        self._waits = waits
+        self.has_ended = False
+
+    def run(self) -> None:
+        try:
+            self._task()
+        finally:
+            self.has_ended = True
+            self._waits.set()
+
+    def is_waiting(self) -> bool:
+        self.start()
+        self._waits.wait()
+        return not self.has_ended
+
+
 def test_nothing_more_is_written_once_another_attempt_has_taken_over(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,11 +149,16 @@ def test_batches_are_full_whatever_the_repositories(table: Table, batches: Findi
     assert written == {finding.tag for finding in everything}
 
 
-def test_after_a_flush_everything_is_in_the_table(table: Table, batches: FindingBatches) -> None:
+def test_after_a_flush_everything_is_in_the_table(
+    table: Table, batches: FindingBatches, waits: threading.Event
+) -> None:
     table.may.clear()
     batches.write(findings(BATCH_ITEMS + 1))
-    threading.Timer(0.2, table.may.set).start()
-    batches.flush()
+    flushing = Aside(batches.flush, waits)
+    assert flushing.is_waiting()
+    assert table.batches == []
+    table.may.set()
+    flushing.join()
     assert sum(map(len, table.batches)) == BATCH_ITEMS + 1
     batches.flush()
     assert sum(map(len, table.batches)) == BATCH_ITEMS + 1
@@ -118,21 +169,21 @@ def test_a_batch_that_does_not_become_full_is_sent_all_the_same(
 ) -> None:
     monkeypatch.setattr("dtr_audit.batches.LINGER_SECONDS", 0.05)
     batches.write(findings(3))
-    until = time.monotonic() + SECONDS
-    while not table.batches and time.monotonic() < until:
-        time.sleep(0.01)
+    table.written.wait()
     assert [len(batch) for batch in table.batches] == [3]
 
 
 def test_several_batches_are_under_way_at_once_and_no_more_than_may(table: Table, batches: FindingBatches) -> None:
     table.may.clear()
-    batches.write(findings(WRITERS * BATCH_ITEMS))
-    threading.Timer(0.2, table.may.set).start()
+    table.opens_at = WRITERS
+    batches.write(findings(WAITING * BATCH_ITEMS))
     batches.flush()
-    assert 1 < table.at_once <= WRITERS
+    assert table.at_once == WRITERS
 
 
-def test_a_table_that_is_slow_makes_whoever_writes_wait(table: Table, batches: FindingBatches) -> None:
+def test_a_table_that_is_slow_makes_whoever_writes_wait(
+    table: Table, batches: FindingBatches, waits: threading.Event
+) -> None:
     taken = 0
 
     def supply() -> Iterator[Finding]:
@@ -142,13 +193,11 @@ def test_a_table_that_is_slow_makes_whoever_writes_wait(table: Table, batches: F
             yield finding
 
     table.may.clear()
-    writer = threading.Thread(target=batches.write, args=(supply(),), daemon=True)
-    writer.start()
-    writer.join(0.5)
-    assert writer.is_alive()
+    writer = Aside(lambda: batches.write(supply()), waits)
+    assert writer.is_waiting()
     assert taken == (WAITING + 1) * BATCH_ITEMS
     table.may.set()
-    writer.join(SECONDS)
+    writer.join()
     batches.flush()
     assert sum(map(len, table.batches)) == taken == (WAITING + 5) * BATCH_ITEMS
 
@@ -166,15 +215,12 @@ def test_a_table_that_refuses_is_an_error_before_all_is_read(table: Table, batch
         batches.write(findings((WAITING + 2) * BATCH_ITEMS))
 
 
-def test_no_write_goes_on_after_the_end(table: Table, batches: FindingBatches) -> None:
+def test_no_write_goes_on_after_the_end(table: Table, batches: FindingBatches, waits: threading.Event) -> None:
     """In Lambda it would be made by a later invocation, of what was true in this one."""
     table.may.clear()
     batches.write(findings((WRITERS + 1) * BATCH_ITEMS))
-    closing = threading.Thread(target=batches.close)
-    closing.start()
-    closing.join(0.3)
-    assert closing.is_alive(), "it waits for those under way"
+    closing = Aside(batches.close, waits)
+    assert closing.is_waiting(), "for those under way"
     table.may.set()
-    closing.join(SECONDS)
-    assert not closing.is_alive()
+    closing.join()
     assert len(table.batches) == WRITERS, "and what was not begun is not written"

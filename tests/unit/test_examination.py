@@ -1,8 +1,9 @@
 """Repositories are read side by side: each once, the list ahead of them, and no more held than may be."""
 
+import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from dtr_audit.errors import OutOfTimeError, RegistryError
@@ -10,9 +11,11 @@ from dtr_audit.examination import READ_AHEAD, Examined, examine
 from dtr_audit.findings import Moves
 from dtr_audit.model import Repository, RepositoryReading
 
+from tests.held_time import HeldTime
+
 CONCURRENCY = 8
 THREADS = 12
-SECONDS = 10.0
+NEVER = float("inf")
 
 
 def repositories(count: int) -> list[Repository]:
@@ -24,16 +27,9 @@ def read(repository: Repository) -> Examined:
 
 
 def begin(
-    listed: Iterator[Repository], examine_one: Callable[[Repository], Examined] = read, *, seconds: float = SECONDS
+    listed: Iterator[Repository], examine_one: Callable[[Repository], Examined] = read, *, stop_at: float = NEVER
 ) -> Iterator[Examined]:
-    return examine(listed, examine_one, concurrency=CONCURRENCY, stop_at=time.monotonic() + seconds)
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    until = time.monotonic() + SECONDS
-    while not holds() and time.monotonic() < until:
-        time.sleep(0.01)
-    return holds()
+    return examine(listed, examine_one, concurrency=CONCURRENCY, stop_at=stop_at)
 
 
 class Counter:
@@ -43,14 +39,45 @@ class Counter:
         self.may = threading.Event()
         self.begun = 0
         self.threads: set[str] = set()
-        self._lock = threading.Lock()
+        self.changed = threading.Condition()
 
     def read(self, repository: Repository) -> Examined:
-        with self._lock:
+        with self.changed:
             self.begun += 1
             self.threads.add(threading.current_thread().name)
-        assert self.may.wait(SECONDS)
+            self.changed.notify_all()
+        self.may.wait()
         return read(repository)
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        with self.changed:
+            self.changed.wait_for(holds)
+
+
+@pytest.fixture
+def counter() -> Iterator[Counter]:
+    counter = Counter()
+    yield counter
+    counter.may.set()
+
+
+@pytest.fixture
+def blocked(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Give the names of the threads that have something for a queue that is full."""
+    names: set[str] = set()
+    put = queue.Queue.put
+
+    def noted(to: "queue.Queue[Any]", *arguments: Any, **options: Any) -> None:
+        name = threading.current_thread().name
+        if to.full():
+            with counter.changed:
+                names.add(name)
+                counter.changed.notify_all()
+        put(to, *arguments, **options)
+        names.discard(name)
+
+    monkeypatch.setattr(queue.Queue, "put", noted)
+    return names
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 500, READ_AHEAD + 100])
@@ -61,20 +88,21 @@ def test_every_repository_is_examined_once(count: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "threads"), [(2, 2), (100, THREADS)])
-def test_there_are_half_as_many_threads_again_as_requests_and_none_without_work(count: int, threads: int) -> None:
-    counter = Counter()
+def test_there_are_half_as_many_threads_again_as_requests_and_none_without_work(
+    counter: Counter, count: int, threads: int
+) -> None:
     results = begin(iter(repositories(count)), counter.read)
     taken: list[Examined] = []
-    taker = threading.Thread(target=lambda: taken.extend(results))
+    taker = threading.Thread(target=lambda: taken.extend(results), daemon=True)
     taker.start()
-    assert eventually(lambda: counter.begun == threads)
+    counter.wait_until(lambda: counter.begun == threads)
     counter.may.set()
-    taker.join(SECONDS)
+    taker.join()
     assert len(taken) == count
     assert len(counter.threads) == threads
 
 
-def test_the_list_is_read_ahead_while_repositories_are_read() -> None:
+def test_the_list_is_read_ahead_while_repositories_are_read(counter: Counter, blocked: set[str]) -> None:
     listed = 0
 
     def listing() -> Iterator[Repository]:
@@ -83,25 +111,22 @@ def test_the_list_is_read_ahead_while_repositories_are_read() -> None:
             listed += 1
             yield repository
 
-    counter = Counter()
     results = begin(listing(), counter.read)
-    taker = threading.Thread(target=lambda: list(results))
+    taker = threading.Thread(target=lambda: list(results), daemon=True)
     taker.start()
+    counter.wait_until(lambda: "list" in blocked and counter.begun == THREADS and listed > READ_AHEAD + THREADS)
     # What waits, what is being read, and the one that does not fit any more.
-    assert eventually(lambda: listed == READ_AHEAD + THREADS + 1)
-    time.sleep(0.1)
     assert listed == READ_AHEAD + THREADS + 1
     counter.may.set()
-    taker.join(SECONDS)
+    taker.join()
     assert counter.begun == listed == 2 * READ_AHEAD
 
 
-def test_no_more_than_a_few_results_are_held_for_who_is_slow_to_take_them() -> None:
-    counter = Counter()
+def test_no_more_than_a_few_results_are_held_for_who_is_slow_to_take_them(counter: Counter, blocked: set[str]) -> None:
     counter.may.set()
     results = begin(iter(repositories(500)), counter.read)
     next(results)
-    time.sleep(0.3)
+    counter.wait_until(lambda: len(blocked) == THREADS or counter.begun == 500)
     # One taken, two waiting, and one in the hands of each thread.
     assert counter.begun <= 1 + 2 + THREADS
     assert len(list(results)) == 499
@@ -127,22 +152,37 @@ def test_what_goes_wrong_in_a_thread_is_raised() -> None:
 
 def test_what_was_read_before_the_time_was_up_is_given_first() -> None:
     taken: list[str] = []
+    changed = threading.Condition()
 
     def stop_at_the_fifth(repository: Repository) -> Examined:
         if repository.name == "r4":
-            assert eventually(lambda: len(taken) == 4)
+            with changed:
+                changed.wait_for(lambda: len(taken) == 4)
             raise OutOfTimeError("the time is up")
         return read(repository)
 
+    def take() -> None:
+        for one in begin(iter(repositories(5)), stop_at_the_fifth):
+            with changed:
+                taken.append(one.reading.repository.name)
+                changed.notify_all()
+
     with pytest.raises(OutOfTimeError):
-        taken.extend(one.reading.repository.name for one in begin(iter(repositories(5)), stop_at_the_fifth))
+        take()
     assert sorted(taken) == ["r0", "r1", "r2", "r3"]
 
 
-def test_a_thread_that_never_ends_keeps_nobody_beyond_the_time() -> None:
-    counter = Counter()
-    began = time.monotonic()
+def test_a_thread_that_never_ends_keeps_nobody_beyond_the_time(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldTime()
+    monkeypatch.setattr("dtr_audit.examination.time", held)
+
+    def wait_beyond_the_time(repository: Repository) -> Examined:
+        held.sleep(1.0)
+        return counter.read(repository)
+
     with pytest.raises(OutOfTimeError):
-        list(begin(iter(repositories(3)), counter.read, seconds=0.3))
-    assert time.monotonic() - began < SECONDS / 2
-    counter.may.set()
+        list(begin(iter(repositories(1)), wait_beyond_the_time, stop_at=held.now + 0.05))
+    assert counter.begun == 1
+    assert not counter.may.is_set()

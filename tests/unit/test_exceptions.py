@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from datetime import date, timedelta
 from typing import Any
 
@@ -216,10 +215,9 @@ def test_many_hostile_patterns_cost_little_time() -> None:
         for number in range(EXCEPTIONS)
     ]
     exceptions = Exceptions(parse_exceptions(document(*entries)), day=DAY)
-    began = time.monotonic()
+    # Patterns that are matched by backtracking would run into the limit of pytest-timeout.
     for number in range(20):
         assert exceptions.of(Repository("n", f"r{number}"), "a" * 127 + "b", DIGEST) is None
-    assert time.monotonic() - began < 5
 
 
 # --- Reading it -------------------------------------------------------------------------------------------------------

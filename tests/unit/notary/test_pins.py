@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +265,7 @@ def test_whatever_bytes_they_are_they_are_read_or_refused_by_name(piece: bytes, 
 
 
 def test_a_hostile_document_costs_little_time() -> None:
-    began = time.monotonic()
+    # One that cost more than linear time would run into the limit of pytest-timeout.
     for one in (
         {"pattern": "a" * (PATTERN_LENGTH - 1) + "?", "root_keys": [ID]},
         entry(root_keys=["g" * 64] * 13),
@@ -275,7 +274,6 @@ def test_a_hostile_document_costs_little_time() -> None:
         content = document(*[one] * PINS)
         assert len(content) <= DOCUMENT_BYTES
         fault(content)
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(("authorities", "is_loaded"), [(None, False), (AUTHORITY.pem, True)])
