@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,6 @@ import socketserver
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from local import PROJECT, console, story
 from local import __main__ as command_line
 from local import laptop as laptop_module
 from local.dtr.authority import Flaw
-from local.dtr.faults import ALL_TAGS, Calls, Echo, Faults, Slow, Status, tags_of
+from local.dtr.faults import Calls, Echo, Faults, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.exit_status import ExitStatus
@@ -39,7 +39,6 @@ from local.template import load
 from tests.command import command_environment, run_command
 from tests.evidence.html_report import report
 
-SECONDS = 120
 Tree = Mapping[str, bytes]
 
 
@@ -607,9 +606,14 @@ def test_an_interrupted_run_keeps_the_earlier_results(
     before = dict(tree(laptop.out))
     for number in range(40):
         registry.sign("web", f"s{number}", "1")
-    dtr.faults = Faults(strikes=(Slow(ALL_TAGS, delay=0.5),))
-    reading = threading.Event()
-    dtr.on_request(lambda _: reading.set(), "*/tags")
+    asked, reading, may_answer = itertools.count(1), threading.Event(), threading.Event()
+
+    def hold_the_fourth(_: object) -> None:
+        if next(asked) > 3:
+            reading.set()
+            may_answer.wait()
+
+    dtr.on_request(hold_the_fourth, "*/tags")
     # Whoever was started in the background ignores it, and so would the process.
     before_that = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(  # noqa: S603 (this project itself)
@@ -622,17 +626,16 @@ def test_an_interrupted_run_keeps_the_earlier_results(
         text=True,
     ) as process:
         signal.signal(signal.SIGINT, before_that)
-        assert reading.wait(SECONDS)
-        time.sleep(0.7)
+        reading.wait()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=SECONDS)
+        _, said = process.communicate()
+    may_answer.set()
     assert process.returncode == 130
     assert "Interrupted" in said
     assert "Traceback" not in said
     after = dict(tree(laptop.out))
     assert after.pop("audit.log") != before.pop("audit.log")
     assert after == before
-    dtr.faults = Faults()
     assert laptop.audit().returncode == 0
     (alert,) = laptop.alerts()
     assert alert["body"]["counts"] == {"opened": 0, "changed": 0, "resolved": 40, "expiring": 0, "expired": 0}
@@ -770,7 +773,7 @@ def test_the_password_is_asked_for_on_a_terminal_and_not_echoed(laptop: Laptop, 
         process.stdin.write(laptop.dtr.admin.password.encode() + b"\n")
         while piece := process.stdout.read(4096):
             shown += piece
-        process.wait(SECONDS)
+        process.wait()
     assert process.returncode == 1
     text = shown.decode()
     assert laptop.dtr.admin.password not in text
@@ -793,7 +796,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_audit(laptop: Laptop, registr
         process.stdout.close()
         assert process.stderr is not None
         said = process.stderr.read()
-        process.wait(SECONDS)
+        process.wait()
     assert (process.returncode, said) == (1, "")
     assert "web/shop" in (laptop.out / "state" / "FindingsTable.jsonl").read_text()
 
@@ -908,7 +911,6 @@ def test_a_registry_is_named_after_its_address(url: str, name: str) -> None:
 class Demonstration:
     shown: str
     out: Path
-    seconds: float
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -918,10 +920,9 @@ class Demonstration:
 @pytest.fixture(scope="module")
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
     out = tmp_path_factory.mktemp("demonstration") / "out"
-    began = time.monotonic()
     done = run_command("demo", "--output", str(out))
     assert (done.returncode, done.stderr) == (0, "")
-    return Demonstration(done.stdout, out, time.monotonic() - began)
+    return Demonstration(done.stdout, out)
 
 
 def test_the_demonstration_tells_what_its_two_runs_recorded(demonstration: Demonstration) -> None:
@@ -1053,10 +1054,6 @@ def test_the_demonstrations_files_are_signed_by_the_key_that_it_points_to(demons
 
 def test_the_demonstration_leaves_nothing_that_would_keep_it_from_being_repeated(demonstration: Demonstration) -> None:
     assert {entry.name for entry in demonstration.out.iterdir()} <= CONTENTS | {"signing-key.pem"}
-
-
-def test_the_demonstration_takes_well_under_a_minute(demonstration: Demonstration) -> None:
-    assert demonstration.seconds < 45
 
 
 def test_the_demonstration_empties_no_folder_but_its_own(laptop: Laptop, registry: InMemoryRegistry) -> None:
