@@ -30,7 +30,7 @@ UNANSWERED ?= fail
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit cost scale query queries test check lint format build deploy validate bench sbom scan advisories readers lock clean
+.PHONY: demo audit cost scale query queries test test-fast check lint format build deploy validate bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/python -m local demo
@@ -52,6 +52,11 @@ queries: $(LOCAL_READY)  ## queries/*.sql into template.yaml, which cannot inclu
 
 test: $(DEV_READY) $(RUNTIME_READY)  ## every test that can run on this machine
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-fast: $(DEV_READY)  ## what a developer runs after each change: no server, no browser, no whole audit in steps
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit tests/template tests/evidence/test_checklist.py \
+		tests/evidence/test_formats.py tests/integration/test_contracts.py tests/integration/test_audit.py \
+		--deselect tests/template/test_template_lint.py --deselect tests/template/test_docs.py --deselect tests/unit/test_scale.py
 
 check: $(DEV_READY) $(SAM)  ## the gate: exactly what CI runs
 	$(MAKE) lint
