@@ -1,7 +1,6 @@
 """What the verification of signatures holds at a time."""
 
 import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,36 +18,50 @@ THREADS = 4
 
 
 class Notary:
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, parsing: "Parsing") -> None:
         self.body = bytes(size)
+        self._parsing = parsing
 
     def fetch(self, gun: str, name: str, charge: object) -> bytes:
         return self.body
 
     def check_time(self) -> None:
-        pass
+        self._parsing.note_waiting()
 
 
 class Parsing:
-    """A verification that fetches one document and takes its time, and counts how many do so at once."""
+    """A verification that fetches documents, and counts how many do so at once.
+
+    None ends before each of the other threads parses too, or waits for room.
+    """
 
     def __init__(self, *, fails: bool = False) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._fails = fails
         self._now = 0
+        self._left = THREADS
+        self._waiting: set[int] = set()
         self.most = 0
         self.calls = 0
+
+    def note_waiting(self) -> None:
+        with self._changed:
+            self._waiting.add(threading.get_ident())
+            self._changed.notify_all()
 
     def __call__(self, source: Any, gun: str, *_: object, **__: object) -> TrustReading:
         source.fetch(gun, "targets")
         source.fetch(gun, "targets/releases")
-        with self._lock:
+        with self._changed:
+            self._waiting.discard(threading.get_ident())
             self.calls += 1
             self._now += 1
             self.most = max(self.most, self._now)
-        time.sleep(0.05)
-        with self._lock:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._now + len(self._waiting) == self._left)
             self._now -= 1
+            self._left -= 1
+            self._changed.notify_all()
         if self._fails:
             raise RuntimeError("a fault of ours")
         return TrustReading(gun, Outcome.NO_TRUST_DATA, "none", None)
@@ -64,7 +77,8 @@ def reading(number: int) -> RepositoryReading:
 def verify_at_once(parsing: Parsing, size: int, monkeypatch: pytest.MonkeyPatch, memories: Mapping[str, str]) -> int:
     monkeypatch.setattr(trust, "verify", parsing)
     monkeypatch.setattr(trust, "parse_memory", lambda _: None)
-    verifier = trust.TrustVerifier(cast(NotaryClient, Notary(size)), TrustPolicy(), at=datetime.now(UTC))
+    monkeypatch.setattr(memory_budget, "CHECK_SECONDS", 0.01)
+    verifier = trust.TrustVerifier(cast(NotaryClient, Notary(size, parsing)), TrustPolicy(), at=datetime.now(UTC))
     with ThreadPoolExecutor(THREADS) as pool:
         for verified in [pool.submit(verifier.verify, reading(number), memories) for number in range(THREADS)]:
             verified.exception()
@@ -80,7 +94,7 @@ def test_trust_data_that_is_large_is_held_for_one_repository_at_a_time(monkeypat
 
 
 def test_trust_data_that_is_small_is_held_for_several_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert verify_at_once(Parsing(), 1_000, monkeypatch, {DOMAIN: " " * 1_000}) > 1
+    assert verify_at_once(Parsing(), 1_000, monkeypatch, {DOMAIN: " " * 1_000}) == THREADS
     assert memory_budget.BUDGET.charged == 0
 
 
