@@ -193,7 +193,7 @@ class StrictSecurityHub:
         if not backend.enabled:
             raise self._error("InvalidAccessException", "Account is not subscribed to AWS Security Hub")
         if self.silent.is_set():
-            self.released.wait(60)
+            self.released.wait()
         if self.takes_calls == 0:
             raise self._error("LimitExceededException", "Rate exceeded")
         self.takes_calls -= 1

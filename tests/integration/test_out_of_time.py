@@ -3,7 +3,7 @@
 import itertools
 import json
 import random
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ from dtr_audit.runs import RunsTable
 
 from local.dtr.api import Profile
 from local.dtr.backend import RepositoryEntry
-from local.dtr.faults import Calls, Faults, Slow, Status
+from local.dtr.faults import Calls, Faults, Status
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
@@ -244,17 +244,32 @@ def test_a_list_that_is_itself_out_of_time_keeps_what_was_read_and_the_mark(
 
 @pytest.mark.parametrize("registry", ["sorted"], indirect=True)
 def test_what_is_listed_once_the_time_is_up_changes_nothing_that_was_written(
-    audited: Audited, dtr: DtrServer, monkeypatch: pytest.MonkeyPatch
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = Archive.put_record
+    second_asked, writing = threading.Event(), threading.Event()
+    pages = itertools.count(1)
 
     def put_it_late(archive: Archive, run: Run) -> None:
-        time.sleep(1.5)  # the second page of the list comes meanwhile
+        writing.set()
+        # The second page of the list comes meanwhile.
+        for thread in threading.enumerate():
+            if thread.name == "list":
+                thread.join()
         put(archive, run)
 
+    def answer_late(_: Request) -> None:
+        if next(pages) == 2:
+            second_asked.set()
+            writing.wait()
+
+    def wait_for_the_second(_: Request) -> None:
+        second_asked.wait()
+
     monkeypatch.setattr(Archive, "put_record", put_it_late)
-    second = Calls("/api/v0/repositories", after=1)
-    dtr.faults = Faults(strikes=(Status(503, Calls(TAG_LISTS), retry_after="100"), Slow(second, delay=1.0)))
+    dtr.on_request(answer_late, "/api/v0/repositories")
+    dtr.on_request(wait_for_the_second, TAG_LISTS)
+    dtr.faults = Faults(strikes=(Status(503, Calls(TAG_LISTS), retry_after="100"),))
     run = audited.audit(seconds=60.0)
     (key,) = audited.keys("runs")
     (item,) = (one for one in audited.items("RunsTableName") if one["pk"] == audited.name and "repositories" in one)

@@ -5,7 +5,6 @@ import gzip
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -150,9 +149,11 @@ def test_what_follows_the_end_of_a_gzip_stream_is_refused(
 
 
 class HintingServer:
-    """Sends an interim answer before the answer to `/hint`, and every answer's own path as its body."""
+    """Sends an interim answer before the answer to `/hint`, which waits for `may_follow`; the body of an answer is its path."""
 
     def __init__(self) -> None:
+        self.may_follow = threading.Event()
+        self.followed = threading.Event()
         authority = CertificateAuthority("Hints CA")
         self.ca_bundle = authority.certificate_pem
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -176,8 +177,12 @@ class HintingServer:
                 path = head.split(b" ")[1]
                 if path == b"/hint":
                     secured.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
-                    time.sleep(0.05)
-                secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+                    self.may_follow.wait()
+                try:
+                    secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+                finally:
+                    if path == b"/hint":
+                        self.followed.set()
 
 
 def test_an_interim_answer_is_never_taken_for_one_nor_what_follows_it_for_the_next(clock: HeldClock) -> None:
@@ -189,7 +194,8 @@ def test_an_interim_answer_is_never_taken_for_one_nor_what_follows_it_for_the_ne
             assert transport.get("/before").body == b"/before"
             with pytest.raises(RegistryError, match=r"interim answer came in place of one \(103\)"):
                 transport.get("/hint")
-            time.sleep(0.1)
+            server.may_follow.set()
+            server.followed.wait()
             assert transport.get("/after").body == b"/after"
 
 
