@@ -84,7 +84,7 @@ from local.notary.attacks import (
 )
 from local.notary.canonical import write_canonical
 
-TIMEOUT = 60
+TIMEOUT = None  # pytest-timeout is the only one
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 CHUNK = 65_536
 MANY = 100_000

@@ -12,7 +12,7 @@ from local.dtr.accounts import Account
 from local.dtr.faults import Faults, Status
 from local.dtr.ucp import CONFIGURATION, LOGIN, Configuration, UcpServer
 
-TIMEOUT = 10  # seconds
+TIMEOUT = None  # pytest-timeout is the only one
 
 
 class Administrator:

@@ -131,7 +131,7 @@ def test_a_reader_who_has_seen_enough_ends_it_without_a_word(history: History) -
         assert running.stdout
         assert running.stderr
         running.stdout.close()
-        assert running.wait(timeout=60) == 0
+        assert running.wait() == 0
         assert running.stderr.read() == b""
 
 
