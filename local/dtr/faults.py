@@ -582,13 +582,14 @@ def gzip_bomb(strike: GzipBomb) -> Response:
 
 def _filled_list(size: int, element: bytes) -> Iterator[bytes]:
     yield b"["
-    left = max(0, size - 4) // len(element)
+    # After the last comma there is one more element.
+    end = b"[]]" if element.endswith(b",") else b"]"
+    left = max(0, size - 1 - len(end)) // len(element)
     many = max(1, 1_048_576 // len(element))
     while left > 0:
         yield element * min(left, many)
         left -= many
-    # After the last comma there is one more element.
-    yield b"[]]" if element.endswith(b",") else b"]"
+    yield end
 
 
 def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
