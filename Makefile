@@ -30,7 +30,7 @@ UNANSWERED ?= fail
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit cost scale query queries test test-fast check lint format build deploy validate bench sbom scan advisories readers lock clean
+.PHONY: demo audit cost scale query queries test test-fast check lint format build deploy bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/python -m local demo
@@ -60,7 +60,6 @@ test-fast: $(DEV_READY)  ## what a developer runs after each change: no server, 
 
 check: $(DEV_READY) $(SAM)  ## the gate: exactly what CI runs
 	$(MAKE) lint
-	$(MAKE) validate
 	$(MAKE) build
 	$(MAKE) sbom
 	$(MAKE) scan
@@ -76,9 +75,6 @@ lint: $(DEV_READY)  ## format, style, types, template
 format: $(DEV_READY)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
-
-validate: $(SAM)
-	$(SAM) validate --lint
 
 build: $(SAM)  ## the deployable artifact, in .aws-sam/
 	MAKEFLAGS= PYTHON='$(abspath $(SAM_VENV))/bin/python' $(SAM) build

@@ -60,7 +60,6 @@ def test_linter_reads_properties_and_definitions_and_complains_of_both() -> None
     "command",
     [
         r"/cfn-lint$",
-        r"/sam validate --lint$",
         r"/sam build$",
         r"-m tests\.scans\.misconfigurations \S+/checkov$",
         r"-m tests\.scans\.advisories .*layers/audit/requirements\.txt",
