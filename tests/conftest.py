@@ -47,7 +47,24 @@ def aws() -> Iterator[EmbeddedAws]:
 def stack(aws: EmbeddedAws) -> Stack:
     """The deployed template; the parameters a test varies are overridden in the function's environment."""
     parameters = {"DtrUrl": "https://dtr.example.com", "RegistryName": "unnamed"}
-    return aws.deploy(PROJECT / "template.yaml", parameters, stack_name="tests")
+    deployed = aws.deploy(PROJECT / "template.yaml", parameters, stack_name="tests")
+    _shared.append(deployed)
+    return deployed
+
+
+_shared: list[Stack] = []  # the stack of the session, once it is deployed
+
+
+def _leave_as_found() -> Iterator[None]:
+    """Remove what is stored meanwhile: moto reads a whole table for each query, so what is left slows every later test."""
+    before = [StackState.take(stack) for stack in _shared]
+    yield
+    for state in before:
+        state.restore()
+
+
+_of_a_module = pytest.fixture(scope="module", autouse=True)(_leave_as_found)
+_of_a_test = pytest.fixture(autouse=True)(_leave_as_found)
 
 
 @pytest.fixture
@@ -63,16 +80,11 @@ def dtr(registry: InMemoryRegistry) -> Iterator[DtrServer]:
 
 @pytest.fixture
 def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
-    """The simulated registry, audited with an administrator's account.
-
-    What the test stores is removed at its end: moto reads a whole table for each query.
-    """
-    before = StackState.take(stack)
+    """The simulated registry, audited with an administrator's account."""
     audited = Audited(stack, dtr)
     audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
     yield audited
     audited.close()
-    before.restore()
 
 
 @pytest.fixture
