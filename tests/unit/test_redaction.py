@@ -87,6 +87,17 @@ def test_tokens_are_bounded_and_the_latest_and_the_password_stay_known(redactor:
     assert redactor.holds_secret(f"x{PASSWORD}x")
 
 
+def test_json_web_token_is_known_without_its_header_which_is_the_same_for_all(redactor: Redactor) -> None:
+    certificate = secrets.token_urlsafe(300)
+    header, payload, signature = f"eyJ{certificate}", secrets.token_urlsafe(200), secrets.token_urlsafe(64)
+    redactor.learn_token(f"{header}.{payload}.{signature}")
+    assert not redactor.holds_secret_in_json(f'{{"public": "{certificate}"}}'.encode())
+    assert not redactor.holds_secret(header)
+    for part in (payload, signature):
+        assert redactor.holds_secret(f"x{part[10:26]}x".upper())
+    assert redactor.redact(f"{header}.{payload}.{signature}") == f"{header}.[removed]"
+
+
 def test_a_json_document_keeps_its_keys_and_structure(redactor: Redactor) -> None:
     token = '","verdict":"UNSIGNED","reason":"'
     redactor.learn_token(token)

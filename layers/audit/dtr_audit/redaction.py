@@ -32,6 +32,7 @@ SERVICE = "dtr-signature-audit"
 # them is looked up among all blocks of 8 bytes that the secrets hold.
 _BLOCK = 8
 _RUN = PIECE_BYTES - _BLOCK  # blocks that begin one byte after the other, behind the first, in a piece
+_JWT_HEADER = re.compile(r"\AeyJ[A-Za-z0-9_-]*\.(?=[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z)")
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 
 _T = TypeVar("_T", bound=Callable[..., Any])
@@ -69,7 +70,12 @@ class Redactor:
             self._add(new)
 
     def learn_token(self, token: str) -> None:
-        """Learn a token. Of many the latest are kept."""
+        """Learn a token. Of many the latest are kept.
+
+        The header of a JSON Web Token (RFC 7519) is no secret. It names the algorithm, and often holds the token server's
+        certificate, pieces of which are in an honest Notary's documents too.
+        """
+        token = _JWT_HEADER.sub("", token)
         with self._lock:
             if token in self._tokens:
                 return
