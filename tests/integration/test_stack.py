@@ -704,7 +704,7 @@ def test_embedded_aws_request_without_an_answer_stays_in_the_process(aws: Embedd
 
 
 def test_embedded_aws_endpoint_answers_on_the_loopback_interface_only(aws: EmbeddedAws, stack: Stack) -> None:
-    with closing(boto3.client("s3", endpoint_url=aws.moto.endpoint)) as client:
+    with closing(boto3.client("s3", region_name=stack.region, endpoint_url=aws.moto.endpoint)) as client:
         assert stack.outputs["BucketName"] in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     assert aws.moto.endpoint.startswith("http://127.0.0.1:")
     port = int(aws.moto.endpoint.rpartition(":")[2])
