@@ -75,8 +75,11 @@ class Everywhere:
     def __init__(self, publisher: Publisher) -> None:
         self._notary = Notary(publisher.publish())
 
-    def fetch(self, gun: str, name: str) -> bytes | None:
+    def fetch(self, gun: str, name: str, charge: object = None) -> bytes | None:
         return self._notary.fetch(self._notary.gun, name)
+
+    def check_time(self) -> None:
+        """There is time."""
 
 
 def verified(*domains: str, memories: dict[str, str] | None = None) -> RepositoryReading:
