@@ -154,7 +154,7 @@ class HttpServer:
             return self._accepted
 
     def take_busiest(self) -> int:
-        """Give how many requests were under way at once, at the most, since this was asked last."""
+        """Give how many requests waited for their answer to begin at once, at the most, since this was asked last."""
         with self._lock:
             busiest, self._busiest = self._busiest, self._under_way
             return busiest
@@ -234,11 +234,14 @@ class HttpServer:
                 except OSError as error:
                     # Not to be taken for a client that has gone away.
                     raise RuntimeError(f"cannot answer {request.method} {request.path}") from error
-                if response.wire is not None:
-                    self._send_pieces(connection, response.wire(), response.delivery.body_pause)
+                if response.delivery.delay and self._stopping.wait(response.delivery.delay):
                     return False
-                if not self._deliver(connection, response, keep_alive=keep_alive, bodiless=request.method == "HEAD"):
-                    return False
+            # From here on its client may ask again: counted any longer, one client would be two requests.
+            if response.wire is not None:
+                self._send_pieces(connection, response.wire(), response.delivery.body_pause)
+                return False
+            if not self._deliver(connection, response, keep_alive=keep_alive, bodiless=request.method == "HEAD"):
+                return False
             if not keep_alive:
                 return True
         return False
@@ -261,8 +264,6 @@ class HttpServer:
         if delivery is WHOLE and response.stream is None:
             connection.sendall(head if bodiless else head + response.body)
             return True
-        if delivery.delay and self._stopping.wait(delivery.delay):
-            return False
         if delivery.unanswered:
             return False
         self._drip(connection, head, 1, delivery.head_pause)
