@@ -74,7 +74,6 @@ def reader(script: str) -> Read:
             env={**os.environ, "NODE_PATH": str(PACKAGES)},
             capture_output=True,
             text=True,
-            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -175,7 +174,7 @@ def test_openscap_finds_the_xccdf_valid(oscap: str, tmp_path: Path, release: str
     made = replace(made, asset=Asset("Prod DTR", fqdn="dtr.example.mil", release=release))
     file = write(tmp_path, xccdf.write(made, neighbours=True), ".xml")
 
-    done = subprocess.run([oscap, "xccdf", "validate", file], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    done = subprocess.run([oscap, "xccdf", "validate", file], capture_output=True, text=True, check=False)  # noqa: S603
     assert (done.returncode, "Error" in done.stderr + done.stdout) == (0, False), done.stderr + done.stdout
 
 

@@ -708,5 +708,5 @@ def test_embedded_aws_endpoint_answers_on_the_loopback_interface_only(aws: Embed
         assert stack.outputs["BucketName"] in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     assert aws.moto.endpoint.startswith("http://127.0.0.1:")
     port = int(aws.moto.endpoint.rpartition(":")[2])
-    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=5):
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port)):
         pass

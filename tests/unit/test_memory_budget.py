@@ -10,7 +10,6 @@ from dtr_audit.documents import NESTING, parse_json
 from dtr_audit.errors import OutOfTimeError, RegistryError
 from dtr_audit.memory_budget import UNCHARGED_BYTES, MemoryBudget, NoRoomError, estimate_parsed
 
-WAIT = 10.0  # seconds; only a test that fails waits so long
 ELEMENTS = (
     *(
         "[]",
@@ -142,8 +141,7 @@ def run(*tasks: Callable[[], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(WAIT)
-        assert not thread.is_alive(), "it waits for ever"
+        thread.join()
 
 
 def test_charges_that_all_grow_beyond_what_is_shared_all_come_to_their_end() -> None:
@@ -154,7 +152,7 @@ def test_charges_that_all_grow_beyond_what_is_shared_all_come_to_their_end() -> 
     def read() -> None:
         with budget.charge(500) as charge:
             charge.grow(10, never)
-            begun.wait(WAIT)
+            begun.wait()
             for size in (50, 200, 500):
                 charge.grow(size, lambda: None)
             ended.append(charge.bytes)
@@ -171,7 +169,7 @@ def test_charge_that_does_not_wait_starts_over_in_the_large_place() -> None:
     started_over: list[int] = []
 
     def read() -> None:
-        begun.wait(WAIT)
+        begun.wait()
         try:
             with budget.charge(500, waits_connected=False) as charge:
                 for size in (20, 60):

@@ -46,7 +46,7 @@ class Reader:
         self.session.auth = (registry.username, registry.password)
 
     def get(self, path: str, **parameters: str) -> requests.Response:
-        return self.session.get(f"{self._url}{path}", params=parameters, timeout=20, allow_redirects=False)
+        return self.session.get(f"{self._url}{path}", params=parameters, timeout=None, allow_redirects=False)
 
     def repositories(self, namespace: str, *, page_size: int = 100) -> list[str]:
         rows = self._rows("/api/v0/repositories", "repositories", page_size)

@@ -33,14 +33,14 @@ class Visitor:
             f"{self._registry.url}/auth/token",
             params={"service": self._registry.host, "scope": scopes},
             auth=account or (self._registry.username, self._registry.password),
-            timeout=20,
+            timeout=None,
         )
         answer.raise_for_status()
         return str(answer.json()["token"])
 
     def get(self, path: str, token: str = "") -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return self.session.get(f"{self._registry.url}{path}", headers=headers, timeout=20, allow_redirects=False)
+        return self.session.get(f"{self._registry.url}{path}", headers=headers, timeout=None, allow_redirects=False)
 
 
 @pytest.fixture
