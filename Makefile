@@ -20,6 +20,7 @@ UV := build/uv/bin/uv
 SOURCES := layers functions local tests bench
 AUDIT_ARGUMENTS ?=
 COST_ARGUMENTS ?=
+FUZZ_ARGUMENTS ?=
 SCALE_ARGUMENTS ?=
 Q ?=
 QUERY_ARGUMENTS ?=
@@ -30,7 +31,7 @@ UNANSWERED ?= fail
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit cost scale query queries test test-fast check lint format build deploy bench sbom scan advisories readers lock clean
+.PHONY: demo audit cost scale query queries test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/python -m local demo
@@ -57,6 +58,9 @@ test-fast: $(DEV_READY)  ## what a developer runs after each change: no server, 
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit tests/template tests/evidence/test_checklist.py \
 		tests/evidence/test_formats.py tests/integration/test_contracts.py tests/integration/test_audit.py \
 		--deselect tests/template/test_template_lint.py --deselect tests/template/test_docs.py --deselect tests/unit/test_scale.py
+
+fuzz: $(DEV_READY)  ## 200 000 mutants of what others answer; one again: make fuzz FUZZ_ARGUMENTS="--target tags --seed 7 --cases 1"
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGUMENTS)
 
 check: $(DEV_READY) $(SAM)  ## the gate: exactly what CI runs
 	$(MAKE) lint

@@ -52,7 +52,8 @@ def put(document: Any, path: Path, value: Any) -> Any:
     if not path:
         return value
     mutant = copy.deepcopy(document)
-    look_up(mutant, path[:-1])[path[-1]] = value
+    # A copy of its own: what stands in two places would be changed in both.
+    look_up(mutant, path[:-1])[path[-1]] = copy.deepcopy(value)
     return mutant
 
 
@@ -99,7 +100,7 @@ def change_slightly(value: Any) -> Iterator[Any]:
     elif isinstance(value, str):
         yield from ("", f"{value}x", value[:-1], value.swapcase(), value[::-1])
     elif isinstance(value, list):
-        yield from ([], value[:-1], value[1:], value[::-1], value * 2)
+        yield from ([], value[:-1], value[1:], value[::-1], [*value, *copy.deepcopy(value)])
     elif isinstance(value, dict):
         yield from ({}, dict(list(value.items())[1:]))
     else:
