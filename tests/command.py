@@ -1,4 +1,4 @@
-"""`python -m local` in a process of its own, without loading all of it anew each time.
+"""`python -m local` in a process of its own, without loading all of it each time.
 
 One process has loaded the command and what it uses, and forks for each call: that is six times cheaper than to start Python.
 """

@@ -326,7 +326,7 @@ class DtrApi:
 
     def _give_manifest(self, call: _Call, namespace: str, name: str, digest: str) -> Response:
         found = self._backend.manifest(namespace, name, digest)
-        # As docker's registry does, which gives nobody a type that was not asked for.
+        # Docker's registry gives no type that was not asked for.
         if found is None or found[1] not in call.request.header("accept"):
             unknown = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": {"revision": digest}}
             return self._json({"errors": [unknown]}, 404, headers=_REGISTRY_HEADERS)

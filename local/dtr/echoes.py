@@ -120,7 +120,7 @@ def echoed(response: Response, place: str, secrets: Secrets) -> Response:
 
 
 def secrets_of(authorization: str, passwords: Sequence[str], tokens: Sequence[str]) -> list[str]:
-    """List what a request held, and what is known besides, without doubles."""
+    """List what a request held, and what else is known, without doubles."""
     value = authorization.partition(" ")[2]
     decoded: list[str] = []
     if authorization.lower().startswith("basic "):

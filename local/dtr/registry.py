@@ -139,7 +139,7 @@ class InMemoryRegistry:
         cosign_signed: bool = False,
         manifest: Manifest | None = None,
     ) -> TagEntry:
-        """Push an image, or any `manifest`, unsigned, over whatever the tag held; the repository is created if need be.
+        """Push an image, or any `manifest`, unsigned, over what the tag held; the repository is created if need be.
 
         Without a `manifest` or a `digest` each push is a new image, and with a `digest` alone no manifest is kept. `author` is an
         account's name or id, by default the admin's id.

@@ -1,4 +1,4 @@
-"""A registry, a Notary and a UCP that repeat whatever they are sent: no secret leaves the process, by whichever door."""
+"""A registry, a Notary and a UCP that repeat all that they are sent: no secret leaves the process by any way."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""One deadline ends a request, whatever arrives meanwhile and wherever in the answer it arrives."""
+"""One deadline ends a request, in each part of an answer, even while bytes arrive."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""What is a signature, an attestation or an SBOM: told by the layers of its manifest, and by nothing else."""
+"""What is a signature, an attestation or an SBOM: the layers of its manifest decide, and nothing else."""
 
 import hashlib
 import json

@@ -26,7 +26,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(document: bytes, key: str, *, limit: int, error: type[AuditError]) -> Any:
-    """Parse a document that people keep in the bucket; no object in it may have one key twice, whatever its values.
+    """Parse a document that people keep in the bucket; no object in it may have one key twice, even with equal values.
 
     `key` names the document in messages, and `limit` is in bytes. Raises `error`.
     """

@@ -44,7 +44,7 @@ ENTRY_BYTES = (
 )  # of a page's text, for each entry that was asked for; a tag with its manifest takes about half of it
 WHOLE_LIST_BYTES = (
     3 * 1024 * 1024
-)  # of a page's text besides, for a server that gives the whole list at once: some 7000 tags
+)  # more of a page's text, for a server that gives the whole list at once: some 7000 tags
 PAGE_BYTES = 48 * 1024 * 1024  # of memory for one page, parsed
 SETTINGS_BYTES = 256 * 1024  # of text; the registry's settings hold certificates
 REPOSITORIES = 1_000_000

@@ -16,9 +16,9 @@ CHECK_SECONDS = 0.5  # between two looks at the time while there is no room
 UNCHARGED_BYTES = 64 * 1024  # of one answer's text: so much is held without being charged until it is parsed
 
 # What parsed JSON takes, measured on Python 3.11 with the worst texts, each at the most as often as it fits:
-PARSED_FACTOR = 48  # times the text, whatever is in it; lists within lists take 43, and the text is held beside them
+PARSED_FACTOR = 48  # times the text, the worst case; lists within lists take 43, and the text is held beside them
 TEXT_FACTOR = 14  # times the text, of all that is neither a list nor an object
-WIDE_FACTOR = 4  # times the text besides, if a single character of it is not ASCII: then each takes up to four bytes
+WIDE_FACTOR = 4  # times the text more, if a single character of it is not ASCII: then each takes up to four bytes
 LIST_BYTES = 96  # of each list
 OBJECT_BYTES = 208  # of each object
 STRUCTURE_FACTOR = 6  # times the text, of all lists and objects; those of a list of tags take one or two

@@ -35,7 +35,7 @@ from .watchdog import WATCHDOG, Watch
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # the longest wait for the next byte
-REQUEST_SECONDS = 180.0  # of one attempt, from connecting to the last byte of its answer, whatever arrives meanwhile
+REQUEST_SECONDS = 180.0  # of one attempt, from connecting to the last byte of its answer, also while bytes arrive
 BODY_BYTES = 64 * 1024  # of an answer, decompressed, unless the caller names another limit
 ERROR_BYTES = 64 * 1024  # of an answer that is none to the question: the rest of it is not read
 CHUNK_BYTES = 64 * 1024  # read from the connection, or decompressed, in one step
@@ -466,7 +466,7 @@ class _Body:
                 return True
 
     def drop(self) -> None:
-        """Let go of it, and give back what was charged for it: whoever asks again waits before that."""
+        """Let go of it, and give back what was charged for it. A caller that asks again waits first."""
         self._pieces.clear()
         if self._call.charge:
             self._call.charge.shrink(self._held_before)

@@ -1,4 +1,4 @@
-"""Ends requests whose time is over, whatever the peer sends meanwhile: one thread for the whole process."""
+"""Ends requests whose time is over, even while the peer sends: one thread for the whole process."""
 
 import contextlib
 import socket
@@ -19,7 +19,7 @@ class Watch:
         self.wire: socket.socket | None = None  # a second descriptor of its connection
 
     def shut(self) -> None:
-        """Shut the connection down; whoever reads from it or writes to it goes on at once."""
+        """Shut the connection down. A thread that reads from it or writes to it goes on at once."""
         if self.wire is not None:
             with contextlib.suppress(OSError):  # the peer may have closed it already
                 self.wire.shutdown(socket.SHUT_RDWR)

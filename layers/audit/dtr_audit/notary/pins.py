@@ -83,7 +83,7 @@ def _faults(entry: Any, where: str) -> Iterator[str]:
 
 
 def _repetitions(entries: list[Any]) -> Iterator[str]:
-    """Give the patterns that stand there twice, in whatever spelling of the host: only one of the two would count."""
+    """Give the patterns that stand there twice, in any spelling of the host: only one of the two would count."""
     seen: dict[str, int] = {}
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not _is_pattern(entry.get("pattern")):
