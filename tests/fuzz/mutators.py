@@ -69,7 +69,7 @@ def delete(document: Any, path: Path) -> Any:
 def duplicate(document: Any, path: Path) -> Any:
     """Give a copy of a document in which an entry of a list stands twice, or an entry of an object under a second name."""
     if not path:
-        return [document, document]
+        return [document, copy.deepcopy(document)]
     mutant = copy.deepcopy(document)
     holder, key = look_up(mutant, path[:-1]), path[-1]
     if isinstance(holder, list):

@@ -80,7 +80,7 @@ def _plain(page: Plain) -> bytes:
     import gzip  # noqa: PLC0415 - seldom
     import zlib  # noqa: PLC0415
 
-    if page.headers.get("Content-Encoding") != "gzip":
+    if page.headers.get("Content-Encoding", "").strip().lower() != "gzip":  # in any letter case (RFC 9110, 8.4.1)
         return page.body
     try:
         return gzip.decompress(page.body)

@@ -4,7 +4,7 @@ import copy
 import json
 from random import Random
 
-from tests.fuzz.mutators import find_paths, mutate_bytes, mutate_each_place, mutate_json
+from tests.fuzz.mutators import duplicate, find_paths, mutate_bytes, mutate_each_place, mutate_json
 
 DOCUMENT = {"counts": {"a": 1, "b": 0}, "names": [["web", "shop"], ["web", "till"]], "why": "", "flag": True}
 CONTENT = json.dumps(DOCUMENT).encode()
@@ -31,3 +31,9 @@ def test_every_place_is_changed_and_the_original_is_not() -> None:
 
 def test_bytes_of_nothing_become_something() -> None:
     assert mutate_bytes(b"", Random(1))
+
+
+def test_duplicate_of_a_whole_document_shares_nothing_with_it() -> None:
+    one, other = duplicate({"tags": [{"name": "1.0"}]}, ())
+    one["tags"].clear()
+    assert other == {"tags": [{"name": "1.0"}]}
