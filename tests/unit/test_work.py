@@ -1,5 +1,6 @@
 """What the steps leave each other: it comes back as it was left, or not at all."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from dtr_audit import steps
+from dtr_audit import work as work_documents
 from dtr_audit.errors import StepTakenOverError, WorkError
 from dtr_audit.evidence.report import StoredFile
 from dtr_audit.model import (
@@ -75,11 +77,19 @@ RESULT = BatchResult(
 )
 
 
+class _Body(io.BytesIO):
+    """An answer's body that still says, once it is closed, how far it was read."""
+
+    def close(self) -> None:
+        """Stay open."""
+
+
 class Bucket:
     """S3 as one caller sees it."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.bodies: list[io.BytesIO] = []  # of what was asked for
 
     def put_object(self, *, Key: str, Body: Any, **_: Any) -> None:  # noqa: N803 - as boto3 names them
         self.objects[Key] = Body if isinstance(Body, bytes) else Body.read()
@@ -87,7 +97,8 @@ class Bucket:
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:  # noqa: N803
         if Key not in self.objects:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": io.BytesIO(self.objects[Key])}
+        self.bodies.append(_Body(self.objects[Key]))
+        return {"Body": self.bodies[-1]}
 
 
 def work(bucket: Bucket) -> Work:
@@ -255,6 +266,20 @@ def test_a_document_that_is_larger_than_any_that_a_step_leaves_is_none() -> None
     one = work(bucket)
     assert next(one.results([1])) == (1, None)
     assert f"it is larger than {DOCUMENT_BYTES} bytes" in one.damage[0]
+
+
+@pytest.mark.parametrize("limit", ["FINDINGS_BYTES", "UNPACKED_BYTES"])
+def test_file_of_closed_findings_that_is_too_large_is_refused_and_not_copied_to_its_end(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_documents, limit, 1_000)
+    bucket = Bucket()
+    content = gzip.compress(b"{}" + b" " * 100_000 + b"\n", 0 if limit == "FINDINGS_BYTES" else 9)
+    bucket.objects["work/registry=prod/run/closed.findings.jsonl.gz"] = content
+    with pytest.raises(WorkError, match="it is larger than 1000 bytes"):
+        work(bucket).closed("one")
+    read = bucket.bodies[-1].tell()
+    assert read == (1_001 if limit == "FINDINGS_BYTES" else len(content))
 
 
 def test_the_largest_result_of_a_batch_is_read() -> None:

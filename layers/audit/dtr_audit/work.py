@@ -21,7 +21,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,6 +72,8 @@ CLOSED = "closed.findings.jsonl.gz"
 # Of JSON: a result of 200 repositories with the hashes of 512 signed documents each, under two domains, has less.
 DOCUMENT_BYTES = 8 * 1024 * 1024
 LINE_BYTES = 1024 * 1024  # of one finding
+FINDINGS_BYTES = 192 * 1024 * 1024  # of a file of findings, compressed: about two million. /tmp has 512 MB
+UNPACKED_BYTES = 2 * 1024**3  # of a file of findings
 FACTS = 32
 WHY_LENGTH = 200  # characters, of what is wrong with a document
 READ_AHEAD = 8  # documents, in as many threads
@@ -424,7 +425,7 @@ class Work:
         """
         key = _findings(number)
         with tempfile.SpooledTemporaryFile(HELD_BYTES) as content:
-            if not self._fetch(key, content):
+            if not self._fetch(key, content, limit=FINDINGS_BYTES):
                 raise self._unusable(key, "it is not there")
             if _sum(content) != result.findings_sha256:
                 raise self._unusable(key, "its SHA-256 is another than the result's")
@@ -446,7 +447,7 @@ class Work:
         """
         content = tempfile.SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 - closed where it has been read
         try:
-            if not self._fetch(CLOSED, content):
+            if not self._fetch(CLOSED, content, limit=FINDINGS_BYTES):
                 content.close()
                 return None
             # To its end at first: half of it would be counted otherwise.
@@ -483,12 +484,17 @@ class Work:
 
     def _lines(self, name: str, content: IO[bytes]) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a file of findings, from its beginning; raises WorkError."""
+        size = content.seek(0, io.SEEK_END)
         content.seek(0)
         number = 0
+        left = UNPACKED_BYTES
         try:
+            _hold(size <= FINDINGS_BYTES, f"it is larger than {FINDINGS_BYTES} bytes")
             with gzip.GzipFile(fileobj=content, mode="rb") as lines:
                 while line := lines.readline(LINE_BYTES + 1):
                     number += 1
+                    left -= len(line)
+                    _hold(left >= 0, f"it is larger than {UNPACKED_BYTES} bytes, decompressed")
                     _hold(len(line) <= LINE_BYTES, f"it is longer than {LINE_BYTES} bytes")
                     entry = json.loads(line)
                     _hold(isinstance(entry, dict), "an object is needed")
@@ -564,7 +570,7 @@ class Work:
             ContentType="application/gzip",
         )
 
-    def _fetch(self, name: str, into: IO[bytes], *, limit: int = 0) -> bool:
+    def _fetch(self, name: str, into: IO[bytes], *, limit: int) -> bool:
         """Copy a document into a file, of one with more bytes than `limit` the first and one more; tells whether it is there."""
         try:
             found = self._client.get_object(Bucket=self._bucket, Key=f"{self.prefix}{name}")
@@ -572,11 +578,11 @@ class Work:
             if error.response.get("Error", {}).get("Code") in _NOT_THERE:
                 return False
             raise
+        left = limit + 1
         with found["Body"] as body:
-            if limit:
-                into.write(body.read(limit + 1))
-            else:
-                shutil.copyfileobj(body, into, CHUNK_BYTES)
+            while chunk := body.read(min(CHUNK_BYTES, left)):
+                into.write(chunk)
+                left -= len(chunk)
         return True
 
     def delete(self, name: str) -> None:
