@@ -1,18 +1,21 @@
 """One signer's document, served in another role or repository by a Notary whose server's keys an attacker holds."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from dtr_audit import examiner
+from dtr_audit import examiner, reuse
 
-from local.dtr.faults import Faults, Forged
+from local.dtr.faults import Faults, Forged, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.notary import Notary, TrustRepository
 from local.notary.attacks import Reused
 from local.notary.keys import make_key
 from tests.audited import Audited
+from tests.fanned import Fanned
 
 ROLES = ("targets/releases", "targets/ci")
 
@@ -24,17 +27,25 @@ class Lab:
         self.audited = audited
         self.dtr = dtr
         self.registry = registry
-        key = make_key()
-        self.debug, self.payments = (self._create(name, key) for name in ("dev/debug", "prod/payments"))
+        self._key = make_key()
+        self.debug, self.payments = (self.create(name) for name in ("dev/debug", "prod/payments"))
         for _ in range(3):
             self.sign(self.debug, "0.1")
         self.sign(self.debug, "1.0")
         self.sign(self.payments, "0.9")
 
-    def _create(self, path: str, key: Any) -> TrustRepository:
+    def create(self, path: str) -> TrustRepository:
+        """Create a repository whose signer ci has the same key as everywhere."""
         trust = self.dtr.notary.create(f"{self.dtr.host}/{path}")
-        trust.add_signer("ci", key)
+        trust.add_signer("ci", self._key)
         return trust
+
+    @property
+    def refunds(self) -> TrustRepository:
+        """The repository that `begin_unsigned` creates."""
+        found = self.dtr.notary.find(f"{self.dtr.host}/prod/refunds")
+        assert found is not None
+        return found
 
     def sign(self, trust: TrustRepository, tag: str, *, digest: str | None = None, signer: str = "ci") -> str:
         """Push an image and sign it; gives its digest."""
@@ -50,10 +61,11 @@ class Lab:
         self.registry.push("prod", "payments", "1.0", digest=entry.digest)
         self.registry.sign("prod", "payments", "1.0")
 
-    def attack(self, *attacks: Reused, gun: str = "") -> None:
+    def attack(self, *attacks: Reused, guns: Sequence[str] = ()) -> None:
         """Serve the documents of dev/debug as those of prod/payments, or do something else."""
         chosen = attacks or tuple(Reused(role, gun=self.debug.gun) for role in ROLES)
-        self.dtr.faults = Faults(forged=tuple(Forged(attack, gun=gun or self.payments.gun) for attack in chosen))
+        under = guns or [self.payments.gun]
+        self.dtr.faults = Faults(forged=tuple(Forged(attack, gun=gun) for attack in chosen for gun in under))
 
     def audit(self, **environment: Any) -> dict[str, Any]:
         return self.audited.audit(TRUST_VERIFICATION="signatures", REQUIRED_SIGNERS="ci", **environment)
@@ -173,6 +185,52 @@ def test_documents_of_more_repositories_than_one_run_corrects_leave_the_run_inco
     assert [run["findings"]["resolved"] for run in runs] == [0, 0]
     assert [run["findings"]["open"] for run in runs] == [4, 4]
     assert "in 1 of them the signatures were taken back" in runs[0]["incomplete_because"][0]
+
+
+DOOMED = "prod/refunds:1.0"
+
+
+def begin_unsigned(lab: Lab) -> None:
+    """Have a third repository hold the debug image, not signed there, and a run that finds it."""
+    lab.create("prod/refunds")
+    (entry,) = (one for one in lab.registry.tags("dev", "debug", lab.dtr.host) if one.name == "1.0")
+    lab.registry.push("prod", "refunds", "1.0", digest=entry.digest)
+    lab.registry.sign("prod", "refunds", "1.0")
+    lab.audit()
+    assert lab.audited.findings()[DOOMED]["state"] == "OPEN"
+
+
+def test_document_served_only_when_a_batch_is_examined_once_more_resolves_nothing(lab: Lab) -> None:
+    begin_unsigned(lab)
+    lab.plant_image()
+    lab.attack()
+    steps_made = Fanned(lab.audited, {"TRUST_VERIFICATION": "signatures", "REQUIRED_SIGNERS": "ci"})
+    reading = itertools.count()
+
+    def serve_it_there_too(_: object) -> None:
+        if next(reading) == 1:  # the first reading of its tags was honest
+            lab.attack(*(Reused(role, gun=lab.debug.gun) for role in ROLES), guns=[lab.payments.gun, lab.refunds.gun])
+
+    lab.dtr.on_request(serve_it_there_too, tags_of("prod/refunds").path)
+    run = steps_made.execute({"scheduled_time": "2026-11-09T05:00:00Z"})
+
+    assert next(reading) >= 2, "it is read once more"
+    assert (run["complete"], run["findings"]["resolved"]) == (False, 0)
+    assert lab.audited.findings()[DOOMED]["state"] == "OPEN"
+
+
+def test_documents_that_were_not_all_compared_resolve_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_unsigned(lab)
+    monkeypatch.setattr(reuse, "RECORDS", 1)
+    lab.sign(lab.refunds, "1.0")
+    one = lab.audit()
+    many = Fanned(lab.audited, {"TRUST_VERIFICATION": "signatures", "REQUIRED_SIGNERS": "ci"}).execute(
+        {"scheduled_time": "2026-11-09T05:00:00Z"}
+    )
+    for run in (one, many):
+        assert (run["complete"], run["findings"]["resolved"]) == (False, 0)
+        assert len([why for why in run["incomplete_because"] if "was not seen" in why]) == 1
+    assert lab.audited.findings()[DOOMED]["state"] == "OPEN"
 
 
 @pytest.mark.parametrize("is_older", [False, True], ids=["of today", "of the last run"])

@@ -252,7 +252,9 @@ class _OneRun:
         if looked is not None:
             tally.note_surroundings(looked())
         hint = connection.hint_at_domain() if tally.is_all_unsigned else ""
-        return self._reporter.report(proven=not unproven, may_resolve=not unproven, hint=hint, next_at=self._next_at)
+        # Where not all documents were compared, what looks signed since may be signed elsewhere.
+        may_resolve = not unproven and not self._documents.problem
+        return self._reporter.report(proven=not unproven, may_resolve=may_resolve, hint=hint, next_at=self._next_at)
 
     @property
     def _next_at(self) -> Mark | None:

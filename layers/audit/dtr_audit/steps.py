@@ -263,16 +263,18 @@ def prove(invocation: Invocation) -> dict[str, Any]:
         problem = documents.problem
     if reused.keys() & asked.tally.is_examined.keys():
         # Something of what had answered 404 is served elsewhere too.
-        first_use = asked.tally.trust.first_use
+        first_use, compared = asked.tally.trust.first_use, asked.documents
         asked = _ask_at_last(parts, known, gone, seen, threads=threads, reused=reused, first_use=first_use)
-    if gone:
+        counted[number] = asked.sha256 if _are_among(asked.documents, compared) else ""
+    elif gone:
         counted[number] = asked.sha256
     _examine_reused(parts, known, reused, counted, threads=threads)
     proof = Proof(
-        unproven=asked.unproven,
+        # Where not all documents were compared, nothing is resolved: what looks signed since may be signed elsewhere.
+        unproven=asked.unproven or problem,
         settled=bool(gone),
         counted=tuple(counted[batch] for batch in sorted(counted)),
-        incomplete_because=(*asked.tally.incomplete_because, *filter(None, [problem])),
+        incomplete_because=tuple(asked.tally.incomplete_because),
         hint=asked.hint,
         changed=asked.changed,
     )
@@ -344,7 +346,7 @@ def _examine_reused(
 ) -> None:
     """Examine the batches once more that hold a repository with a document re-used, and note the sums of their results.
 
-    A batch for which there is no time counts as not read.
+    A batch for which there is no time counts as not read. So does one that serves a document only now, when all were compared.
     """
     if not reused:
         return
@@ -358,7 +360,17 @@ def _examine_reused(
         parts.take_over(number)
         again = (*result.examined, *result.left)
         sha256 = _examine_batch(parts, known, number, again, threads=threads, reused=reused, earlier=result)
-        counted[number] = sha256
+        ((_, after),) = parts.work.results((number,))
+        if after is not None and _are_among(after.documents, result.documents):
+            counted[number] = sha256
+
+
+def _are_among(
+    served: Iterable[tuple[Repository, SignedDocuments]], compared: Iterable[tuple[Repository, SignedDocuments]]
+) -> bool:
+    """Tell whether each document that a repository serves is one of those by which it was compared with the others."""
+    known = {repository: set(signed.current) for repository, signed in compared}
+    return all(known.get(repository, set()).issuperset(signed.current) for repository, signed in served)
 
 
 def _settle(part: "_Part", gone: Mapping[Repository, str]) -> None:
