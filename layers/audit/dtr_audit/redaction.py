@@ -32,6 +32,7 @@ SERVICE = "dtr-signature-audit"
 # them is looked up among all blocks of 8 bytes that the secrets hold.
 _BLOCK = 8
 _RUN = PIECE_BYTES - _BLOCK  # blocks that begin one byte after the other, behind the first, in a piece
+HEADERS = 8  # of tokens: one token server gives all of its tokens the same
 _JWT_HEADER = re.compile(r"\AeyJ[A-Za-z0-9_-]*\.(?=[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z)")
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 
@@ -49,6 +50,7 @@ class Redactor:
         """Forget every secret."""
         self._kept: set[str] = set()
         self._tokens: dict[str, int] = {}  # with their lengths in bytes, the oldest first
+        self._headers: tuple[bytes, ...] = ()  # of the latest tokens
         self._blocks: set[int] = set()  # of the secrets of PIECE_BYTES and more
         self._short: tuple[tuple[bytes, re.Pattern[bytes]], ...] = ()  # the others, whole
 
@@ -70,13 +72,11 @@ class Redactor:
             self._add(new)
 
     def learn_token(self, token: str) -> None:
-        """Learn a token. Of many the latest are kept.
-
-        The header of a JSON Web Token (RFC 7519) is no secret. It names the algorithm, and often holds the token server's
-        certificate, pieces of which are in an honest Notary's documents too.
-        """
-        token = _JWT_HEADER.sub("", token)
+        """Learn a token. Of many the latest are kept."""
+        header = _JWT_HEADER.match(token)
         with self._lock:
+            if header is not None:
+                self._headers = (*self._headers, _fold(header[0]))[-HEADERS:]
             if token in self._tokens:
                 return
             self._tokens[token] = len(token.encode())
@@ -103,9 +103,28 @@ class Redactor:
         return self._may_hold(folded := _fold(text)) and bool(self._spans(folded))
 
     def holds_secret_in_json(self, document: bytes) -> bool:
-        """Tell whether a JSON document holds a secret, written with or without escapes."""
+        """Tell whether a JSON document holds a secret, written with or without escapes.
+
+        Pieces of a token's header alone do not count. It names the algorithm, and often holds the token server's certificate,
+        pieces of which are in an honest Notary's documents too.
+        """
         text = document.decode("utf-8", "replace")
-        return self.holds_secret(text) or ("\\" in text and self.holds_secret(_ESCAPE.sub(_unescape, text)))
+        return self._holds_more_than_headers(text) or (
+            "\\" in text and self._holds_more_than_headers(_ESCAPE.sub(_unescape, text))
+        )
+
+    def _holds_more_than_headers(self, text: str) -> bool:
+        folded = _fold(text)
+        if not self._may_hold(folded):
+            return False
+        headers = self._headers
+        pieces = [folded[start:stop] for start, stop in self._spans(folded)]
+        if not all(any(piece in header for header in headers) for piece in pieces):
+            return True
+        # A registry chooses its tokens: a password in one of their headers is a password still.
+        passwords = Redactor()
+        passwords._add(self._kept)
+        return passwords.holds_secret(text)
 
     def redact(self, text: str) -> str:
         """Take secrets, and pieces of them, out of a text. To be done before the text is cut, or half of one stays."""
