@@ -146,7 +146,8 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="NAME",
-        help="look at this namespace alone: a partial run, which passes nothing; repeatable",
+        help="look at this namespace alone: a partial run, which passes nothing; repeatable. --namespace=NAME if it "
+        "begins with a hyphen",
     )
     audit.add_argument(
         "--baseline",

@@ -1,7 +1,7 @@
 """Lists as the API writes them: rows, pages and the cursors between them.
 
 A cursor names the first row of the next page (`namespace/name`, or a tag), so that it stays good while rows
-come and go before it. Names that cannot stand in a header are escaped.
+come and go before it. It stands in the header as it is, as UTF-8; names that cannot stand in a header are escaped.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def key_of(row: RepositoryEntry | TagEntry) -> str:
 
 def _cursor_for(row: RepositoryEntry | TagEntry) -> str:
     key = key_of(row)
-    if key and key == key.strip() and key.isascii() and key.isprintable() and not key.startswith(_ESCAPED):
-        return key
+    if key and key == key.strip() and key.isprintable() and not key.startswith(_ESCAPED):
+        return key.encode().decode("latin-1")
     return _ESCAPED + quote(key, safe="", errors="surrogatepass")
 
 

@@ -149,7 +149,7 @@ def _check_whole(pages: Sequence[Plain], key: str, found: Collection[str], what:
         for entry in entries or ():
             require(isinstance(entry, dict), f"{what} is complete, and an entry is no object")
             name = entry.get("name") if key == "tags" else f"{entry.get('namespace')}/{entry.get('name')}"
-            if key != "tags" and "" in (entry.get("namespace"), entry.get("name")):
+            if key != "tags" and {"", None}.intersection(_texts(entry.get("namespace"), entry.get("name"))):
                 ghosts += 1
                 continue
             require(isinstance(name, str), f"{what} is complete, and an entry has no name")
@@ -160,6 +160,10 @@ def _check_whole(pages: Sequence[Plain], key: str, found: Collection[str], what:
         return
     require(counts == {str(len(listed) + ghosts)}, f"{what} is complete, and its counts are {sorted(counts)}")
     require(not pages[-1].headers.get("X-Next-Page-Start", "").strip(), f"{what} is complete, and goes on")
+
+
+def _texts(*values: object) -> set[str | None]:
+    return {value for value in values if value is None or isinstance(value, str)}
 
 
 def _is_old_form(page: Plain) -> bool:

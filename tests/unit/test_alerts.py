@@ -164,12 +164,13 @@ def size(message: dict[str, Any]) -> int:
     return len(message["Message"].encode()) + attributes + len(message["Subject"])
 
 
-def worst(number: int, *, namespaces: int) -> list[Finding]:
+def worst(number: int, *, namespaces: int, letter: str) -> list[Finding]:
     """Findings whose every text is as long, and as costly to escape, as it can be."""
+    length = min(251, 896 // len(letter.encode()))
     return [
         finding(
-            f"{index % namespaces:04d}" + "n" * 251,
-            "r" * 255,
+            f"{index % namespaces:04d}" + letter * length,
+            letter * length,
             f"{index:06d}" + "t" * 122,
             reason='"\\' * 2_000,
             author="ü\U0001f600" * 64,
@@ -181,11 +182,11 @@ def worst(number: int, *, namespaces: int) -> list[Finding]:
 
 
 @pytest.mark.parametrize("grouping", list(AlertGrouping))
-@pytest.mark.parametrize("namespaces", [1, 100, 250])
+@pytest.mark.parametrize(("namespaces", "letter"), [(1, "n"), (100, "n"), (250, "n"), (100, '"'), (100, "\U0001f600")])
 def test_the_worst_news_stays_under_the_limits_of_sns_and_no_namespace_is_lost(
-    namespaces: int, grouping: AlertGrouping
+    namespaces: int, letter: str, grouping: AlertGrouping
 ) -> None:
-    findings = Findings(worst(3_000, namespaces=namespaces))
+    findings = Findings(worst(3_000, namespaces=namespaces, letter=letter))
     reasons = tuple('"\\ü' * 800 for _ in range(50))
     published = announce(findings, run(incomplete_because=reasons, warnings=reasons), grouping=grouping)
     told: set[str] = set()

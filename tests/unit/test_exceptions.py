@@ -175,6 +175,18 @@ def test_a_fault_is_named_with_its_place(content: bytes, said: str) -> None:
     assert fault(content).startswith(said)
 
 
+@pytest.mark.parametrize("name", ["doe.jane@agency.mil", "_svc", "svc$", "jürgen", "-lead", "a#b", "50%", "é" * 100])
+def test_pattern_covers_names_that_ldap_allows(name: str) -> None:
+    assert covering(entry(namespace=name), name=f"{name}/tool") == "EX-7"
+    assert covering(entry(namespace=f"{name[:-1]}?"), name=f"{name}/tool") == "EX-7"
+    assert covering(entry(namespace=name), name=f"{name}x/tool") == ""
+
+
+@pytest.mark.parametrize("name", ["a b", "a\u00a0b", "\u202ea", "a\x7f", "\ud800", "a,b", "a|b", "a:b", "a\\b"])
+def test_pattern_that_no_name_has_is_a_fault(name: str) -> None:
+    assert fault(document(entry(namespace=name))).startswith("$.exceptions[0].namespace: 1 to 256 characters")
+
+
 def test_all_faults_are_counted_and_the_first_are_named() -> None:
     text = fault(document(*[entry(id=f"EX-{number}", ends="soon") for number in range(9)]))
     assert text.count("$.exceptions[") == 5

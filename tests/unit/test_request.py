@@ -85,6 +85,10 @@ def test_a_partial_run_never_takes_the_place_of_the_full_run_of_its_time() -> No
         ({"namespaces": []}, "namespaces"),
         ({"namespaces": "web"}, "namespaces"),
         ({"namespaces": ["web/shop"]}, "namespaces"),
+        ({"namespaces": [""]}, "namespaces"),
+        ({"namespaces": [".."]}, "namespaces"),
+        ({"namespaces": ["half\ud800"]}, "namespaces"),
+        ({"namespaces": ["line\nbreak"]}, "namespaces"),
         ({"namespaces": [None]}, "namespaces"),
         ({"namespaces": None}, "namespaces"),
         ({"alerts": "false"}, "alerts"),
@@ -158,3 +162,11 @@ def test_a_step_that_is_malformed_is_refused_by_its_key(changed: dict[str, Any],
 def test_a_step_without_a_payload_is_refused() -> None:
     with pytest.raises(SettingsError, match="state machine"):
         StepRequest.from_payload([])
+
+
+def test_namespaces_that_ldap_allows_are_asked_for() -> None:
+    names = ["-lead", "_svc", "a#b", "doe.jane@agency.mil", "jürgen", "svc$"]
+    request = AuditRequest.from_event({"namespaces": names}, now=NOW)
+    assert request.namespaces == tuple(names)
+    assert request.covers(Repository("jürgen", "tool"))
+    assert not request.covers(Repository("jurgen", "tool"))

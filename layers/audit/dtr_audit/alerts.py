@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MESSAGE_BYTES = 240 * 1024  # SNS takes 256 KiB, attributes and all
 MESSAGE_ITEMS = 60  # findings told one by one; the others are told in numbers, and lie in S3
 NAMESPACES_OF_A_MESSAGE = 100  # a filter policy must see each of them, so more are spread over messages
+NAMESPACES_BYTES = 32 * 1024  # and so are those with longer names, as JSON: they stand in a message three times
 NAMESPACE_ITEMS = 60  # held for one namespace
 HELD_ITEMS = 10_000  # held in all, their names alone: memory does not grow with the news
 HELD_ALWAYS = 5  # of each kind in a namespace, so that none is told in numbers alone
@@ -249,9 +250,7 @@ class Alerts:
     ) -> "Iterator[tuple[Message, Sequence[str]]]":
         """Yield each message with the namespaces whose news it tells."""
         is_by_namespace = self._grouping is AlertGrouping.NAMESPACE
-        names = sorted(pending.namespaces)
-        size = 1 if is_by_namespace else NAMESPACES_OF_A_MESSAGE
-        groups = [names[at : at + size] for at in range(0, len(names), size)]
+        groups = _group(sorted(pending.namespaces), 1 if is_by_namespace else NAMESPACES_OF_A_MESSAGE)
         # A registry's own trouble is told in full to those who see all of it; with one digest a run it stands in there.
         if not run.complete and not (groups and not is_by_namespace):
             yield composer.message("audit_incomplete"), ()
@@ -545,6 +544,20 @@ class _Composer:
         if omitted:
             lines.append(f"  and {omitted} more: see below")
         return [*lines, ""]
+
+
+def _group(names: Sequence[str], most: int) -> list[list[str]]:
+    """Spread namespaces over messages: at most so many in one, and no more than it has room for."""
+    groups: list[list[str]] = []
+    room = 0
+    for name in names:
+        size = len(json.dumps(name))
+        if not groups or len(groups[-1]) == most or size > room:
+            groups.append([])
+            room = NAMESPACES_BYTES
+        groups[-1].append(name)
+        room -= size
+    return groups
 
 
 def _spoken(run: Run) -> str:

@@ -31,7 +31,7 @@ from .errors import (
 )
 from .hosts import HTTPS_PORT, canonical_host
 from .memory_budget import BUDGET, Charge, estimate_parsed
-from .model import Repository, Tag, TrustFlags
+from .model import Repository, Tag, TrustFlags, is_name
 from .pace import Pace
 from .redaction import REDACTOR
 from .settings import DOMAIN_LENGTH, is_domain
@@ -52,7 +52,6 @@ TAGS_TOGETHER = 1_000  # searched for secrets at once
 TAGS_OF_A_REPOSITORY = 100_000  # about 100 MB while they are compared, if none is signed
 MALFORMED_ENTRIES = 1_000  # of a page of tags; with more the rest is not looked at
 CURSOR_LENGTH = 4_096
-NAME_LENGTH = 255
 AUTHOR_LENGTH = 128
 DIGEST_LENGTH = 160
 MEDIA_TYPE_LENGTH = 128
@@ -67,7 +66,6 @@ TOKEN_RENEWAL_SHARE = 0.8  # of its life; the rest is for requests under way
 ROTATION_SECONDS = 10.0  # for which a new password may be known to the registry and not yet stand in the secret
 
 # Wider than DTR's own grammar on purpose: whatever is safe in a path is asked for.
-_COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"[A-Za-z0-9+._-]+:[A-Za-z0-9=_-]+")
 _TIME = re.compile(r"[0-9T:.,+\-Z ]+")
@@ -76,6 +74,7 @@ _ECHO = (
     "holds a password or a token of this audit, so it is neither shown nor used. Either the registry repeats what it is sent, or "
     "the password is a word that names are made of. Give the audit's account another password"
 )
+_OF_SCOPES = re.compile(r"[ :,]")  # what separates the parts of a token's scope, and scopes
 _SETTINGS_KEYS = frozenset({"dtrHost", "createRepositoryOnPush", "reportAnalytics"})
 
 
@@ -91,7 +90,7 @@ class CredentialSource(Protocol):
 class Listing:
     """What is known of a list of repositories once it has been read; filled while it is iterated."""
 
-    ghosts: int = 0  # entries without a name, as old servers have been seen to list
+    ghosts: int = 0  # unnamed entries, as old servers list them: namespace or name is missing, null or empty
     # '': read to its end, and the registry's own count agrees
     problem: str = "the list of repositories was not read to its end"
 
@@ -309,7 +308,7 @@ class DtrClient:
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
-    def _get(self, path: str, params: Mapping[str, str], charge: Charge) -> Answer:
+    def _get(self, path: str, params: Mapping[str, str | bytes], charge: Charge) -> Answer:
         """Ask with the token in hand, renewing it early, and on a 401 once; then once with the secret read anew."""
         # With Basic there is nothing to renew but the secret, and each refusal counts against the account's lock.
         renewals = (self._renew_token, self._renew_secret) if self._by_token else (self._renew_secret,)
@@ -392,7 +391,7 @@ class DtrClient:
         for reading in (1, 2):
             entries = found if reading == 1 else {}
             ghosts = 0
-            malformed = ""
+            malformed, faults = "", 0  # what is wrong with the first malformed entry, and how many there are
             counts: set[int | None] = set()
             try:
                 path = "/api/v0/repositories"
@@ -403,6 +402,7 @@ class DtrClient:
                         try:
                             repository = _repository(entry)
                         except RegistryError as error:
+                            faults += 1
                             malformed = malformed or str(error)
                             continue
                         if repository is None:
@@ -427,7 +427,8 @@ class DtrClient:
                     continue
                 return
             listing.ghosts = ghosts
-            listing.problem = malformed or _count_problem("repositories", counts, len(entries) + ghosts)
+            more = f"; {faults - 1} more entries of the list are malformed" if faults > 1 else ""
+            listing.problem = f"{malformed}{more}" or _count_problem("repositories", counts, len(entries) + ghosts)
             if ghosts and not entries and not listing.problem:
                 listing.problem = f"all {ghosts} repositories that it lists have no name"
             if not listing.problem or malformed or None in counts:
@@ -440,7 +441,7 @@ class DtrClient:
         read before a fault is given, with the problem, and without a tag that is listed with different contents. Raises
         RepositoryGoneError on a 404, and OutOfTimeError.
         """
-        path = f"/api/v0/repositories/{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}/tags"
+        path = f"/api/v0/repositories/{_segments(repository)}/tags"
         reading, may_change = self._read_tags(path, domain)
         if may_change:
             reading, _ = self._read_tags(path, domain)
@@ -489,14 +490,16 @@ class DtrClient:
         cursor = ""
         seen: set[str] = set()
         for number in range(1, PAGES + 1):
-            asked = {**params, "pageSize": str(self._page_size), "count": "true"}
+            asked: dict[str, str | bytes] = {**params, "pageSize": str(self._page_size), "count": "true"}
             if cursor:
-                asked["pageStart"] = cursor
+                # Byte for byte what the header held: a name in it may be UTF-8, and HTTP's headers are read as Latin-1.
+                asked["pageStart"] = cursor.encode("latin-1")
             with BUDGET.charge(PAGE_BYTES) as charge:
                 answer = self._get(path, asked, charge)
                 if answer.status != 200:
                     raise self._status_error(answer, path, number)
-                cursor = answer.headers.get("X-Next-Page-Start", "").strip()
+                # Blanks alone: of a name in UTF-8 the last byte may be what Latin-1 takes for a blank.
+                cursor = answer.headers.get("X-Next-Page-Start", "").strip(" \t")
                 page = self._parse_page(answer, key, path, charge)
                 # What is parsed is held in its text's place.
                 del answer
@@ -529,7 +532,7 @@ class DtrClient:
         It is a token that the registry's token server gives for this repository, or Basic where there is no token server. Nothing
         that the registry says in its errors is passed on. Raises AuthenticationError, RegistryError or OutOfTimeError.
         """
-        params = {"scope": f"repository:{repository}:pull"}
+        params = {"scope": pull_scope(str(repository))}
         if self._pull_service:
             params["service"] = self._pull_service
         for _ in (1, 2):
@@ -556,10 +559,9 @@ class DtrClient:
         After MANIFEST_FAILURES in a row, over all repositories, each is asked for once and not again: an outage of /v2/ alone must
         not take the time in which tags are read.
         """
-        name = f"{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}"
         try:
             answer = self._transport.get(
-                f"/v2/{name}/manifests/{digest}",
+                f"/v2/{_segments(repository)}/manifests/{digest}",
                 authorization=authorization,
                 accept=MANIFESTS,
                 is_optional=self._manifest_failures >= MANIFEST_FAILURES,
@@ -784,16 +786,33 @@ def _count_problem(what: str, counts: Collection[int | None], found: int) -> str
     return ""
 
 
+def pull_scope(path: str, *, under: str = "") -> str:
+    """Give the scope of a token to pull `namespace/name`, `under` a host with its slash or the registry itself.
+
+    Raises RegistryError for a name that would be read as another scope, or as several.
+    """
+    if _OF_SCOPES.search(path):
+        raise RegistryError(
+            f"no token can be asked for to read '{clean(path, 60)}': the scope of one holds no blank, colon or comma in a name"
+        )
+    return f"repository:{under}{path}:pull"
+
+
+def _segments(repository: Repository) -> str:
+    """Write a repository's name as two segments of a request's path."""
+    return f"{quote(repository.namespace, safe='')}/{quote(repository.name, safe='')}"
+
+
 def _repository(entry: Any) -> Repository | None:
-    """Read one entry of the list; None for a ghost. Raises RegistryError for a name that cannot be asked for."""
+    """Read one entry of the list; None for an unnamed one. Raises RegistryError for a name that cannot be asked for."""
     if not isinstance(entry, dict):
         raise RegistryError("an entry of the list of repositories is not an object")
     namespace, name = entry.get("namespace"), entry.get("name")
-    if "" in (namespace, name):
+    if namespace is None or name is None or "" in (namespace, name):
         return None
     for part in (namespace, name):
-        if not isinstance(part, str) or len(part) > NAME_LENGTH or not _COMPONENT.fullmatch(part):
-            raise RegistryError(f"a repository has the name '{clean(part, 60)}', which no registry allows")
+        if not is_name(part):
+            raise RegistryError(f"a repository has the name '{clean(part, 60)}', with which it cannot be asked for")
     if REDACTOR.holds_secret(f"{namespace}/{name}"):
         raise RegistryError(f"the name of a repository {_ECHO}")
     return Repository(_keep_once(str(namespace)), str(name))

@@ -48,7 +48,10 @@ logger = Logger(service="dtr-signature-audit", child=True)
 _NEEDED = ("id", "namespace", "repository", "tag", "owner", "reason", "ends")
 _OPTIONAL = ("digest", "reference")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PATTERN = re.compile(rf"[A-Za-z0-9._*?-]{{1,{PATTERN_LENGTH}}}")
+_PATTERN = re.compile(
+    rf"[^\s/\\\[\]:;|=,+<>'\"]{{1,{PATTERN_LENGTH}}}"  # what LDAP lets an account's name hold, and '*' and '?'
+)
+_TAG_PATTERN = re.compile(rf"[A-Za-z0-9._*?-]{{1,{PATTERN_LENGTH}}}")
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REPOSITORIES_REMEMBERED = 1_024
@@ -233,11 +236,19 @@ def _parse(entry: object, where: str, faults: list[str]) -> PolicyException | No
     faults += [f"{where}.{key}: it is missing" for key in _NEEDED if key not in entry]
     known = (*_NEEDED, *_OPTIONAL)
     faults += [f"{where}: '{clean(key, 64)}' is no key of an exception" for key in entry if key not in known]
-    pattern = f"1 to {PATTERN_LENGTH} letters, digits, '.', '_', '-', and '*' and '?' for what varies, are needed"
+    pattern = (
+        f"1 to {PATTERN_LENGTH} characters that names hold, with '*' and '?' for what varies, are needed: no blank, and none of "
+        "/ \\ [ ] : ; | = , + < > ' \""
+    )
+    tag = f"1 to {PATTERN_LENGTH} letters, digits, '.', '_', '-', and '*' and '?' for what varies, are needed"
     name = f"a text of 1 to {OWNER_LENGTH} characters is needed"
     wanted = {
         "id": (_is_like(entry, "id", _ID), "1 to 64 letters, digits, '.', '_' and '-' are needed"),
-        **{key: (_is_like(entry, key, _PATTERN), pattern) for key in ("namespace", "repository", "tag")},
+        **{
+            key: (_is_like(entry, key, _PATTERN) and entry[key].isprintable(), pattern)
+            for key in ("namespace", "repository")
+        },
+        "tag": (_is_like(entry, "tag", _TAG_PATTERN), tag),
         "owner": (_is_sentence(entry, "owner", OWNER_LENGTH), name),
         "reason": (
             _is_sentence(entry, "reason", REASON_LENGTH),

@@ -13,6 +13,8 @@ REUSE = (
     "have seen in two repositories or roles do not count. Against others, use one delegation key per repository, and pin the roots."
 )
 EXPIRING_NAMED = 5  # repositories whose trust data expires soon
+NAME_LENGTH = 255  # characters of a namespace, or of a repository's own name
+NAME_BYTES = 900  # of the same as UTF-8: two of them and the registry's name fit into a key of DynamoDB, which has 2048
 
 
 class Verdict(StrEnum):
@@ -58,6 +60,22 @@ class News(StrEnum):
     RESOLVED = "resolved"
     EXPIRING = "expiring"  # the exception that covers it ends within a week
     EXPIRED = "expired"  # no exception covers it any more
+
+
+def is_name(value: object) -> bool:
+    """Tell whether a value can be a namespace or a repository's own name: a text that a request's path can carry as one segment.
+
+    LDAP allows far more than Docker's own grammar, so only what percent-encoding cannot make safe is refused: control characters
+    and all others that cannot be printed, lone surrogates among them, a slash, and the two names that stand for another folder.
+    """
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= NAME_LENGTH
+        and value.isprintable()
+        and "/" not in value
+        and value not in {".", ".."}
+        and (value.isascii() or len(value.encode()) <= NAME_BYTES)
+    )
 
 
 @dataclass(frozen=True, slots=True, order=True)

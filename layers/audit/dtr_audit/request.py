@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .errors import SettingsError
-from .model import Repository, Scope
+from .model import Repository, Scope, is_name
 
-_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAMESPACES = 1_000  # the most that one partial run may name
 BATCHES = 5_000  # of one fan-out
 EXECUTION_LENGTH = 2_048
@@ -123,7 +122,7 @@ def _namespaces(event: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     names = event["namespaces"]
     usable = isinstance(names, list) and 0 < len(names) <= NAMESPACES
-    if not usable or not all(isinstance(name, str) and _NAMESPACE.fullmatch(name) for name in names):
+    if not usable or not all(map(is_name, names)):
         raise SettingsError(
             f"event: 'namespaces' is a list of 1 to {NAMESPACES} namespaces' names; leave it out for the whole registry"
         )

@@ -164,7 +164,7 @@ def _stable_name(finding: Finding) -> str:
     if len(name) <= room:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return f"{name[: room - len(digest) - 1]}#{digest}"  # no name holds a '#'
+    return f"{name[: room - len(digest) - 1]}#{digest}"  # no tag holds a '#'
 
 
 def _stable_id(finding: Finding) -> str:

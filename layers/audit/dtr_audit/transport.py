@@ -187,7 +187,7 @@ class Transport:
         self,
         path: str,
         *,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | bytes] | None = None,
         authorization: str = "",
         accept: str = "application/json",
         is_optional: bool = False,
@@ -236,7 +236,9 @@ class Transport:
         except _BrokenConnectionError as error:
             raise RegistryError(f"{call}: {error}") from None
 
-    def _ask(self, call: _Call, *, params: Mapping[str, str] | None = None, content: bytes | None = None) -> Answer:
+    def _ask(
+        self, call: _Call, *, params: Mapping[str, str | bytes] | None = None, content: bytes | None = None
+    ) -> Answer:
         turn = self._take_turn(call)
         waited: float | None = None
         refused = False
@@ -286,7 +288,7 @@ class Transport:
             # All were asked to wait while this one waited for its turn.
             self.pace.give_back()
 
-    def _send(self, call: _Call, params: Mapping[str, str] | None, content: bytes | None) -> BaseHTTPResponse:
+    def _send(self, call: _Call, params: Mapping[str, str | bytes] | None, content: bytes | None) -> BaseHTTPResponse:
         """Send a request, and give the answer as it begins."""
         left = self._seconds_left(call)
         headers = {

@@ -47,6 +47,7 @@ from .model import (
     SupportingFact,
     TagCounts,
     TrustCounts,
+    is_name,
 )
 from .redaction import REDACTOR
 from .request import BATCHES
@@ -662,7 +663,9 @@ def _take_names(document: object, where: str) -> tuple[Repository, ...]:
 
 
 def _take_repository(document: object, where: str) -> Repository:
-    return Repository(*_take_pair(document, where))
+    namespace, name = _take_pair(document, where)
+    _hold(is_name(namespace) and is_name(name), f"{where}: the name of a repository is needed")
+    return Repository(namespace, name)
 
 
 def _take_pair(document: object, where: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from ..dtr import CredentialSource, read_token
+from ..dtr import CredentialSource, pull_scope, read_token
 from ..errors import AuthenticationError, RegistryError, SettingsError
 from ..memory_budget import BUDGET, Charge, estimate_parsed
 from ..pace import Pace
@@ -101,7 +101,9 @@ class NotaryClient:
         METADATA_NOT_FOUND is taken for absence: a proxy, or a registry whose licence has expired, answers 404 too.
         """
         path = f"/v2/{quote(gun, safe='/:')}/_trust/tuf/{quote(name, safe='/')}.json"
-        answer = self._get(path, f"repository:{gun}:pull", limit=DOCUMENT_BYTES, charge=charge)
+        host, slash, repository = gun.partition("/")
+        scope = pull_scope(repository, under=host + slash)
+        answer = self._get(path, scope, limit=DOCUMENT_BYTES, charge=charge)
         if answer.status == 200:
             return _without_secret(answer, path)
         if answer.status == 404 and _error_code(answer) == "METADATA_NOT_FOUND":

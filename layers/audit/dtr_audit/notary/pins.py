@@ -30,9 +30,12 @@ FAULTS_NAMED = 5
 
 _KEYS = ("pattern", "root_keys", "authorities")
 _HOST = r"[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*"
+_NAMESPACE = r"(?!\.\*)[^\s/\\\[\]:;|=,+*?<>'\"]+"  # what LDAP lets an account's name hold
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 # Narrow, because a pattern that no repository can have would leave those that were meant unpinned, and nobody would know.
-_PATTERN = re.compile(rf"{_HOST}/{_NAME}/{_NAME}|(?:{_HOST}/(?:{_NAME}/)?(?:{_NAME})?|(?:{_HOST})?)\*")
+_PATTERN = re.compile(
+    rf"{_HOST}/{_NAMESPACE}/{_NAME}|(?:{_HOST}(?:/{_NAMESPACE}/(?:{_NAME})?|/(?:{_NAMESPACE})?)|(?:{_HOST})?)\*"
+)
 
 
 def parse_pins(document: bytes) -> tuple[Pin, ...]:
@@ -103,7 +106,13 @@ def _faults_of_keys(value: Any, where: str) -> Iterator[str]:
 
 
 def _is_pattern(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= PATTERN_LENGTH and _PATTERN.fullmatch(value) is not None
+    return (
+        isinstance(value, str)
+        and len(value) <= PATTERN_LENGTH
+        and value.isprintable()
+        and _PATTERN.fullmatch(value) is not None
+        and not {".", ".."}.intersection(value.split("/"))
+    )
 
 
 def _are_certificates(value: Any) -> bool:
