@@ -34,6 +34,7 @@ from local.dtr.faults import (
     GzipBomb,
     Gzipped,
     Miscount,
+    Realm,
     Redirect,
     Rewrite,
     Status,
@@ -101,6 +102,9 @@ SURVIVED = [
     Case("the token's life is not given", Faults(token_without_expiry=EVERY_CALL)),
     Case("the token server and /v2/ are gone with the licence", Faults(licence_expired=EVERY_CALL)),
     Case("there is no challenge", Faults(strikes=(Body(b"{}", CHALLENGE),))),
+    Case("the challenge names no host", Faults(realm=Realm("/auth/token", CHALLENGE))),
+    Case("the challenge's realm is a word", Faults(realm=Realm("Docker Trusted Registry", CHALLENGE))),
+    Case("the challenge names the own host without TLS", Faults(realm=Realm("http://{host}/auth/token", CHALLENGE))),
     Case("all tokens are forgotten in mid-run", Faults(tokens_revoked=API.limited(after=9, times=1))),
     Case("busy, and says when to come back", Faults(strikes=(Status(429, ALL_TAGS.limited(times=4), retry_after="0"),))),
     Case("bad gateways pass", Faults(strikes=(Status(502, EVERY_CALL.limited(times=3), shape="html"),))),
@@ -189,6 +193,34 @@ FATAL = [
     Case("hashMismatch missing", Faults(rewrites=(Rewrite({"hashMismatch": MISSING}, path=BROKEN),)), "hashMismatch"),
     Case("hashMismatch a number", Faults(rewrites=(Rewrite({"hashMismatch": 0}, path=BROKEN),)), "hashMismatch"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("realm", "named"),
+    [
+        ("https://dtr.example.mil/auth/token", "'dtr.example.mil'"),
+        ("https://localhost/auth/token", "'localhost'"),
+        ("//dtr.example.mil:4443", "'dtr.example.mil:4443'"),
+        ("https://{host}@elsewhere.example/", "@elsewhere.example'"),
+        ("https://{host}.elsewhere.example/", ".elsewhere.example'"),
+        ("https://[elsewhere/auth", "'https://[elsewhere/auth'"),
+        ("https://else\x1bwhere.example/" + "x" * 5_000, "'else\ufffdwhere.example'"),
+        ("https://" + "x" * 3_000, "xxx…'"),
+    ],
+)
+def test_credentials_are_not_sent_to_a_registry_whose_tokens_come_from_another_host(
+    audited: Audited, dtr: DtrServer, realm: str, named: str
+) -> None:
+    # As a content cache answers that is given as the registry's address.
+    dtr.faults = Faults(realm=Realm(realm, CHALLENGE))
+    run = audited.audit()
+    assert (run["status"], run["complete"], run["repositories"]["listed"]) == ("NOT_REVIEWED", False, 0)
+    (reason,) = run["incomplete_because"]
+    assert named in reason
+    assert "the credentials were not sent" in reason
+    assert "set DTR_URL to it" in reason
+    assert len(reason) < 700
+    assert {record.authentication for record in dtr.requests} == {"none"}
 
 
 @pytest.mark.parametrize("case", SURVIVED, ids=lambda case: case.name)

@@ -38,7 +38,6 @@ LATER_SETTINGS = SETTINGS.limited(after=1)
 # Each place of an answer to one repository's tags; the others are read beside it.
 OF_TAGS = ("names", "fields", "encoding", "errors", "refusals", "redirects", "documents", "count", "broken-header")
 EVERYWHERE = (
-    Echo("realm", CHALLENGE),
     Echo("broken-header", EVERY_CALL),
     Echo("names", REPOSITORIES),
     Echo("errors", Calls("/api/v0/imagescan/status")),
@@ -48,6 +47,7 @@ EVERYWHERE = (
 # Where, and at which stage of a run: each of these costs the run its completeness.
 SCENARIOS = {
     "before login": (Echo("encoding", CHALLENGE),),
+    "before login, the place for tokens": (Echo("realm", CHALLENGE),),
     "login, encoding": (Echo("encoding", TOKEN), Echo("encoding", SETTINGS)),
     "login, errors": (Echo("redirects", CHALLENGE), Echo("errors", TOKEN), Echo("errors", SETTINGS)),
     "login, refusals": (Echo("refusals", SETTINGS), Echo("documents", TOKEN)),

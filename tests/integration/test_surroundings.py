@@ -339,9 +339,9 @@ def test_secrets_that_the_registry_echoes_are_not_passed_on(place: Place, dtr: D
         ("managed", "managed", ("no", OPEN)),
         ("ldap", "managed", ("unclear", NOT_REVIEWED)),
         ("managed", "ldap", ("unclear", NOT_REVIEWED)),
-        (None, "ldap", ("yes", NOT_REVIEWED)),
-        # The rule's check goes by the configuration.
-        (None, "managed", ("no", NOT_REVIEWED)),
+        # What the configuration leaves out counts as the vendor's reference has it.
+        (None, "ldap", ("unclear", NOT_REVIEWED)),
+        (None, "managed", ("no", OPEN)),
     ],
 )
 def test_ldap_is_told_by_both_who_know(
@@ -381,16 +381,41 @@ def test_ldap_is_told_by_the_service_alone_and_the_rest_could_not_be_read(
     "document", [{}, {"backend": None}, {"backend": 7}, {"backend": ""}, ["ldap"], "ldap"], ids=str
 )
 def test_a_backend_without_a_name_is_no_answer(place: Place, ucp: UcpServer, document: object) -> None:
-    ucp.configuration = Configuration(backend=None)
-    ucp.faults = json_body(document, AUTHENTICATION)
+    toml = Body(b"[auth]\nbackend = 7\n[trust_configuration]\n", CONFIGURATION, "application/toml")
+    ucp.faults = Faults(strikes=(*json_body(document, AUTHENTICATION).strikes, toml))
     assert_unread(place.look(), LDAP, because="backend")
+
+
+@pytest.mark.parametrize(
+    "toml", ['[auth]\ndefault_new_user_role = "viewonly"', "[auth.ldap]", "[cluster_config]", "[[registries]]"]
+)
+def test_settings_left_out_of_the_configuration_count_as_the_vendor_documents_them(
+    place: Place, ucp: UcpServer, toml: str
+) -> None:
+    unanswered = Status(500, AUTHENTICATION)
+    ucp.faults = Faults(strikes=(unanswered, Body(toml.encode(), CONFIGURATION, "application/toml")))
+    seen = place.look()
+    assert (told(seen, LDAP), told(seen, TRUST)) == (("no", OPEN), ("no", OPEN))
+    assert fact(seen, LDAP).answer == (
+        "no: the backend is managed in /api/ucp/config-toml (left out there: the vendor's default)"
+    )
+    assert "left out, and false is the vendor's default" in fact(seen, TRUST).answer
+    assert (told(seen, SIGNERS)[0], told(seen, EXEMPT)[0]) == ("any", "none")
+    assert seen.warning == ""
+
+
+@pytest.mark.parametrize("toml", ["", "x = 1", "[another]\nproduct = true", "auth = 1\ntrust_configuration = 1"])
+def test_document_that_is_no_configuration_leaves_nothing_out(place: Place, ucp: UcpServer, toml: str) -> None:
+    unanswered = Status(500, AUTHENTICATION)
+    ucp.faults = Faults(strikes=(unanswered, Body(toml.encode(), CONFIGURATION, "application/toml")))
+    assert_unread(place.look(), LDAP, TRUST, SIGNERS, EXEMPT)
 
 
 @pytest.mark.parametrize(
     ("configuration", "expected", "signers", "exempt"),
     [
         (Configuration(require_content_trust=False), ("no", OPEN), "any account", "none"),
-        (Configuration(require_content_trust=None), ("could", NOT_REVIEWED), "any account", "none"),
+        (Configuration(require_content_trust=None), ("no", OPEN), "any account", "none"),
         (
             Configuration(require_signature_from=("ops/release", "ops/security")),
             ("yes", PASSED),
@@ -434,7 +459,7 @@ def test_content_trust_is_told_with_who_must_sign_and_what_is_exempt(
     [
         ('require_content_trust = "true"', {TRUST}),
         ("require_content_trust = 1", {TRUST}),
-        ('require_signature_from = "ops/release"', {TRUST, SIGNERS}),
+        ('require_content_trust = []\nrequire_signature_from = "ops/release"', {TRUST, SIGNERS}),
         ("require_content_trust = true\nallow_repos = [1]", {EXEMPT}),
         ("require_content_trust = true\nallow_repos = {}", {EXEMPT}),
     ],
@@ -481,7 +506,7 @@ def test_a_configuration_of_any_size_is_not_read(place: Place, ucp: UcpServer) -
     ucp.faults = Faults(strikes=(Body(b"#" * (ANSWER_BYTES + 1), CONFIGURATION, "application/toml"),))
     assert_unread(place.look(), TRUST, because="larger than 0.5 MiB")
     ucp.faults = Faults(strikes=(Body(b"#" * ANSWER_BYTES, CONFIGURATION, "application/toml"),))
-    assert_unread(place.look(), TRUST, because="no section trust_configuration")
+    assert_unread(place.look(), TRUST, because="no section of a configuration")
 
 
 def test_what_the_client_gives_of_names_is_bounded_and_printable(place: Place, ucp: UcpServer) -> None:

@@ -215,8 +215,8 @@ def test_no_attack_on_trust_data_ends_in_signed(audited: Audited, signed: Signed
     [
         Faults(strikes=(Status(500, TRUST),)),
         Faults(strikes=(Status(404, trust_file("snapshot")),)),
-        Faults(realm=Realm("http://{host}/auth/token")),
-        Faults(realm=Realm("https://elsewhere.example/auth/token")),
+        Faults(realm=Realm("http://{host}/auth/token", TRUST)),
+        Faults(realm=Realm("https://elsewhere.example/auth/token", TRUST)),
     ],
     ids=["500", "404", "realm without TLS", "realm elsewhere"],
 )

@@ -94,7 +94,9 @@ def test_every_decision_is_in_the_index() -> None:
     decisions = ROOT / "docs" / "decisions"
     listed = _LINK.findall(read(decisions / "README.md"))
     assert listed == sorted(file.name for file in decisions.glob("[0-9]*.md"))
-    for number, name in enumerate(listed, start=1):
+    numbers = [int(number) for number in re.findall(r"^(\d+)\. \[", read(decisions / "README.md"), re.MULTILINE)]
+    assert len(set(numbers)) == len(numbers)
+    for number, name in zip(numbers, listed, strict=True):
         assert name.startswith(f"{number:04d}-")
         assert read(decisions / name).startswith(f"# {number}. ")
 

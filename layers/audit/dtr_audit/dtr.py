@@ -70,6 +70,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"[A-Za-z0-9+._-]+:[A-Za-z0-9=_-]+")
 _TIME = re.compile(r"[0-9T:.,+\-Z ]+")
 _SERVICE = re.compile(r'service="([^"]{1,256})"')
+_REALM = re.compile(r'\brealm\s*=\s*(?:"([^"]*)|([^\s",]+))', re.IGNORECASE)
 _ECHO = (
     "holds a password or a token of this audit, so it is neither shown nor used. Either the registry repeats what it is sent, or "
     "the password is a word that names are made of. Give the audit's account another password"
@@ -250,9 +251,21 @@ class DtrClient:
         return self._transport.get("/api/v0/meta/settings", authorization=self._authorization, limit=SETTINGS_BYTES)
 
     def _challenge(self) -> str | None:
-        """Ask the registry which service its tokens are for."""
+        """Ask the registry which service its tokens are for.
+
+        Raises WrongProductError if its tokens come from another host: a content cache has none of its own.
+        """
         answer = self._transport.get("/v2/")
-        match = _SERVICE.search(answer.headers.get("Www-Authenticate", "")[:4096])
+        challenge = answer.headers.get("Www-Authenticate", "")
+        own = urlsplit(self._transport.url).netloc
+        elsewhere = _foreign_host(challenge, own)
+        if elsewhere:
+            raise WrongProductError(
+                f"GET /v2/: the registry's challenge names '{clean(elsewhere, DOMAIN_LENGTH)}' as the host that gives tokens, and "
+                f"not {own}, DTR_URL's host. So DTR_URL may be a content cache, or another name of that registry, and the "
+                "credentials were not sent. If that host is your registry, set DTR_URL to it"
+            )
+        match = _SERVICE.search(challenge[:4096])
         return match.group(1) if match else "dtr"
 
     def _take_token(self) -> Answer | None:
@@ -712,6 +725,23 @@ def choose_domains(configured: Collection[str], dtr_host: str, url: str) -> tupl
         f"the registry does not name its own domain (dtrHost), so {host} was asked for; "
         "if images are pushed under another name, set DTR_DOMAINS"
     )
+
+
+def _foreign_host(challenge: str, own: str) -> str:
+    """Give the first host that a challenge names as the place for tokens and that is not `own`, in any spelling; '' if none is.
+
+    A realm without a host is a name, or a path on the host that was asked.
+    """
+    # Redacted before it is cut in pieces: a password may hold what they are cut at.
+    for quoted, bare in _REALM.findall(REDACTOR.redact(challenge)):
+        realm: str = quoted or bare
+        try:
+            host = urlsplit(realm).netloc
+        except ValueError:
+            host = realm
+        if host and canonical_host(host) != canonical_host(own):
+            return host
+    return ""
 
 
 def _settings(answer: Answer) -> dict[str, Any] | None:

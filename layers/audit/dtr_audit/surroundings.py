@@ -211,12 +211,13 @@ class _Look:
     def _ask_session(self, client: UcpClient) -> None:
         configuration = _attempt(client.read_configuration)
         trust, configured = _trust_of(configuration), _backend_of(configuration)
+        is_default = isinstance(configuration, Configuration) and configuration.is_backend_left_out
         self._replies[_TRUST] = judge_trust(trust)
         self._replies[_SIGNERS] = tell_signers(trust)
         self._replies[_EXEMPT] = tell_exempt(trust)
         # What the configuration says counts until, and unless, the authentication service says otherwise.
-        self._replies[_LDAP] = judge_backend(_LATE, configured)
-        self._replies[_LDAP] = judge_backend(_attempt(client.read_backend), configured)
+        self._replies[_LDAP] = judge_backend(_LATE, configured, is_default=is_default)
+        self._replies[_LDAP] = judge_backend(_attempt(client.read_backend), configured, is_default=is_default)
 
 
 def read_flag(document: object, key: str, where: str) -> bool | Unread:
@@ -259,14 +260,15 @@ def judge_scanning(*, enabled: bool | Unread, failed: bool | Unread, overrides_f
     return Reply(f"yes: scanningEnabled is true ({SETTINGS}), {states}", Status.NOT_A_FINDING)
 
 
-def judge_backend(said: str | Unread, configured: str | Unread) -> Reply:
-    """Answer V-235780 by what the authentication service says and what UCP's configuration says.
+def judge_backend(said: str | Unread, configured: str | Unread, *, is_default: bool = False) -> Reply:
+    """Answer V-235780 by what the authentication service says and what UCP's configuration says, or leaves to its default.
 
     Its check goes by the configuration, and also wants the LDAP server set up as another STIG has it: that is never passed here.
     """
+    there = f"{CONFIGURATION} (left out there: the vendor's default)" if is_default else CONFIGURATION
     told = {
         where: backend
-        for where, backend in ((AUTHENTICATION, said), (CONFIGURATION, configured))
+        for where, backend in ((AUTHENTICATION, said), (there, configured))
         if not isinstance(backend, Unread)
     }
     if not told:
@@ -277,7 +279,7 @@ def judge_backend(said: str | Unread, configured: str | Unread) -> Reply:
         return Reply(f"unclear: the backend is {spelt}")
     if "ldap" in told.values():
         return Reply(f"yes: the backend is {spelt}. Whether the LDAP server is set up as it must be was not looked at")
-    return Reply(f"no: the backend is {spelt}", Status.OPEN if CONFIGURATION in told else Status.NOT_REVIEWED)
+    return Reply(f"no: the backend is {spelt}", Status.OPEN if there in told else Status.NOT_REVIEWED)
 
 
 def judge_trust(trust: Trust | Unread) -> Reply:
@@ -287,7 +289,8 @@ def judge_trust(trust: Trust | Unread) -> Reply:
     if trust.require_content_trust is None:
         return _unread(Unread(f"{CONFIGURATION} does not say require_content_trust as true or false"))
     if not trust.require_content_trust:
-        return Reply(f"no: require_content_trust is false ({CONFIGURATION})", Status.OPEN)
+        is_false = "left out, and false is the vendor's default" if trust.is_left_out else "false"
+        return Reply(f"no: require_content_trust is {is_false} ({CONFIGURATION})", Status.OPEN)
     yes = f"yes: require_content_trust is true ({CONFIGURATION})"
     if trust.allow_repos is None:
         return Reply(f"{yes}; whether repositories are exempt from it could not be read")
@@ -329,7 +332,7 @@ def _backend_of(configuration: Configuration | Unread) -> str | Unread:
 def _trust_of(configuration: Configuration | Unread) -> Trust | Unread:
     if isinstance(configuration, Unread):
         return configuration
-    return configuration.trust or Unread(f"{CONFIGURATION} has no section trust_configuration")
+    return configuration.trust or Unread(f"trust_configuration is no section ({CONFIGURATION})")
 
 
 def _attempt(read: Callable[[], _T]) -> _T | Unread:

@@ -25,6 +25,24 @@ LINE_DOTS = 500  # that reader's time and memory grow with the square of a dotte
 TOKEN_LENGTH = 16_384
 NAME_LENGTH = 128
 
+# What an entry means that the configuration leaves out, as the vendor's reference of it has it.
+DEFAULT_BACKEND = "managed"
+DEFAULT_CONTENT_TRUST = False
+# Of a configuration at least one of these is written. A document without them is none, and nothing is left out of it.
+_SECTIONS = frozenset(
+    {
+        *(
+            "auth",
+            "registries",
+            "scheduling_configuration",
+            "tracking_configuration",
+            "trust_configuration",
+            "cluster_config",
+        ),
+        *("log_configuration", "audit_log_configuration", "license_configuration", "hub_configuration"),
+    }
+)
+
 LOGIN = "/auth/login"
 LOGOUT = "/id/logout"
 AUTHENTICATION = "/enzi/v0/config/auth"
@@ -40,14 +58,19 @@ class Trust:
     require_content_trust: bool | None
     require_signature_from: tuple[str, ...] | None  # empty: any account of UCP
     allow_repos: tuple[str, ...] | None  # repositories whose images run unsigned
+    is_left_out: bool = False  # require_content_trust is: it has the vendor's default
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What matters of UCP's configuration; the rest of it, which holds secrets, is dropped at once."""
+    """What matters of UCP's configuration; the rest of it, which holds secrets, is dropped at once.
+
+    None is what it does not say in the documented form.
+    """
 
     backend: str | None  # of the accounts: managed | ldap
     trust: Trust | None
+    is_backend_left_out: bool = False  # it has the vendor's default
 
 
 class UcpClient:
@@ -138,10 +161,14 @@ class UcpClient:
             raise UcpError(
                 f"GET {CONFIGURATION}: the answer is not the TOML of a configuration{_hint(answer)}"
             ) from None
-        auth, trust = document.get("auth"), document.get("trust_configuration")
+        if not document.keys() & _SECTIONS:
+            raise UcpError(f"GET {CONFIGURATION}: the answer has no section of a configuration")
+        # A section that is left out leaves out each of its entries.
+        auth, trust = document.get("auth", {}), document.get("trust_configuration", {})
         return Configuration(
-            backend=self._text(auth.get("backend")) if isinstance(auth, dict) else None,
+            backend=self._text(auth.get("backend", DEFAULT_BACKEND)) if isinstance(auth, dict) else None,
             trust=self._trust(trust) if isinstance(trust, dict) else None,
+            is_backend_left_out=isinstance(auth, dict) and "backend" not in auth,
         )
 
     def _get(self, path: str, accept: str, charge: Charge | None = None) -> Answer:
@@ -154,11 +181,12 @@ class UcpClient:
         return answer
 
     def _trust(self, section: Mapping[str, Any]) -> Trust:
-        required = section.get("require_content_trust")
+        required = section.get("require_content_trust", DEFAULT_CONTENT_TRUST)
         return Trust(
             require_content_trust=required if isinstance(required, bool) else None,
             require_signature_from=self._names(section, "require_signature_from"),
             allow_repos=self._names(section, "allow_repos"),
+            is_left_out="require_content_trust" not in section,
         )
 
     def _names(self, section: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
