@@ -258,10 +258,114 @@ def test_what_is_no_checklist_is_refused_and_named() -> None:
     assert "'EBCDIC-CP-US': save it as UTF-8" in refusal(THEIR_CKL.replace("UTF-8", "EBCDIC-CP-US"))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le"])
 @pytest.mark.parametrize("document", [THEIR_CKL.partition("?>\n")[2], THEIR_CKLB], ids=["ckl", "cklb"])
-def test_what_has_more_bytes_than_one_for_an_ascii_letter_is_refused(document: str, encoding: str) -> None:
+def test_a_checklist_in_utf_32_is_refused(document: str, encoding: str) -> None:
     assert "save it as UTF-8" in refusal(document.encode(encoding, "replace"))
+
+
+def test_a_document_that_only_begins_as_utf_16_is_refused() -> None:
+    assert "goes on otherwise: save it as UTF-8" in refusal(b"\xff\xfe" + b"\x00\xd8" * 2)
+    assert "or is no text" in refusal(THEIR_CKLB.replace("Theirs", "\0"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-16-be with a mark"])
+@pytest.mark.parametrize("document", [THEIR_CKL.replace("UTF-8", "UTF-16"), THEIR_CKLB], ids=["ckl", "cklb"])
+def test_a_checklist_in_utf_16_is_merged_and_stays_in_it(document: str, encoding: str) -> None:
+    codec, _, marked = encoding.partition(" ")
+    theirs = ("\ufeff" * bool(marked) + document).encode(codec)
+    merged = merge(theirs, MADE)
+
+    assert merged[:4] == theirs[:4]
+    as_utf8 = merge(document.replace("UTF-16", "UTF-8").encode(), MADE).decode()
+    assert merged.decode(codec).removeprefix("\ufeff") == as_utf8.replace("UTF-8", "UTF-16")
+
+
+@pytest.mark.parametrize("document", [THEIR_CKL, THEIR_CKLB], ids=["ckl", "cklb"])
+def test_a_checklist_with_ids_in_lower_case_is_merged_and_they_stay_so(document: str) -> None:
+    def in_lower_case(text: str) -> str:
+        return text.replace("SV-235846r", "sv-235846r").replace("V-235846", "v-235846")
+
+    theirs = in_lower_case(document)
+    assert merge(theirs.encode(), MADE).decode() == in_lower_case(merge(document.encode(), MADE).decode())
+    assert "has V-235846 as 'sv-235846r999999_rule', which is not known here" in refusal(
+        theirs.replace("sv-235846r961740", "sv-235846r999999")
+    )
+
+
+@pytest.mark.parametrize("rule_id", ["SV-235846r961740_rule", "SV-235846r961740"])
+def test_a_cklb_without_rule_id_src_is_merged(rule_id: str) -> None:
+    theirs = THEIR_CKLB.replace('"rule_id_src":"SV-235846r961740_rule"', f'"rule_id":"{rule_id}"')
+    merged = merge(theirs.encode(), MADE).decode()
+
+    assert merged == merge(THEIR_CKLB.encode(), MADE).decode().replace(
+        '"rule_id_src":"SV-235846r961740_rule"', f'"rule_id":"{rule_id}"'
+    )
+
+
+@pytest.mark.parametrize("missing", [('"comments"',), ('"finding_details"',), ('"comments"', '"finding_details"')])
+def test_a_cklb_without_a_text_that_would_be_empty_gets_it_and_nothing_else(missing: tuple[str, ...]) -> None:
+    ours = THEIR_CKLB.index('{"group_id":"V-235846"')
+    head, rule = THEIR_CKLB[:ours], THEIR_CKLB[ours:]
+    for key in missing:
+        rule = rule.replace(key, '"kept"' if key == '"comments"' else '"kept too"')
+    merged = json.loads(merge((head + rule).encode(), MADE))
+    place = merged["stigs"][2]["rules"][2]
+
+    added = {key.strip('"'): place.pop(key.strip('"')) for key in missing}
+    texts = {"comments": ANSWER.comments, "finding_details": ANSWER.details}
+    assert added == {name: texts[name] for name in added}
+    before = json.loads(head + rule)
+    before["stigs"][2]["rules"][2].update(
+        {key: place[key] for key in ("status", "updatedAt", "comments", "finding_details") if key in place}
+    )
+    assert merged == before
+
+
+PROVENANCE = "<!--<Evaluate-STIG><time>2026-03-01</time><module><name>Scan</name></module></Evaluate-STIG>-->"
+
+
+def test_notes_of_evaluate_stig_in_the_answered_rule_of_a_ckl_are_dropped_and_all_others_stay() -> None:
+    plain = THEIR_CKL.replace("<!--<Evaluate-STIG><version>1.2407</version></Evaluate-STIG>-->\n", "")
+    ours = plain.index("<VULN x:order")
+    head, rule = plain[:ours], plain[ours:]
+    in_others = head.replace("<VULN>", f"<VULN>{PROVENANCE}")
+    noted = (
+        rule.replace("<!--kept-->", f"{PROVENANCE}<!--kept-->")
+        .replace("<STIG_DATA>", f"<STIG_DATA>{PROVENANCE}", 1)
+        .replace("old ", f"]]>{PROVENANCE}<![CDATA[old ")
+        .replace("<SEVERITY_OVERRIDE>", f"{PROVENANCE}<SEVERITY_OVERRIDE>")
+    )
+    assert noted.count(PROVENANCE) == 4
+
+    assert merge((in_others + noted).encode(), MADE) == merge((in_others + rule).encode(), MADE)
+    assert PROVENANCE.encode() in merge((in_others + noted).encode(), MADE)
+    assert read((in_others + noted).encode()).warnings == ()
+
+
+def test_notes_of_evaluate_stig_for_the_whole_ckl_or_a_stig_of_it_stay_and_are_warned_of() -> None:
+    baseline = read(THEIR_CKL.encode())
+    (warning,) = baseline.warnings
+    assert warning.startswith("it has a note of Evaluate-STIG outside its rules, kept as it was written.")
+    assert b"<Evaluate-STIG><version>1.2407" in baseline.merge(MADE)
+
+    (warning,) = read(THEIR_CKL.replace("<iSTIG>", f"<iSTIG>{PROVENANCE}").encode()).warnings
+    assert warning.startswith("it has 2 notes of Evaluate-STIG outside its rules")
+    # Another tool's comment is no such note.
+    assert read(THEIR_CKL.replace("<Evaluate-STIG", "<Other").encode()).warnings == ()
+
+
+def test_notes_of_evaluate_stig_in_the_answered_rule_of_a_cklb_are_emptied_and_all_others_stay() -> None:
+    note = '"evaluate-stig":{"old_status":"open","module":{"name":"Scan"}},'
+    theirs = THEIR_CKLB.replace('"group_id"', f'{note}"group_id"').replace('"title"', f'{note}"title"')
+    baseline = read(theirs.encode())
+    merged = json.loads(baseline.merge(MADE))
+
+    other, _, ours = merged["stigs"][2]["rules"]
+    assert ours["evaluate-stig"] is None
+    assert other["evaluate-stig"] == merged["evaluate-stig"] == {"old_status": "open", "module": {"name": "Scan"}}
+    (warning,) = baseline.warnings
+    assert "a note of Evaluate-STIG outside its rules" in warning
 
 
 @pytest.mark.parametrize("document", [THEIR_CKL, THEIR_CKLB], ids=["ckl", "cklb"])
@@ -319,12 +423,19 @@ def test_a_ckl_whose_rule_has_a_text_twice_or_not_at_all_is_refused(name: str) -
 
 
 @pytest.mark.parametrize("key", ["status", "finding_details", "comments"])
-def test_a_cklb_whose_rule_has_a_key_twice_or_not_at_all_is_refused(key: str) -> None:
+def test_a_cklb_whose_rule_has_a_key_twice_or_as_no_text_is_refused(key: str) -> None:
     ours = THEIR_CKLB.index('{"group_id":"V-235846"')
     head, rule = THEIR_CKLB[:ours], THEIR_CKLB[ours:]
 
-    for faulty in (rule.replace(f'"{key}"', '"x"'), rule.replace('"extra"', f'"{key}":"","extra"')):
+    for faulty in (
+        rule.replace('"extra"', f'"{key}":"","extra"'),
+        rule.replace(f'"{key}"', '"x"').replace('"extra"', f'"{key}":7,"extra"'),
+    ):
         assert f"does not have {key} exactly once and as a text" in refusal(head + faulty)
+
+
+def test_a_cklb_whose_rule_has_no_status_is_refused() -> None:
+    assert "does not have status exactly once" in refusal(THEIR_CKLB.replace('"status"', '"x"'))
 
 
 # The billion laughs: each of nine entities is ten of the one before.

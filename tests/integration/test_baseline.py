@@ -220,3 +220,39 @@ def test_what_s3_does_not_give_is_named(code: str, problem: str) -> None:
     archive = Archive(bucket, "bucket", "prod", "20261101T030000Z", "2026-11-01", confirm=lambda: None)
     with pytest.raises(EvidenceError, match=problem):
         archive.read("baseline/dtr.ckl", limit=1)
+
+
+def test_a_note_of_another_tool_for_the_whole_file_is_warned_of_and_costs_nothing(
+    audited: Audited, registry: InMemoryRegistry, put: Callable[[bytes], str]
+) -> None:
+    registry.push("team", "app", "1.0")
+    note = b"<!--<Evaluate-STIG><version>1.2407</version></Evaluate-STIG>-->"
+    key = put(CKL.replace(b"<CHECKLIST>", note + b"<CHECKLIST>").replace(b"<VULN>", b"<VULN>" + note))
+    run = audited.audit(BASELINE_KEY=key)
+
+    assert run["baseline"]["problem"] is None
+    told = (
+        f"s3://{audited.stack.outputs['BucketName']}/{key}, your own checklist: it has a note of Evaluate-STIG outside"
+    )
+    (warning,) = [one for one in run["warnings"] if one.startswith(told)]
+    merged = audited.read(run["evidence"]["merged"])
+    # Those of the file and of the two rules that are not answered.
+    assert merged.count(note) == 3
+    assert warning.encode() in audited.read(run["evidence"]["ckl"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_a_secret_in_a_checklist_in_another_encoding_is_taken_out_of_the_merged_one(
+    audited: Audited, registry: InMemoryRegistry, put: Callable[[bytes], str], encoding: str, dtr: DtrServer
+) -> None:
+    registry.push("team", "app", "1.0")
+    document = CKLB.decode().replace("[dtr-signature-audit]", f"The password is {dtr.admin.password}.")
+    key = f"baseline/{audited.name}.cklb"
+    content = document.encode(encoding) if encoding == "utf-8-sig" else f"\ufeff{document}".encode(encoding)
+    audited.stack.s3.put_object(Bucket=audited.stack.outputs["BucketName"], Key=key, Body=content)
+    merged = audited.read(audited.audit(BASELINE_KEY=key)["evidence"]["merged"]).decode(encoding)
+
+    assert dtr.admin.password not in merged
+    assert "[removed]" in merged
+    rules = json.loads(merged.removeprefix("\ufeff"))["stigs"][0]["rules"]
+    assert next(rule["status"] for rule in rules if rule["group_id"] == "V-235846") == "open"

@@ -6,6 +6,7 @@ it. Decision 0031 says what is found, and what is not.
 """
 
 import base64
+import codecs
 import json
 import logging
 import re
@@ -165,12 +166,18 @@ class Redactor:
         return value
 
     def redact_file(self, content: bytes, content_type: str) -> bytes:
-        """Take secrets out of a file in UTF-8; gives any other file as it is."""
+        """Take secrets out of a file in UTF-8 or UTF-16; gives any other file as it is."""
+        detected = "utf-16-le" if content.startswith(codecs.BOM_UTF16_LE) else json.detect_encoding(content)
+        encoding = {"utf-16": "utf-16-be", "utf-16-le": "utf-16-le", "utf-16-be": "utf-16-be"}.get(detected, "utf-8")
         try:
-            text = content.decode()
+            text = content.decode(encoding)
         except UnicodeDecodeError:
             return content
-        return (self.redact_json(text) if content_type == "application/json" else self.redact(text)).encode()
+        mark = "\ufeff" if text.startswith("\ufeff") else ""
+        text = text.removeprefix(mark)
+        return (mark + (self.redact_json(text) if content_type == "application/json" else self.redact(text))).encode(
+            encoding
+        )
 
     def _may_hold(self, folded: bytes) -> bool:
         for form, _ in self._short:

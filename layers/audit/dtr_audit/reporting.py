@@ -405,12 +405,15 @@ class Reporter:
             is_whole = len(found.content) <= baseline.SIZE_LIMIT
             sha256 = hashlib.sha256(found.content).hexdigest() if is_whole else ""
             was_read = replace(was_read, version_id=found.version_id, sha256=sha256)
-            return was_read, baseline.read(found.content, neighbours=self._settings.neighbour_rules)
+            answerable = baseline.read(found.content, neighbours=self._settings.neighbour_rules)
         except EvidenceError as error:
             problem = clean(str(error), REASON_LENGTH)
             logger.warning("the baseline was not answered", key=key, reason=problem)
             self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist, was not answered: {problem}")
             return replace(was_read, problem=problem), None
+        for warning in answerable.warnings:
+            self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist: {warning}")
+        return was_read, answerable
 
     def _tell_security_hub(self) -> SecurityHubUpdate | None:
         """Bring Security Hub up to date, if that is asked for. That it refuses is a warning: the next run makes it good.

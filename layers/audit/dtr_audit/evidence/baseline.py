@@ -10,8 +10,8 @@ changed with certainty is refused by `read`, before the run is closed; `Baseline
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from xml.parsers import expat
 
 from ..errors import EvidenceError
@@ -29,7 +29,11 @@ DEPTH_LIMIT = 64  # elements in one another; a checklist has 6
 
 _NAME_LENGTH = 64  # of what an error quotes
 _UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_UTF16_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+# Evaluate-STIG notes in a checklist which answers are its own; importers take the note for the origin of the answer beside it.
+_PROVENANCE = "<Evaluate-STIG"  # begins its comments in a .ckl
+_PROVENANCE_KEY = "evaluate-stig"  # of its objects in a .cklb
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class AnsweredRule:
 
     group_id: str
     slots: Mapping[str, Slot]  # status, details, comments; written, where it has one
+    origins: tuple[Slot, ...] = ()  # what says that another tool gave the answer, with what takes its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Baseline:
     _document: bytes
     _statuses: Mapping[Status, str]
     _encode: Callable[[str], bytes]
+    warnings: tuple[str, ...] = ()  # of what is kept, and misleads
+    _utf16: str = ""  # the encoding of the file, where it is not that of the document here
 
     def merge(self, report: Report, *, neighbours: bool = False) -> bytes:
         """Put the run's answers in; a rule that the run has no answer to stays as it is.
@@ -70,17 +77,19 @@ class Baseline:
         """
         answers = {answer.rule.group_id: answer for answer in answer_rules(report, neighbours=neighbours)}
         written = iso(report.run.finished_at)
-        changes: list[tuple[Slot, str]] = []
+        changes: list[tuple[Slot, bytes]] = []
         for rule in self.rules:
             if answer := answers.get(rule.group_id):
                 texts = self._texts(rule, answer) | {"written": written}
-                changes += [(slot, texts[name]) for name, slot in rule.slots.items()]
+                changes += [(slot, self._encode(texts[name])) for name, slot in rule.slots.items()]
+                changes += [(slot, b"") for slot in rule.origins]
         parts: list[bytes] = []
         at = 0
-        for slot, text in sorted(changes, key=lambda change: change[0].start):
-            parts += [self._document[at : slot.start], slot.before, self._encode(text), slot.after]
+        for slot, content in sorted(changes, key=lambda change: change[0].start):
+            parts += [self._document[at : slot.start], slot.before, content, slot.after]
             at = slot.end
-        return b"".join([*parts, self._document[at:]])
+        merged = b"".join([*parts, self._document[at:]])
+        return merged.decode().encode(self._utf16) if self._utf16 else merged
 
     def _texts(self, rule: AnsweredRule, answer: Answer) -> dict[str, str]:
         return {
@@ -100,12 +109,18 @@ def read(document: bytes, *, neighbours: bool = False) -> Baseline:
         raise EvidenceError(
             f"it is larger than {SIZE_LIMIT // 2**20} MiB: give the checklist with {RULE_ID} a file of its own"
         )
-    if document.startswith(_UTF16_MARKS) or b"\0" in document:
-        raise EvidenceError("it is written in UTF-16, or is no text: save it as UTF-8")
+    utf16 = _detect_utf16(document)
+    if utf16:
+        try:
+            document = document.decode(utf16).encode()
+        except UnicodeDecodeError as error:
+            raise EvidenceError("it begins as UTF-16 does, and goes on otherwise: save it as UTF-8") from error
+    if b"\0" in document:
+        raise EvidenceError("it is written in UTF-32, or is no text: save it as UTF-8")
     wanted = _Wanted(neighbours=neighbours)
     begin = document.removeprefix(_UTF8_MARK).lstrip()[:1]
     if begin == b"<":
-        baseline = _read_ckl(document, wanted)
+        baseline = _read_ckl(document, wanted, is_utf16=bool(utf16))
     elif begin == b"{":
         baseline = _read_cklb(document, wanted)
     else:
@@ -117,7 +132,24 @@ def read(document: bytes, *, neighbours: bool = False) -> Baseline:
             f"it has no rule {RULE_ID}, so there is nothing to answer in it: take the checklist of "
             f"{load_release(release_names()[0]).title}"
         )
-    return baseline
+    return replace(baseline, _utf16=utf16)
+
+
+def _detect_utf16(document: bytes) -> str:
+    """Give the encoding of a document in UTF-16, with or without a mark at its beginning; '' for any other."""
+    detected = _UTF16_MARKS.get(document[:2]) or json.detect_encoding(document)
+    return detected if detected in _UTF16_MARKS.values() else ""
+
+
+def _warn_of_origin(count: int) -> tuple[str, ...]:
+    """Warn of notes that are kept since they speak for the whole file, or for a whole STIG in it."""
+    if not count:
+        return ()
+    notes = "a note of Evaluate-STIG" if count == 1 else f"{count} notes of Evaluate-STIG"
+    return (
+        f"it has {notes} outside its rules, kept as it was written. Importers take it for the origin of every answer in the file, "
+        f"of {RULE_ID} too: remove it if that is not meant",
+    )
 
 
 def _count_parts(document: bytes, signs: bytes) -> None:
@@ -132,12 +164,15 @@ class _Wanted:
     """The rules that are answered, by the ids that a baseline may have them under."""
 
     def __init__(self, *, neighbours: bool) -> None:
+        # Some writers have ids in lower case, so they are compared without regard to it.
         self._groups: dict[str, str] = {}  # by rule id
-        self._first: dict[str, str] = {}  # likewise, by the ids of the STIG's first version
+        self._known: dict[str, set[str]] = {}  # the rule ids by group
+        self._first: dict[str, str] = {}  # the groups by the ids of the STIG's first version
         for name in release_names():
             for group_id, rule in load_release(name).rules.items():
                 if neighbours or group_id == RULE_ID:
-                    self._groups[rule.rule_id] = group_id
+                    self._groups[rule.rule_id.upper()] = group_id
+                    self._known.setdefault(group_id, set()).add(rule.rule_id)
                     self._first |= dict.fromkeys(rule.legacy_ids, group_id)
 
     def recognise(self, group_id: str, rule_id: str) -> str:
@@ -145,21 +180,31 @@ class _Wanted:
 
         Raises EvidenceError for one that asks for something that is not known here.
         """
-        if rule_id in self._groups:
-            return self._groups[rule_id]
-        for old in (group_id, rule_id.partition("r")[0]):
+        group_id, folded = group_id.upper(), rule_id.upper()
+        if folded in self._groups:
+            return self._groups[folded]
+        for old in (group_id, folded.partition("R")[0]):
             if old in self._first:
                 raise EvidenceError(
                     f"it has {self._first[old]} by the id {old} of the STIG's first version: make it anew from "
                     f"{' or '.join(release_names())}"
                 )
-        if group_id in self._groups.values():
-            known = ", ".join(sorted(known for known, group in self._groups.items() if group == group_id))
+        if group_id in self._known:
+            known = ", ".join(sorted(self._known[group_id]))
             raise EvidenceError(
                 f"it has {group_id} as {clean(rule_id, _NAME_LENGTH)!r}, which is not known here. What that asks for may have "
                 f"changed, so it is not answered; known are {known} ({' and '.join(release_names())})"
             )
         return ""
+
+
+@dataclass(slots=True)
+class _Places:
+    """What was found in a rule, by our names for its texts."""
+
+    slots: dict[str, Slot] = field(default_factory=dict)
+    twice: set[str] = field(default_factory=set)  # of these it is not certain which one counts
+    origins: list[Slot] = field(default_factory=list)
 
 
 class _Rules:
@@ -174,9 +219,7 @@ class _Rules:
         """Begin with the next STIG of the checklist."""
         self._in_stig.clear()
 
-    def take(
-        self, group_id: str, rule_id: str, slots: Mapping[str, Slot], needed: Mapping[str, str], twice: Iterable[str]
-    ) -> None:
+    def take(self, group_id: str, rule_id: str, places: _Places, needed: Mapping[str, str]) -> None:
         """Take a rule with what was found in it; `needed` is what its texts are called there, by our names for them."""
         group = self._wanted.recognise(group_id, rule_id)
         if not group:
@@ -186,14 +229,14 @@ class _Rules:
                 f"it has {group} twice in one STIG, and importers take either: remove one of them in STIG Viewer"
             )
         self._in_stig.add(group)
-        repeated = set(twice)
-        faulty = sorted(theirs for ours, theirs in needed.items() if ours not in slots or ours in repeated)
+        slots, twice = places.slots, places.twice
+        faulty = sorted(theirs for ours, theirs in needed.items() if ours not in slots or ours in twice)
         if faulty:
             raise EvidenceError(
                 f"its {group} does not have {', '.join(faulty)} exactly once and as a text, as every checklist has: open and "
                 "save it in STIG Viewer"
             )
-        self.found.append(AnsweredRule(group, slots))
+        self.found.append(AnsweredRule(group, slots, tuple(places.origins)))
 
 
 # .ckl
@@ -205,33 +248,35 @@ _CKL_TEXTS = {"STATUS": "status", "FINDING_DETAILS": "details", "COMMENTS": "com
 
 
 @dataclass(slots=True)
-class _Vuln:
+class _Vuln(_Places):
     """The rule of a .ckl that is being read."""
 
     attributes: dict[str, str] = field(default_factory=dict)
-    slots: dict[str, Slot] = field(default_factory=dict)
-    twice: set[str] = field(default_factory=set)
     start: int = 0  # of the tag of the text that is being read
 
 
 class _CklReader:
     """Finds the rules of a .ckl and the places of their texts; keeps nothing else."""
 
-    def __init__(self, document: bytes, rules: _Rules) -> None:
+    def __init__(self, document: bytes, rules: _Rules, *, is_utf16: bool) -> None:
+        """Prepare; `is_utf16` says that the document was, whatever it says of itself."""
         self.encoding = "utf-8"
+        self.origins = 0  # that speak for more than one rule
+        self._is_utf16 = is_utf16
         self._document = document
         self._rules = rules
         self._vuln = _Vuln()
         self._path: list[str] = []
         self._text: list[str] = []
         self._attribute = ""
-        self._parser = expat.ParserCreate()
+        self._parser = expat.ParserCreate("utf-8" if is_utf16 else None)
         self._parser.buffer_text = True
         self._parser.XmlDeclHandler = self._declare
         self._parser.StartDoctypeDeclHandler = self._refuse
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._text.append
+        self._parser.CommentHandler = self._comment
 
     def read(self) -> None:
         """Read the whole document; raises EvidenceError if it is no .ckl, or hostile."""
@@ -243,6 +288,8 @@ class _CklReader:
             ) from error
 
     def _declare(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if self._is_utf16:
+            return
         self.encoding = (encoding or "utf-8").lower()
         if self.encoding not in _ENCODINGS:
             raise EvidenceError(f"it is written in {clean(encoding, _NAME_LENGTH)!r}: save it as UTF-8")
@@ -251,6 +298,15 @@ class _CklReader:
         raise EvidenceError(
             "it has a document type declaration, which no .ckl has, and entities are not followed: export it from STIG Viewer anew"
         )
+
+    def _comment(self, text: str) -> None:
+        if not text.lstrip().startswith(_PROVENANCE):
+            return
+        if self._path[1:4] != ["STIGS", "iSTIG", "VULN"]:
+            self.origins += 1
+        elif len(self._path) < 5 or self._path[4] not in _CKL_TEXTS:  # what stands in those goes with them
+            start = self._parser.CurrentByteIndex
+            self._vuln.origins.append(Slot(start, self._document.index(b"-->", start) + len(b"-->"), ""))
 
     def _start(self, name: str, _attributes: object) -> None:
         self._path.append(name.rpartition(":")[2])
@@ -283,7 +339,7 @@ class _CklReader:
             case ["STIGS", "iSTIG", "VULN"]:
                 group_id, rule_id = vuln.attributes.get("Vuln_Num", ""), vuln.attributes.get("Rule_ID", "")
                 needed = {ours: theirs for theirs, ours in _CKL_TEXTS.items()}
-                self._rules.take(group_id, rule_id, vuln.slots, needed, vuln.twice)
+                self._rules.take(group_id, rule_id, vuln, needed)
             case ["STIGS", "iSTIG", "VULN", "STIG_DATA", "VULN_ATTRIBUTE"]:
                 self._attribute = text.strip()
             case ["STIGS", "iSTIG", "VULN", "STIG_DATA", "ATTRIBUTE_DATA"]:
@@ -309,16 +365,24 @@ class _CklReader:
         return Slot(tag.end(), self._parser.CurrentByteIndex, text)
 
 
-def _read_ckl(document: bytes, wanted: _Wanted) -> Baseline:
+def _read_ckl(document: bytes, wanted: _Wanted, *, is_utf16: bool) -> Baseline:
     _count_parts(document, b"<=")
     rules = _Rules(wanted)
-    reader = _CklReader(document, rules)
+    reader = _CklReader(document, rules, is_utf16=is_utf16)
     reader.read()
 
     def encode(text: str) -> bytes:
         return escape(text).encode(reader.encoding, "xmlcharrefreplace")
 
-    return Baseline("checklist-merged.ckl", "application/xml", tuple(rules.found), document, ckl.STATUSES, encode)
+    return Baseline(
+        "checklist-merged.ckl",
+        "application/xml",
+        tuple(rules.found),
+        document,
+        ckl.STATUSES,
+        encode,
+        _warn_of_origin(reader.origins),
+    )
 
 
 # .cklb
@@ -340,11 +404,13 @@ def _read_cklb(document: bytes, wanted: _Wanted) -> Baseline:
         # The error's own words could hold a piece of the document.
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise EvidenceError(f"it cannot be read as JSON in UTF-8 ({where}): export it from STIG Viewer anew") from error
-    if not isinstance(content.get("stigs"), list):
+    stigs = content.get("stigs")
+    if not isinstance(stigs, list):
         raise EvidenceError(
             "it is JSON but no .cklb, since it has no list 'stigs': export it from STIG Viewer as a .cklb"
         )
-    del content  # from here on it is known to be JSON, and only its places count
+    origins = sum(bool(one.get(_PROVENANCE_KEY)) for one in (content, *stigs) if isinstance(one, dict))
+    del content, stigs  # from here on it is known to be JSON, and only its places count
     rules = _Rules(wanted)
     for start in _rules_of(document, begin, rules):
         _take_rule(document, start, rules)
@@ -353,13 +419,21 @@ def _read_cklb(document: bytes, wanted: _Wanted) -> Baseline:
         # ASCII, so that half a character in a comment of theirs, which JSON can hold, stays what it is.
         return json.dumps(text).encode()
 
-    return Baseline("checklist-merged.cklb", "application/json", tuple(rules.found), document, cklb.STATUSES, encode)
+    return Baseline(
+        "checklist-merged.cklb",
+        "application/json",
+        tuple(rules.found),
+        document,
+        cklb.STATUSES,
+        encode,
+        _warn_of_origin(origins),
+    )
 
 
 def _take_rule(document: bytes, at: int, rules: _Rules) -> None:
     ids: dict[str, str] = {}
-    slots: dict[str, Slot] = {}
-    twice: set[str] = set()
+    places = _Places()
+    slots = places.slots
     seen: set[str] = set()
     for key, start, end in _members(document, at):
         name = _CKLB_TEXTS.get(key)
@@ -368,14 +442,24 @@ def _take_rule(document: bytes, at: int, rules: _Rules) -> None:
             ids[key] = _text(document, start, end)
         elif name:
             if name in seen:
-                twice.add(name)
+                places.twice.add(name)
             seen.add(name)
             if is_text or document[start:end] == b"null":
                 slots[name] = Slot(start, end, _text(document, start, end) if is_text else "")
-    # As importers do: the longer form goes before the shorter.
-    rule_id = ids.get("rule_id_src") or f"{ids.get('rule_id', '')}_rule"
+        elif key == _PROVENANCE_KEY:
+            places.origins.append(Slot(start, end, "", b"null"))
+    # Some writers leave out what is empty: it is put behind the status.
+    if "status" in slots:
+        after = slots["status"].end
+        for key in ("finding_details", "comments"):
+            if _CKLB_TEXTS[key] not in seen:
+                slots[_CKLB_TEXTS[key]] = Slot(after, after, "", f', "{key}": '.encode())
+    # As importers do: the longer form goes before the shorter, which may be as long.
+    rule_id = ids.get("rule_id_src") or ids.get("rule_id", "")
+    if not rule_id.lower().endswith("_rule"):
+        rule_id += "_rule"
     needed = {ours: theirs for theirs, ours in _CKLB_TEXTS.items() if ours != "written"}
-    rules.take(ids.get("group_id", ""), rule_id, slots, needed, twice)
+    rules.take(ids.get("group_id", ""), rule_id, places, needed)
 
 
 def _rules_of(document: bytes, begin: int, rules: _Rules) -> Iterator[int]:
