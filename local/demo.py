@@ -150,7 +150,8 @@ class _Stage:
         event = self.stack.schedule_event("AuditFunction", due)
         self.display.say(f"invoke AuditFunction with {json.dumps(event)}")
         with self.display.progress("Reading the registry") as follow, self.log.capture(follow):
-            run = invoke(self.stack, "AuditFunction", event)
+            environment = {"OUTPUT_LOCATION": str(self.folder.path)}
+            run = invoke(self.stack, "AuditFunction", event, environment=environment)
         alerts = self.subscribers.take()
         self.folder.keep(self.stack, run, alerts)
         return run, alerts

@@ -189,13 +189,18 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
 
 def _run(stack: Stack, assignment: Assignment) -> Run:
     """Have the engine make the run; gives its record. Raises AuditError if there is none."""
+    # What the run leaves is found in the folder: nobody sees the embedded bucket.
+    environment = {"OUTPUT_LOCATION": str(assignment.output)}
     if assignment.engine == "lambda":
-        return invoke(stack, "AuditFunction", assignment.event(), seconds=assignment.time_limit)
+        return invoke(
+            stack, "AuditFunction", assignment.event(), seconds=assignment.time_limit, environment=environment
+        )
     ends_at = time.monotonic() + assignment.time_limit
 
     def step(name: str, payload: dict[str, Any]) -> dict[str, Any]:
         left = max(ends_at - time.monotonic(), CLOSING_SECONDS)
-        return invoke(stack, name, payload, seconds=min(stack.function_timeout(name), left))
+        seconds = min(stack.function_timeout(name), left)
+        return invoke(stack, name, payload, seconds=seconds, environment=environment)
 
     execution = stack.execute("AuditStateMachine", assignment.event(), step)
     bucket = stack.outputs["BucketName"]

@@ -38,6 +38,7 @@ from dtr_audit.rule import decide
 IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
 IMAGES = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOMAIN = "dtr.example.mil"
+URL = "https://dtr.example.mil:4443"
 RUN_ID = "20261122T050000Z"
 STARTED = datetime(2026, 11, 22, 5, 0, 3, tzinfo=UTC)
 FINISHED = STARTED + timedelta(minutes=4, seconds=12)
@@ -179,7 +180,8 @@ def report(
             )
             for part in range(1, 2 + tags.audited // 50_000)
         ),
-        bucket="dtr-audit-evidence",
+        location="s3://dtr-audit-evidence",
+        url=URL,
         record_key=f"runs/registry=prod-dtr/dt=2026-11-22/{RUN_ID}.json",
     )
     return replace(made, **fields)  # type: ignore[arg-type]
@@ -290,6 +292,9 @@ def hostile_report() -> Report:
         auditor=texts[0],
         findings=[replace(one, excepted=exception) for one in made.findings],
         rows=tuple(StoredFile(text, text, 1) for text in texts),
-        bucket=texts[0],
+        location=texts[0],
+        url=texts[3],
+        changed=found,
+        changed_count=len(found),
         record_key=texts[1],
     )

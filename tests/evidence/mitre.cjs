@@ -1,6 +1,6 @@
 // Read evidence with MITRE's tools: HDF as Heimdall and the SAF CLI do, .ckl and XCCDF through their mappers to HDF.
 //
-//   node mitre.cjs FILE...     prints for each file its controls as Heimdall shows them
+//   node mitre.cjs FILE...     prints for each file its controls as Heimdall shows them, and the checklist that is made of HDF
 //
 // NODE_PATH is the folder with the packages.
 'use strict'
@@ -35,7 +35,8 @@ function read (file) {
     ? new FromHdfToAsffMapper(evaluation, { input: 'dtr.hdf', awsAccountId: '123456789012', region: 'us-gov-west-1', target: 'dtr' })
       .toAsff().length
     : 0
-  return { controls: shown, asff }
+  const checklist = path.extname(file) === '.hdf' ? new ChecklistResults(JSON.parse(text)).toCkl() : ''
+  return { controls: shown, asff, checklist }
 }
 
 process.stdout.write(JSON.stringify(process.argv.slice(2).map(read)))

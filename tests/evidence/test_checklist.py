@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from dtr_audit import __version__
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence.checklist import (
     COMMENT_LEAST,
@@ -92,15 +93,16 @@ def test_the_details_tell_counts_coverage_auditor_domains_tags_and_where_all_of_
     details = answer(made).details
 
     for told in (
-        "Registry: prod-dtr; run 20261122T050000Z, 2026-11-22T05:00:03.000Z to 2026-11-22T05:04:15.000Z",
+        "Registry: prod-dtr, https://dtr.example.mil:4443\n",
+        f"Run 20261122T050000Z, 2026-11-22T05:00:03.000Z to 2026-11-22T05:04:15.000Z, dtr-signature-audit {__version__}: ",
         "126 listed, 126 read to the end, 0 unreadable, 0 removed meanwhile",
         "Image tags: 826 audited: 817 signed, 9 unsigned, 0 mismatched, 0 untrusted, 0 unknown; 2 signature artifacts",
         f"Auditor: {made.auditor}",
         "Signatures asked for under: dtr.example.mil",
         f"- payments/ledger:2.3  UNSIGNED  {digest('payments/ledger:2.3')}  since {finding().first_seen}: not signed under",
         "- and 7 findings more, which are not named here",
-        f"- s3://dtr-audit-evidence/{made.rows[0].key}  sha256 {made.rows[0].sha256}  ({made.rows[0].size} bytes)",
-        f"The run record: s3://dtr-audit-evidence/{made.record_key}",
+        f"s3://dtr-audit-evidence/{made.rows[0].key} sha256 {made.rows[0].sha256} ({made.rows[0].size} bytes)",
+        f"the run record: s3://dtr-audit-evidence/{made.record_key}",
     ):
         assert told in details
 
@@ -143,8 +145,8 @@ def test_texts_stay_below_the_length_at_which_importers_cut_and_still_end_with_t
 
     assert utf16_length(given.details) <= DETAILS_LENGTH < TEXT_LENGTH
     assert utf16_length(given.comments) <= COMMENTS_LENGTH
-    assert given.details.endswith(f"The run record: s3://dtr-audit-evidence/{made.record_key}")
-    assert "- and 40 files more, all with their sha256 in manifest.json" in given.details
+    assert given.details.endswith(f"; the run record: s3://dtr-audit-evidence/{made.record_key}")
+    assert "and 40 files more, all with their sha256 in manifest.json" in given.details
     assert re.search(r"\n- and \d+ findings more", given.details)
     assert re.search(r"\n- and \d+ excepted findings more", given.comments)
 
@@ -208,7 +210,7 @@ def test_a_comment_of_theirs_that_leaves_no_room_is_left_alone() -> None:
         (Asset(""), "asset name"),
         (Asset(" "), "asset name"),
         (Asset("a" * 256), "asset name"),
-        (Asset("dtr", role=""), "asset role ''"),
+        (Asset("dtr", role="Server"), "asset role 'Server'"),
         (Asset("dtr", technology_area="Registries"), "technology area 'Registries'"),
         (Asset("dtr", release="V1R1"), "STIG release 'V1R1' is not known; it must be one of V2R2, V2R1"),
     ],

@@ -68,7 +68,9 @@ def test_any_text_from_outside_gives_a_file_that_can_be_read(write: Write) -> No
     one = replace(finding(), repository=Repository(hostile, hostile), tag=hostile, digest=hostile, reason=hostile)
     asset = Asset(hostile, fqdn=hostile, marking=hostile)
     content = write(
-        report([one], excepted=[0], warnings=(hostile,), asset=asset, auditor=hostile, bucket="b" + hostile)
+        report(
+            [one], excepted=[0], warnings=(hostile,), asset=asset, auditor=hostile, location="b" + hostile, url=hostile
+        )
     )
 
     if content.startswith(b"<"):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from dtr_audit.evidence import baseline, ckl, cklb, hdf, xccdf
@@ -171,8 +172,13 @@ def test_mitre_s_tools_show_one_control_with_the_right_status_and_all_of_its_tex
 @EVERY_RUN
 @EVERY_RELEASE
 def test_openscap_finds_the_xccdf_valid(oscap: str, tmp_path: Path, release: str, made: Report, status: Status) -> None:
-    made = replace(made, asset=Asset("Prod DTR", fqdn="dtr.example.mil", release=release))
+    made = replace(made, asset=Asset("Prod DTR", fqdn="dtr.example.mil", marking="CUI <&>", release=release))
     file = write(tmp_path, xccdf.write(made, neighbours=True), ".xml")
+    (result,) = ET.fromstring(file.read_bytes()).findall(".//{*}TestResult")  # noqa: S314 - our own file
+    benchmark = result.find("{*}benchmark")
+    assert benchmark is not None
+    assert benchmark.get("id") == "xccdf_mil.disa.stig_benchmark_Docker_Enterprise_2-x_Linux-UNIX_STIG"
+    assert result.findtext("{*}remark") == "Marking: CUI <&>"
 
     done = subprocess.run([oscap, "xccdf", "validate", file], capture_output=True, text=True, check=False)  # noqa: S603
     assert (done.returncode, "Error" in done.stderr + done.stdout) == (0, False), done.stderr + done.stdout
@@ -254,3 +260,71 @@ def test_mitre_s_tools_read_a_merged_baseline(mitre: Read, tmp_path: Path) -> No
     assert shown["V-235846"]["status"] == "Failed"
     assert shown["V-235846"]["texts"][0] == answer_rules(made)[0].details
     assert [shown["V-235840"]] == [one for one in before["controls"] if one["id"] == "V-235840"]
+
+
+NAMES = (
+    "",
+    "localhost",
+    "dtr",
+    "dtr_1.x",
+    "dtr.",
+    "dtr.example.mil",
+    "10.1.2.3",
+    "dtr.example.local1",
+    "fd00::1",
+    "-a.b.mil",
+)
+
+
+@pytest.mark.parametrize("role", ["", "Member Server"])
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_the_asset_is_called_mitre_s_tools_take_the_checklist(
+    mitre: Read, tmp_path: Path, name: str, role: str
+) -> None:
+    made = report([finding()], asset=Asset("Prod DTR", fqdn=name, role=role))
+    (read,) = mitre([write(tmp_path, ckl.write(made), ".ckl")])
+    assert [control["id"] for control in read["controls"]] == ["V-235846"]
+
+
+def test_stig_manager_is_told_nothing_of_an_asset_that_nobody_has_given(stig_manager: Read, tmp_path: Path) -> None:
+    for asset, fqdn, role in (
+        (Asset("Prod DTR"), None, ""),
+        (Asset("Prod DTR", "dtr.example.mil", role="Member Server"), "dtr.example.mil", "Member Server"),
+    ):
+        made = report([finding()], asset=asset)
+        (from_ckl, from_cklb) = stig_manager(
+            [write(tmp_path, ckl.write(made), ".ckl"), write(tmp_path, cklb.write(made), ".cklb")]
+        )
+        assert from_ckl["target"]["fqdn"] == from_cklb["target"]["fqdn"] == fqdn
+        assert from_cklb["target"]["metadata"] == ({"cklRole": role} if role else {})
+        # A .ckl without a role is against its schema.
+        assert from_ckl["target"]["metadata"] == {"cklRole": role or "None"}
+
+
+def test_a_checklist_that_mitre_s_tools_make_of_hdf_has_the_asset(mitre: Read, tmp_path: Path) -> None:
+    asset = Asset("Prod DTR", "dtr.example.mil", marking="CUI-7", role="Member Server", technology_area="Web Review")
+    for given, expected in (
+        (asset, ["Prod DTR", "dtr.example.mil", "CUI-7", "Member Server", "Web Review"]),
+        (Asset("dtr"), ["dtr", "", "", "None", ""]),
+    ):
+        (read,) = mitre([write(tmp_path, hdf.write(report([finding()], asset=given)), ".hdf")])
+        made = ET.fromstring(read["checklist"])  # noqa: S314 - made of our own file
+        fields = ("HOST_NAME", "HOST_FQDN", "MARKING", "ROLE", "TECH_AREA")
+        assert [made.findtext(f"ASSET/{name}") or "" for name in fields] == expected
+        assert "Release: 2 Benchmark Date: 24 Jul 2024" in read["checklist"]
+
+
+def test_an_answer_put_into_a_checklist_of_evaluate_stig_is_not_taken_for_that_tool_s(
+    stig_manager: Read, tmp_path: Path
+) -> None:
+    made = report([finding()])
+    note = "<!--<Evaluate-STIG><AFMod>true</AFMod><AnswerFile>site.xml</AnswerFile></Evaluate-STIG>-->"
+    root = "<!--<Evaluate-STIG><version>1.2407</version></Evaluate-STIG>-->"
+    theirs = (
+        ckl.write(report()).decode().replace("<VULN>", f"<VULN>{note}").replace("<CHECKLIST>", f"{root}<CHECKLIST>")
+    )
+
+    (before,) = stig_manager([write(tmp_path, theirs.encode(), ".ckl")])
+    (after,) = stig_manager([write(tmp_path, baseline.read(theirs.encode()).merge(made), ".ckl")])
+    assert "overrides" in before["checklists"][0]["reviews"][0]["resultEngine"]
+    assert "overrides" not in after["checklists"][0]["reviews"][0]["resultEngine"]

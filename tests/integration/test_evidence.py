@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from dtr_audit import __version__
 from dtr_audit.evidence import manifest
 
 from local.dtr.accounts import Account
@@ -166,3 +167,147 @@ def test_findings_of_repositories_that_could_not_be_read_stay_in_the_evidence(
     details = evidence(audited, run)["checklist.ckl"]
     assert b"team/app:1.0" in details
     assert b"team/web:1.0" in details
+
+
+# --- the same from run to run ---
+
+
+def details_and_comments(files: dict[str, bytes]) -> dict[str, list[str]]:
+    """Give the lines of every text that an importer keeps, by file and text."""
+    vuln = next(ElementTree.fromstring(files["checklist.ckl"]).iter("VULN"))  # noqa: S314 (our own)
+    (rule,) = json.loads(files["checklist.cklb"])["stigs"][0]["rules"]
+    results = ElementTree.fromstring(files["results.xccdf.xml"])  # noqa: S314 (our own)
+    (control,) = json.loads(files["results.hdf.json"])["profiles"][0]["controls"]
+    told = {
+        "ckl details": vuln.findtext("FINDING_DETAILS"),
+        "ckl comments": vuln.findtext("COMMENTS"),
+        "cklb details": rule["finding_details"],
+        "cklb comments": rule["comments"],
+        "xccdf message": results.findtext(".//{*}rule-result/{*}message"),
+        "xccdf details": results.findtext(".//{http://github.com/nuwcdivnpt/stig-manager}detail"),
+        "xccdf comments": results.findtext(".//{http://github.com/nuwcdivnpt/stig-manager}comment"),
+        "hdf details": control["results"][0]["message"],
+        "hdf findings": "\n".join(one["code_desc"] for one in control["results"]),
+        "hdf comments": next(one["data"] for one in control["descriptions"] if one["label"] == "comments"),
+    }
+    return {name: str(text).splitlines() for name, text in told.items()}
+
+
+def test_texts_of_an_unchanged_registry_differ_in_one_line_of_the_details_and_nowhere_else(
+    audited: Audited, registry: InMemoryRegistry
+) -> None:
+    registry.push("team", "app", "1.0")
+    registry.push("team", "web", "1.0")
+    registry.sign("team", "web", "1.0")
+    runs = [audited.audit(EVIDENCE_FORMATS=ALL) for _ in range(2)]
+    first, second = (details_and_comments(evidence(audited, run)) for run in runs)
+
+    for name, lines in first.items():
+        assert len(lines) == len(second[name]), name
+        differing = [(one, other) for one, other in zip(lines, second[name], strict=True) if one != other]
+        assert len(differing) == name.endswith(("details", "message")), name
+        for (one, other), run_id in ((pair, (runs[0]["run_id"], runs[1]["run_id"])) for pair in differing):
+            assert one.startswith(f"Run {run_id[0]}, ")
+            assert other.startswith(f"Run {run_id[1]}, ")
+
+
+def test_sections_of_the_report_that_tell_the_state_are_the_same_for_an_unchanged_registry(
+    audited: Audited, registry: InMemoryRegistry
+) -> None:
+    registry.push("team", "app", "1.0")
+    audited.audit()
+    pages = [evidence(audited, audited.audit())["report.html"].decode() for _ in range(2)]
+
+    for anchor in ("namespaces", "findings", "fix", "controls", "facts"):
+        first, second = (page.split(f'<section id="{anchor}"')[1].split("</section>")[0] for page in pages)
+        assert first == second
+
+
+# --- whose it is, and by whom ---
+
+
+def test_every_file_names_the_tool_s_version_and_the_registry_s_address(
+    audited: Audited, registry: InMemoryRegistry
+) -> None:
+    registry.push("team", "app", "1.0")
+    key = f"baseline/{audited.name}.cklb"
+    first = evidence(audited, audited.audit(EVIDENCE_FORMATS=ALL))
+    bucket = audited.stack.outputs["BucketName"]
+    audited.stack.s3.put_object(Bucket=bucket, Key=key, Body=first["checklist.cklb"].replace(b"Auditor", b"By"))
+    files = evidence(audited, audited.audit(EVIDENCE_FORMATS=ALL, BASELINE_KEY=key))
+
+    assert len(files) == 7
+    for name, content in files.items():
+        assert f"dtr-signature-audit {__version__}".encode() in content or (
+            name.endswith((".hdf.json", ".xccdf.xml")) and __version__.encode() in content
+        ), name
+        assert audited.server.url.encode() in content, name
+
+
+def test_the_marking_is_in_every_format(audited: Audited, registry: InMemoryRegistry) -> None:
+    registry.push("team", "app", "1.0")
+    for name, content in evidence(audited, audited.audit(EVIDENCE_FORMATS=ALL, ASSET_MARKING="CUI-7")).items():
+        assert (b"CUI-7" in content) == (name != "manifest.json"), name
+
+
+def test_asset_fields_that_are_not_given_stay_empty(audited: Audited) -> None:
+    files = evidence(audited, audited.audit(EVIDENCE_FORMATS=ALL))
+
+    asset = ElementTree.fromstring(files["checklist.ckl"]).find("ASSET")  # noqa: S314 (our own)
+    assert asset is not None
+    assert [asset.findtext(name) for name in ("HOST_FQDN", "HOST_IP", "HOST_MAC", "TECH_AREA")] == [""] * 4
+    assert asset.findtext("ROLE") == "None"  # as the schema writes none
+    target = json.loads(files["checklist.cklb"])["target_data"]
+    assert [target[name] for name in ("fqdn", "ip_address", "mac_address", "technology_area", "role")] == [""] * 5
+    assert b"identifier:fqdn" not in files["results.xccdf.xml"]
+    assert json.loads(files["results.hdf.json"])["passthrough"]["metadata"]["hostfqdn"] == ""
+
+
+def test_asset_fields_that_are_given_are_in_every_checklist(audited: Audited) -> None:
+    files = evidence(
+        audited,
+        audited.audit(
+            EVIDENCE_FORMATS=ALL, ASSET_NAME="DTR-01", ASSET_FQDN="dtr.example.mil", ASSET_ROLE="Member Server"
+        ),
+    )
+
+    asset = ElementTree.fromstring(files["checklist.ckl"]).find("ASSET")  # noqa: S314 (our own)
+    assert asset is not None
+    expected = ["DTR-01", "dtr.example.mil", "Member Server"]
+    assert [asset.findtext(name) for name in ("HOST_NAME", "HOST_FQDN", "ROLE")] == expected
+    target = json.loads(files["checklist.cklb"])["target_data"]
+    assert [target[name] for name in ("host_name", "fqdn", "role")] == expected
+    metadata = json.loads(files["results.hdf.json"])["passthrough"]["metadata"]
+    assert [metadata[name] for name in ("hostname", "hostfqdn", "role")] == expected
+    facts = ElementTree.fromstring(files["results.xccdf.xml"]).findall(".//{*}fact")  # noqa: S314 (our own)
+    told = {fact.get("name", "").removeprefix("urn:xccdf:fact:"): fact.text for fact in facts}
+    assert told["asset:identifier:host_name"] == "DTR-01"
+    assert told["asset:identifier:fqdn"] == "dtr.example.mil"
+    assert (told["scanner:name"], told["scanner:version"]) == ("dtr-signature-audit", __version__)
+
+
+def test_a_download_is_named_by_registry_stig_and_run_and_the_key_is_not(audited: Audited) -> None:
+    run = audited.audit(EVIDENCE_FORMATS=ALL, STIG_RELEASE="V2R1")
+    bucket = audited.stack.outputs["BucketName"]
+    stig = "Docker_Enterprise_2-x_Linux-UNIX_STIG_V2R1"
+    for name, key in run["evidence"].items():
+        file_name = key.rpartition("/")[2]
+        told = audited.stack.s3.head_object(Bucket=bucket, Key=key).get("ContentDisposition")
+        how = "inline" if name == "report" else "attachment"
+        named = f'{how}; filename="{audited.name}_{stig}_{run["run_id"]}_{file_name}"'
+        # The manifest is read beside the files that it names, by its own name.
+        assert told == (None if name == "manifest" else named)
+
+
+def test_the_report_tells_what_changed_beside_what_was_opened_and_resolved(
+    audited: Audited, registry: InMemoryRegistry
+) -> None:
+    registry.push("team", "app", "1.0")
+    audited.audit()
+    registry.sign("team", "app", "1.0")
+    registry.push("team", "app", "1.0")
+    run = audited.audit()
+    changes = evidence(audited, run)["report.html"].decode().split('id="changes"')[1].split("</section>")[0]
+    assert "<h3>Changed (1)</h3>" in changes
+    assert "team/app" in changes
+    assert b"1 changed, 0 resolved" in evidence(audited, run)["checklist.ckl"]

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import socketserver
@@ -116,6 +117,23 @@ def test_nothing_found_exits_with_0_and_leaves_every_file(laptop: Laptop, regist
     assert laptop.alerts() == []
 
 
+def test_evidence_and_messages_name_files_of_the_folder_and_no_bucket(
+    laptop: Laptop, registry: InMemoryRegistry
+) -> None:
+    registry.push("web", "shop", "1")
+    assert laptop.audit().returncode == 1
+    files = [file for file in (laptop.out / "evidence").rglob("*") if file.is_file()]
+    for file in [*files, laptop.out / "alerts.jsonl"]:
+        assert "s3://" not in file.read_text(), file.name
+    details = next(file for file in files if file.name == "checklist.ckl").read_text()
+    (rows,) = re.findall(r"a row for every tag that was read: (\S+) sha256", details)
+    (record,) = re.findall(r"the run record: (\S+)</FINDING_DETAILS>", details)
+    assert Path(rows).is_file()
+    assert json.loads(Path(record).read_text()) == laptop.run()
+    (alert,) = laptop.alerts()
+    assert all(list(Path(alert["body"][name]).parent.glob("*")) for name in ("rows", "record", "report"))
+
+
 def test_an_audit_in_steps_answers_leaves_and_knows_the_same(laptop: Laptop, registry: InMemoryRegistry) -> None:
     registry.push("web", "shop", "1")
     registry.push("web", "shop", "2")
@@ -135,6 +153,8 @@ def test_an_audit_in_steps_answers_leaves_and_knows_the_same(laptop: Laptop, reg
     (alert,) = laptop.alerts()
     assert [item["tag"] for item in alert["body"]["opened"]] == ["1", "2"]
     assert "web/shop" in done.stdout
+    (report,) = (laptop.out / "evidence").rglob("report.html")
+    assert "s3://" not in report.read_text() + str(alert)
 
     registry.sign("web", "shop", "1")
     assert laptop.audit("--registry-name", "prod").returncode == 1  # in one function again
@@ -406,7 +426,9 @@ def test_time_limit_of_a_run_bounds_what_it_invokes(
 ) -> None:
     invoked: list[float] = []
 
-    def invoke(stack: Steps, logical_id: str, event: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+    def invoke(
+        stack: Steps, logical_id: str, event: dict[str, Any], *, seconds: float, environment: dict[str, str]
+    ) -> dict[str, Any]:
         invoked.append(seconds)
         raise AuditError("one is enough")
 

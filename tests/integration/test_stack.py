@@ -92,6 +92,7 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "EVIDENCE_FORMATS": "report,ckl,cklb",
         "ASSET_NAME": "",
         "ASSET_FQDN": "",
+        "ASSET_ROLE": "",
         "ASSET_MARKING": "",
         "STIG_RELEASE": "V2R2",
         "SIGNING_KEY_ARN": "",

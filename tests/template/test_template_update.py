@@ -53,6 +53,7 @@ CHANGED = {
     "AssetFqdn": "dtr.example.mil",
     "AssetMarking": "CUI",
     "AssetName": "dtr-01",
+    "AssetRole": "Member Server",
     "BaselineKey": "baseline/dtr.cklb",
     "Concurrency": "4",
     "CredentialsSecretArn": f"arn:aws-us-gov:secretsmanager:us-gov-west-1:{ACCOUNT}:secret:dtr/audit-AbCd12",

@@ -1,6 +1,7 @@
 """What evidence names of the findings: the first of them by name, in whatever order they came, and few more are held."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from dtr_audit.evidence import gathering
@@ -70,3 +71,13 @@ def test_of_however_many_findings_a_tenth_more_are_held_than_are_told(is_backwar
         gathered.add(finding(number))
         most = max(most, len(gathered._open._held))
     assert 20 <= most <= 22
+
+
+def test_of_changed_findings_all_are_counted_and_the_first_are_told() -> None:
+    gathered = Gathering(RUN)
+    for number in reversed(range(30)):
+        moved = replace(finding(number), transition=News.CHANGED, changed_in=RUN if number % 2 else "an earlier run")
+        gathered.add(moved)
+    assert gathered.changed_count == 15
+    assert [one.tag for one in gathered.changed] == [finding(number).tag for number in range(1, 20, 2)]
+    assert gathered.opened == []

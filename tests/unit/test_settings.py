@@ -28,6 +28,7 @@ GOOD = {
     "EVIDENCE_FORMATS": "report,ckl,cklb",
     "ASSET_NAME": "",
     "ASSET_FQDN": "",
+    "ASSET_ROLE": "",
     "ASSET_MARKING": "",
     "STIG_RELEASE": "V2R2",
     "SIGNING_KEY_ARN": "",
@@ -145,8 +146,8 @@ def test_signers_needed_all_without_signers_is_refused() -> None:
 NOT_JUDGING = {
     *("runs_table", "bucket", "topic_arn", "security_hub_product", "alert_grouping", "reminder_days", "resolved_days"),
     *("concurrency", "fan_out_workers", "execution_seconds", "page_size", "shrink_percent", "trust_warning_days"),
-    *("evidence_formats", "neighbour_rules", "baseline_key", "asset_name", "asset_fqdn", "asset_marking"),
-    *("stig_release", "signing_key", "ucp_url"),
+    *("evidence_formats", "neighbour_rules", "baseline_key", "asset_name", "asset_fqdn", "asset_role"),
+    *("asset_marking", "stig_release", "signing_key", "ucp_url", "output_location"),
 }
 
 
@@ -165,3 +166,19 @@ def test_the_fingerprint_changes_with_every_setting_that_judges_and_no_other() -
         named |= changed
     assert named | {"version"} == set(before)
     assert "dtr.example.com" not in str(before)
+
+
+def test_asset_fields_that_are_not_given_are_empty_but_the_name() -> None:
+    settings = Settings.from_environment(GOOD)
+    assert (settings.asset_name, settings.asset_fqdn, settings.asset_role) == ("dtr.example.com", "", "")
+
+
+def test_an_asset_role_that_checklists_do_not_know_is_refused() -> None:
+    assert Settings.from_environment({**GOOD, "ASSET_ROLE": "Member Server"}).asset_role == "Member Server"
+    with pytest.raises(SettingsError, match=r"^ASSET_ROLE: nothing, or one of None, Workstation, Member Server"):
+        Settings.from_environment({**GOOD, "ASSET_ROLE": "Server"})
+
+
+def test_files_are_found_in_the_bucket_unless_they_are_kept_elsewhere() -> None:
+    assert Settings.from_environment(GOOD).output_location == "s3://bucket"
+    assert Settings.from_environment({**GOOD, "OUTPUT_LOCATION": "out"}).output_location == "out"

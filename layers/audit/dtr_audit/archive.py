@@ -68,15 +68,18 @@ class Archive:
         confirm: Callable[[], None],
         batch: int = 0,
         keeps_parts: bool = False,
+        location: str = "",
     ) -> None:
         """Prepare; `date` is the run's partition, YYYY-MM-DD. With a `batch` only its rows are written and removed here.
 
         `confirm` raises when another attempt at the same run has taken over; it is asked before each write. With `keeps_parts` the
-        parts that were uploaded stay in temporary files as well, so that their rows can be amended.
+        parts that were uploaded stay in temporary files as well, so that their rows can be amended. `location` is where people find
+        the keys; '' for the bucket.
         """
         self._confirm = confirm
         self._client = client
         self._bucket = bucket
+        self._location = location or f"s3://{bucket}"
         self._registry = registry
         self._run_id = run_id
         partition = f"registry={registry}/dt={date}"
@@ -180,24 +183,25 @@ class Archive:
         self._confirm()
         self._put(self.record_key, _write_record(run), "application/json")
 
-    def put_evidence(self, name: str, content: bytes, content_type: str) -> None:
-        """Write one file of the evidence."""
+    def put_evidence(self, name: str, content: bytes, content_type: str, *, disposition: str = "") -> None:
+        """Write one file of the evidence; `disposition` says under which name a browser saves it (Content-Disposition)."""
         self._confirm()
-        self._put(f"{self.evidence_prefix}{name}", REDACTOR.redact_file(content, content_type), content_type)
+        key = f"{self.evidence_prefix}{name}"
+        self._put(key, REDACTOR.redact_file(content, content_type), content_type, disposition=disposition)
 
-    def put_manifest(self) -> None:
-        """Write down what has been written, with the sums."""
+    def put_manifest(self, url: str) -> None:
+        """Write down what has been written, with the sums; `url` is the registry's address."""
         from .evidence import manifest  # noqa: PLC0415 - loaded by the first run, not by the start
 
-        document = manifest.write(self._registry, self._run_id, self.files)
+        document = manifest.write(self._registry, self._run_id, self.files, url=url)
         self.put_evidence(manifest.NAME, document, "application/json")
 
-    def draft_manifest(self, run: Run) -> bytes:
+    def draft_manifest(self, run: Run, url: str) -> bytes:
         """Give the manifest as it will be once this record, the last file before it, is written."""
         from .evidence import manifest  # noqa: PLC0415 - as above
 
         record = manifest.describe(self.record_key, _write_record(run))
-        return manifest.write(self._registry, self._run_id, [*self.files, record])
+        return manifest.write(self._registry, self._run_id, [*self.files, record], url=url)
 
     def put_signature(self, signature: "Signature | None") -> None:
         """Write the manifest's signature; an empty one in place of None, over what an earlier attempt may have left."""
@@ -230,13 +234,18 @@ class Archive:
 
     def url(self, key: str) -> str:
         """Say where a file lies."""
-        return f"s3://{self._bucket}/{key}"
+        return f"{self._location}/{key}"
 
-    def _put(self, key: str, content: "bytes | IO[bytes]", content_type: str) -> None:
+    def _put(self, key: str, content: "bytes | IO[bytes]", content_type: str, *, disposition: str = "") -> None:
         from .evidence import manifest  # noqa: PLC0415
 
         described = manifest.describe(key, content)
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
+        if disposition:
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=content, ContentType=content_type, ContentDisposition=disposition
+            )
+        else:
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
         if key in self._parts:
             # An amended part takes the place of the one before.
             self.files[[file.key for file in self.files].index(key)] = described

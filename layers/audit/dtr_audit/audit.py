@@ -188,6 +188,7 @@ class _OneRun:
             request.date,
             confirm=self._confirm_rows,
             keeps_parts=settings.trust is TrustVerification.SIGNATURES,
+            location=settings.output_location,
         )
         self._documents = DocumentLedger()
         self._connection = Connection(

@@ -413,8 +413,7 @@ class TrustCounts:
             "Besides, every signature was verified from the Notary's own metadata: root, thresholds, expiry, versions and digests. "
             f"Signed by {signers}{own}; roots trusted: {roots}. Repositories with image tags, under each domain: "
             f"verified {self.verified}, without trust data {self.without}, not holding {self.failing}, not readable "
-            f"{self.unreadable}; roots seen for the first time: {self.first_use}; with a document that is served in two places: "
-            f"{self.reused}. {REUSE}"
+            f"{self.unreadable}; with a document that is served in two places: {self.reused}. {REUSE}"
         )
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
+from . import __version__
 from .alerts import Alerts, Places, Standing
 from .archive import Archive
 from .clients import AwsClients
@@ -50,8 +51,10 @@ UNREADABLE_NAMED = 5
 CONTRADICTION = "internal error: the record of this run contradicts itself"
 CONTRADICTIONS_NAMED = 5
 TREND_RUNS = 60  # of the whole registry, in the evidence
-AUDITOR = "DTR Signature Audit, as an administrator of the registry (proven before and after the reading)"
-AUDITOR_UNPROVEN = "DTR Signature Audit, with an account that was not proven to be an administrator's"
+AUDITOR = (
+    f"DTR Signature Audit {__version__}, as an administrator of the registry (proven before and after the reading)"
+)
+AUDITOR_UNPROVEN = f"DTR Signature Audit {__version__}, with an account that was not proven to be an administrator's"
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -448,7 +451,7 @@ class Reporter:
 
     def _write_evidence(self, run: Run, baseline: "Baseline | None", *, proven: bool) -> Run:
         """Write what people and their tools read; gives the run with the places of it."""
-        from .evidence.formats import FORMATS, write_all  # noqa: PLC0415
+        from .evidence.formats import FORMATS, name_download, write_all  # noqa: PLC0415
         from .evidence.manifest import NAME  # noqa: PLC0415
         from .evidence.report import Asset, Report, TrendPoint  # noqa: PLC0415
 
@@ -463,6 +466,7 @@ class Reporter:
             asset=Asset(
                 host_name=settings.asset_name,
                 fqdn=settings.asset_fqdn,
+                role=settings.asset_role,
                 marking=settings.asset_marking,
                 release=settings.stig_release,
             ),
@@ -473,15 +477,20 @@ class Reporter:
             resolved=self._gathering.resolved,
             trend=[TrendPoint.of_record(one) for one in self._runs.earlier(before=run.run_id, most=TREND_RUNS)],
             rows=tuple(archive.files),
-            bucket=settings.bucket,
+            location=settings.output_location,
             record_key=archive.record_key,
+            url=settings.dtr_url,
+            changed=self._gathering.changed,
+            changed_count=self._gathering.changed_count,
         )
         for name, written, content in write_all(report, settings.evidence_formats, neighbours=settings.neighbour_rules):
-            archive.put_evidence(written.file_name, content, written.content_type)
+            disposition = name_download(written.file_name, settings.registry, settings.stig_release, run.run_id)
+            archive.put_evidence(written.file_name, content, written.content_type, disposition=disposition)
             logger.debug("evidence written", extra={"format": name, "bytes": len(content)})
         if baseline is not None:
             merged = baseline.merge(report, neighbours=settings.neighbour_rules)
-            archive.put_evidence(baseline.file_name, merged, baseline.content_type)
+            disposition = name_download(baseline.file_name, settings.registry, settings.stig_release, run.run_id)
+            archive.put_evidence(baseline.file_name, merged, baseline.content_type, disposition=disposition)
             logger.debug("evidence written", extra={"format": "merged", "bytes": len(merged)})
         return run
 
@@ -490,16 +499,16 @@ class Reporter:
 
         What the record says of the signature must be known before it is written: its sum stands in what is signed.
         """
-        archive, key = self._archive, self._settings.signing_key
+        archive, key, url = self._archive, self._settings.signing_key, self._settings.dtr_url
         if not key:
             archive.put_record(run)
-            archive.put_manifest()
+            archive.put_manifest(url)
             return run
         from .evidence.signature import NAME, Signature, sign  # noqa: PLC0415
 
         place = {"signature": f"{archive.evidence_prefix}{NAME}"} if run.evidence else {}
         signed = replace(run, evidence={**run.evidence, **place})
-        document = archive.draft_manifest(signed)
+        document = archive.draft_manifest(signed, url)
         seconds = min(SIGNING_SECONDS, (self._ends_at - time.monotonic()) / 2)
         signature: Signature | None = None
         try:
@@ -515,7 +524,7 @@ class Reporter:
             logger.warning("the manifest is not signed", because=problem)
             signed = replace(run, warnings=(*run.warnings, f"the manifest of this run is not signed: {problem}"))
         archive.put_record(signed)
-        archive.put_manifest()
+        archive.put_manifest(url)
         archive.put_signature(signature)
         return signed
 

@@ -23,6 +23,7 @@ DOMAIN_LENGTH = 261  # a DNS name of 253 characters, a colon, and five digits, w
 
 EVIDENCE_FORMATS = ("report", "ckl", "cklb", "xccdf", "hdf")
 STIG_RELEASES = ("V2R2", "V2R1")
+ASSET_ROLES = ("None", "Workstation", "Member Server", "Domain Controller")
 _BASELINE_KEY = re.compile(r"baseline/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.cklb?")  # nothing that IAM takes for a pattern
 TRUST_WARNING_DAYS = 30  # the template's default
 SECURITY_HUB_DAYS = 90  # after which Security Hub deletes a finding that nobody has updated
@@ -75,10 +76,12 @@ class Settings:
     neighbour_rules: bool  # as rules of their own in the checklists
     baseline_key: str  # of the customer's own checklist in the bucket; '' for none
     asset_name: str  # the registry as the assessor's tools know it
-    asset_fqdn: str
+    asset_fqdn: str  # '' where it is not told
+    asset_role: str  # likewise
     asset_marking: str  # '' for none
     stig_release: str
     signing_key: str  # ARN of the KMS key that signs manifests; '': they are not signed
+    output_location: str  # where people find the bucket's keys: s3://<bucket>, or a folder that mirrors it
 
     def fingerprint(self) -> dict[str, str]:
         """Give the SHA-256 of each setting that can change a verdict or a status, by its variable's name.
@@ -133,12 +136,16 @@ class Settings:
             raise SettingsError(
                 "BASELINE_KEY: the key of a checklist in the bucket is needed, baseline/<name>.ckl or baseline/<name>.cklb"
             )
+        asset_role = _text(environment, "ASSET_ROLE", may_be_empty=True)
+        if asset_role and asset_role not in ASSET_ROLES:
+            raise SettingsError(f"ASSET_ROLE: nothing, or one of {', '.join(ASSET_ROLES)} is needed")
         dtr_url = parse_dtr_url(_text(environment, "DTR_URL"), "DTR_URL")
         ucp_url = _text(environment, "UCP_URL", may_be_empty=True)
         product = _text(environment, "SECURITY_HUB_PRODUCT", may_be_empty=True)
         if product and not _PRODUCT.fullmatch(product):
             raise SettingsError("SECURITY_HUB_PRODUCT: the ARN of the account's own default product is needed")
         host = urlsplit(dtr_url).hostname or ""
+        bucket = _text(environment, "BUCKET")
         settings = cls(
             dtr_url=dtr_url,
             domains=parse_domains(_text(environment, "DTR_DOMAINS", may_be_empty=True), "DTR_DOMAINS"),
@@ -155,7 +162,7 @@ class Settings:
             secret_arn=_text(environment, "SECRET_ARN"),
             findings_table=_text(environment, "FINDINGS_TABLE"),
             runs_table=_text(environment, "RUNS_TABLE"),
-            bucket=_text(environment, "BUCKET"),
+            bucket=bucket,
             topic_arn=_text(environment, "TOPIC_ARN"),
             security_hub_product=product,
             concurrency=_number(environment, "CONCURRENCY", 1, 64),
@@ -171,10 +178,13 @@ class Settings:
             neighbour_rules=_switch(environment, "NEIGHBOUR_RULES"),
             baseline_key=baseline_key,
             asset_name=_text(environment, "ASSET_NAME", may_be_empty=True) or host,
-            asset_fqdn=_text(environment, "ASSET_FQDN", may_be_empty=True) or host,
+            asset_fqdn=_text(environment, "ASSET_FQDN", may_be_empty=True),
+            asset_role=asset_role,
             asset_marking=_text(environment, "ASSET_MARKING", may_be_empty=True),
             stig_release=release,
             signing_key=_text(environment, "SIGNING_KEY_ARN", may_be_empty=True),
+            # No parameter of the template: only an audit on a laptop keeps its files elsewhere.
+            output_location=environment.get("OUTPUT_LOCATION", "") or f"s3://{bucket}",
         )
         settings._refuse_idle_trust_settings()
         return settings

@@ -706,6 +706,7 @@ class _Parts:
             request.date,
             confirm=confirm or self.confirm,
             batch=batch,
+            location=settings.output_location,
         )
 
     def inventory(self) -> Inventory:

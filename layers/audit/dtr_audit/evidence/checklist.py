@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from ..errors import EvidenceError
 from ..model import RULE_ID, Excepted, Finding, Run, Scope, Status, SupportingFact, iso
+from ..settings import ASSET_ROLES
 from ..text import clean
-from .report import Asset, Report, ReportedFinding
+from .report import TOOL, Asset, Report, ReportedFinding
 from .stig import Rule, load_release
 
 TEXT_LENGTH = 32_767  # characters as JavaScript and Java count them: UTF-16 code units
@@ -20,7 +21,6 @@ COMMENTS_LENGTH = 12_000  # the rest of the room is for the comment that a basel
 COMMENT_LEAST = 400  # of ours below such a one; shorter, it would say nothing
 HOST_NAME_LENGTH = 255
 
-ROLES = ("None", "Workstation", "Member Server", "Domain Controller")
 TECHNOLOGY_AREAS = (
     "",
     "Application Review",
@@ -115,8 +115,10 @@ def _check_asset(asset: Asset) -> None:
             f"the asset name must have 1 to {HOST_NAME_LENGTH} characters, others are refused by importers; it has "
             f"{utf16_length(asset.host_name.strip())}"
         )
-    if asset.role not in ROLES:
-        raise EvidenceError(f"asset role {asset.role!r} is not one that checklists know: {', '.join(ROLES)}")
+    if asset.role and asset.role not in ASSET_ROLES:
+        raise EvidenceError(
+            f"asset role {asset.role!r} is not empty, nor one that checklists know: {', '.join(ASSET_ROLES)}"
+        )
     if asset.technology_area not in TECHNOLOGY_AREAS:
         known = ", ".join(TECHNOLOGY_AREAS[1:])
         raise EvidenceError(
@@ -153,14 +155,13 @@ def _details(report: Report, headline: str) -> str:
     before = [
         headline,
         "",
-        f"Registry: {_outside(run.registry, _NAME_LENGTH)}; run {run.run_id}, {iso(run.started_at)} to {iso(run.finished_at)}",
+        f"Registry: {_name_registry(report)}",
         f"Coverage: {'complete' if run.complete else 'NOT complete'}, {percent:.1f} % of the repositories; {repositories.listed} "
         f"listed, {repositories.audited} read to the end, {repositories.unreadable} unreadable, {repositories.removed} removed "
         "meanwhile",
         f"Image tags: {tags.audited} audited: {tags.signed} signed, {tags.unsigned} unsigned, {tags.mismatched} mismatched, "
         f"{tags.untrusted} untrusted, {tags.unknown} unknown; {tags.artifacts} signature artifacts beside them",
-        f"Open findings: {findings.open}, of them {findings.excepted} under an exception; {findings.opened} opened and "
-        f"{findings.resolved} resolved by this run",
+        f"Open findings: {findings.open}, of them {findings.excepted} under an exception",
         f"Auditor: {_outside(report.auditor, _LINE_LENGTH)}",
         "Signatures asked for under: " + (", ".join(_first(run.domains, _DOMAINS_NAMED, _NAME_LENGTH)) or "no domain"),
         "A tag is signed if the registry says so (inNotary and no hashMismatch). "
@@ -173,7 +174,7 @@ def _details(report: Report, headline: str) -> str:
     items = [f"- {describe_finding(one)}" for one in report.findings[:_FINDINGS_NAMED]]
     if items:
         before += ["", "Open findings, by name:"]
-    return _fill(before, items, _whereabouts(report), total=findings.open, noun="findings", length=DETAILS_LENGTH)
+    return _fill(before, items, ["", _tell_run(report)], total=findings.open, noun="findings", length=DETAILS_LENGTH)
 
 
 def describe_finding(reported: ReportedFinding) -> str:
@@ -191,26 +192,38 @@ def _image(finding: Finding) -> str:
     return f"{_outside(str(finding.repository), _NAME_LENGTH)}:{_outside(finding.tag, _NAME_LENGTH)}"
 
 
-def _whereabouts(report: Report) -> list[str]:
-    """Say where the whole of it lies. Addresses and sums are not cut: cut they would be of no use."""
-    bucket = f"s3://{report.bucket}/" if report.bucket else ""
-    lines = ["", "The full list, a row for every tag that was read:"]
-    lines += [f"- {bucket}{file.key}  sha256 {file.sha256}  ({file.size} bytes)" for file in report.rows[:_FILES_NAMED]]
-    if not report.rows:
-        lines.append("- there is none: no tag was read")
+def _name_registry(report: Report) -> str:
+    """Name the registry, with its address."""
+    name = _outside(report.run.registry, _NAME_LENGTH)
+    return f"{name}, {_outside(report.url, _NAME_LENGTH)}" if report.url else name
+
+
+def _tell_run(report: Report) -> str:
+    """Tell in one line all that differs from run to run, so that an unchanged registry changes one line of a review.
+
+    It says where the whole of it lies. Addresses and sums are not cut: cut they would be of no use.
+    """
+    run, findings = report.run, report.run.findings
+    first_use = f"; roots seen for the first time: {run.trust.first_use}" if run.trust else ""
+    rows = [f"{report.place(file.key)} sha256 {file.sha256} ({file.size} bytes)" for file in report.rows[:_FILES_NAMED]]
     if len(report.rows) > _FILES_NAMED:
         left = len(report.rows) - _FILES_NAMED
-        lines.append(f"- and {left} files more, all with their sha256 in manifest.json beside this checklist")
+        rows.append(f"and {left} files more, all with their sha256 in manifest.json beside this checklist")
+    told = [
+        f"Run {run.run_id}, {iso(run.started_at)} to {iso(run.finished_at)}, {TOOL}: {findings.opened} findings opened, "
+        f"{report.changed_count} changed, {findings.resolved} resolved{first_use}",
+        f"a row for every tag that was read: {', '.join(rows) or 'there is none, since no tag was read'}",
+    ]
     if report.record_key:
-        lines.append(f"The run record: {bucket}{report.record_key}")
-    return lines
+        told.append(f"the run record: {report.place(report.record_key)}")
+    return "; ".join(told)
 
 
 def _comments(report: Report) -> str:
     run = report.run
     before = [
         COMMENT_MARK,
-        f"The status is that of run {run.run_id}, finished {iso(run.finished_at)}, by {_outside(report.auditor, _LINE_LENGTH)}.",
+        f"The status is that of the run in the last line of the finding details, by {_outside(report.auditor, _LINE_LENGTH)}.",
     ]
     after: list[str] = []
     if report.run.facts:
@@ -240,11 +253,11 @@ def describe_exception(reported: ReportedFinding, excepted: Excepted) -> str:
 
 
 def _answer_neighbour(report: Report, rule: Rule, facts: Sequence[SupportingFact]) -> Answer:
-    run = report.run
     status = next(status for status in _WORST_FIRST if any(fact.status is status for fact in facts))
     headline = f"{status.replace('_', ' ')}: as the product's own settings say."
     seen = [headline, "", *_bullets([f"{fact.subject}: {fact.answer}" for fact in facts], _FACTS_NAMED)]
-    comment = f"Seen in run {run.run_id}, finished {iso(run.finished_at)}, by {_outside(report.auditor, _LINE_LENGTH)}."
+    seen += ["", f"Registry: {_name_registry(report)}", _tell_run(report)]
+    comment = f"Seen in the run in the last line of the finding details, by {_outside(report.auditor, _LINE_LENGTH)}."
     comments = f"{COMMENT_MARK}\n{comment}".replace(" :: ", " : ")
     return Answer(rule, status, headline, "\n".join(seen), comments)
 

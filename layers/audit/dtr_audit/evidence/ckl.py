@@ -33,14 +33,15 @@ def write(report: Report, *, neighbours: bool = False) -> bytes:
 
 def _add_asset(root: ET.Element, asset: Asset, release: Release) -> None:
     element = ET.SubElement(root, "ASSET")
-    add(element, "ROLE", asset.role)
+    # The one field that may not be empty: the schema has a word for no role, and MITRE's tools refuse the file without it.
+    add(element, "ROLE", asset.role or "None")
     add(element, "ASSET_TYPE", "Computing")
     if asset.marking:
         add(element, "MARKING", asset.marking)
     add(element, "HOST_NAME", asset.host_name)
     add(element, "HOST_IP")
     add(element, "HOST_MAC")
-    add(element, "HOST_FQDN", asset.fqdn)
+    add(element, "HOST_FQDN", asset.host_fqdn)
     add(element, "TARGET_COMMENT")
     add(element, "TECH_AREA", asset.technology_area)
     add(element, "TARGET_KEY", release.target_key)

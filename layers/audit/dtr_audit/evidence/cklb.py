@@ -21,7 +21,7 @@ def write(report: Report, *, neighbours: bool = False) -> bytes:
     release = load_release(report.asset.release)
     document = {
         "title": f"{report.asset.host_name} {release.benchmark_id} {release.name}",
-        "id": stable_id("cklb", report.run.registry, report.run.run_id),
+        "id": stable_id("cklb", report.run.registry, release.name),
         "stigs": [
             {
                 "stig_name": release.title,
@@ -50,7 +50,7 @@ def _target_data(asset: Asset) -> Mapping[str, Any]:
         "host_name": asset.host_name,
         "ip_address": "",
         "mac_address": "",
-        "fqdn": asset.fqdn,
+        "fqdn": asset.host_fqdn,
         "comments": "",
         "role": asset.role,
         "is_web_database": False,

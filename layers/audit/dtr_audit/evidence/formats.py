@@ -1,11 +1,15 @@
 """The formats in which a run's evidence is written, by the name that the settings know them by."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from . import ckl, cklb, hdf, html, xccdf
 from .report import Report
+from .stig import load_release
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")  # in a file's name
 
 
 class Writer(Protocol):
@@ -43,3 +47,13 @@ def write_all(report: Report, names: Sequence[str], *, neighbours: bool) -> Iter
     for name in names:
         written = FORMATS[name]
         yield name, written, written.write(report, neighbours=neighbours)
+
+
+def name_download(file_name: str, registry: str, release: str, run_id: str) -> str:
+    """Give the Content-Disposition of a file: saved from the bucket, its name says of which registry, STIG and run it is.
+
+    The report is shown by a browser; all other files are saved.
+    """
+    parts = (registry, load_release(release).benchmark_id, release, run_id, file_name)
+    name = "_".join(_UNSAFE.sub("-", part) for part in parts)
+    return f'{"inline" if file_name.endswith(".html") else "attachment"}; filename="{name}"'

@@ -48,7 +48,9 @@ class Gathering:
         self._run_id = run_id
         self._open = _FirstByName(FINDINGS_TOLD)
         self._opened = _FirstByName(MOVES_TOLD)
+        self._changed = _FirstByName(MOVES_TOLD)
         self._resolved = _FirstByName(MOVES_TOLD)
+        self.changed_count = 0
         self._namespaces: dict[str, _Namespace] = {}
 
     def add(self, finding: Finding, excepted: Excepted | None = None) -> None:
@@ -63,6 +65,9 @@ class Gathering:
             namespace.oldest = min(namespace.oldest or finding.first_seen, finding.first_seen)
             if is_new and finding.transition is News.OPENED:
                 self._opened.add(reported)
+            elif is_new and finding.transition is News.CHANGED:
+                self._changed.add(reported)
+                self.changed_count += 1
         elif is_new:
             self._resolved.add(reported)
 
@@ -75,6 +80,11 @@ class Gathering:
     def opened(self) -> list[Finding]:
         """Give the findings that this run opened, the first of them by name."""
         return [reported.finding for reported in self._opened.in_order()]
+
+    @property
+    def changed(self) -> list[Finding]:
+        """Give the open findings whose verdict this run changed, the first of them by name."""
+        return [reported.finding for reported in self._changed.in_order()]
 
     @property
     def resolved(self) -> list[Finding]:

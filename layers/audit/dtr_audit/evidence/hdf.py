@@ -8,7 +8,7 @@ from typing import Any
 from .. import __version__
 from ..model import RULE_ID, Status, iso
 from .checklist import Answer, answer_rules, describe_exception, describe_finding
-from .report import Report
+from .report import TOOL_NAME, Report
 from .stig import Release, load_release
 
 STATUSES = {Status.NOT_A_FINDING: "passed", Status.OPEN: "failed", Status.NOT_REVIEWED: "skipped"}
@@ -42,12 +42,49 @@ def write(report: Report, *, neighbours: bool = False) -> bytes:
         status: {"total": sum(STATUSES[answer.status] == status for answer in answers)} for status in STATUSES.values()
     }
     document = {
-        "platform": {"name": "dtr-signature-audit", "release": __version__, "target_id": report.asset.host_name},
+        "platform": {"name": TOOL_NAME, "release": __version__, "target_id": report.asset.host_name},
         "version": __version__,
         "statistics": {"duration": report.run.duration_seconds, "controls": totals},
         "profiles": [profile],
+        "passthrough": {
+            "metadata": _metadata(report, release),
+            "tool": {"name": TOOL_NAME, "version": __version__},
+            "registry": {"name": report.run.registry, "url": report.url},
+        },
     }
     return _dump(document)
+
+
+def _metadata(report: Report, release: Release) -> Mapping[str, Any]:
+    """Tell of the asset by the names that MITRE's tools have for it: a checklist that they make of this file carries it.
+
+    A role that is not given is the one they put in themselves: they refuse an empty one.
+    """
+    asset = report.asset
+    _, _, released = release.release_info.partition("Benchmark Date: ")
+    return {
+        "assettype": "Computing",
+        "hostname": asset.host_name,
+        "hostfqdn": asset.host_fqdn,
+        "hostip": "",
+        "hostmac": "",
+        "marking": asset.marking,
+        "role": asset.role or "None",
+        "targetcomment": "",
+        "techarea": asset.technology_area,
+        "webordatabase": "false",
+        "webdbsite": "",
+        "webdbinstance": "",
+        "profiles": [
+            {
+                "name": release.benchmark_id,
+                "title": release.title,
+                "version": int(release.version),
+                "releasenumber": int(release.name.rpartition("R")[2]),
+                "releasedate": released,
+            }
+        ],
+    }
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from ..errors import EvidenceError
-from .report import StoredFile
+from .report import TOOL, StoredFile
 
 NAME = "manifest.json"
 FORMAT = "dtr-signature-audit/manifest/1"
@@ -26,12 +26,14 @@ class Manifest:
     files: tuple[StoredFile, ...]
 
 
-def write(registry: str, run_id: str, files: Iterable[StoredFile]) -> bytes:
-    """Write the manifest of a run's files; the same files give the same bytes."""
+def write(registry: str, run_id: str, files: Iterable[StoredFile], *, url: str = "") -> bytes:
+    """Write the manifest of a run's files; the same files give the same bytes. `url` is the registry's address."""
     document = {
         "format": FORMAT,
         "registry": registry,
         "run_id": run_id,
+        "tool": TOOL,
+        "url": url,
         "files": [
             {"key": file.key, "sha256": file.sha256, "size": file.size}
             for file in sorted(files, key=lambda file: file.key)

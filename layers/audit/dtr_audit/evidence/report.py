@@ -1,22 +1,46 @@
 """Everything that the formats tell of a run, gathered once; bounded, whatever the size of the registry."""
 
+import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .. import __version__
 from ..model import Excepted, Finding, Run, Status
+
+TOOL_NAME = "dtr-signature-audit"
+TOOL = f"{TOOL_NAME} {__version__}"
+# What importers take for a domain name: two labels or more, the last one of letters or in Punycode.
+_FQDN = re.compile(
+    r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:[A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]{0,58}[A-Za-z0-9])\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """The registry as the assessor's tools know it; importers match on these names exactly."""
+    """The registry as the assessor's tools know it; importers match on these names exactly.
+
+    What is empty stays empty in every format: importers put what is there in the place of what their site keeps.
+    """
 
     host_name: str
     fqdn: str = ""
     marking: str = ""  # e.g. CUI; '' for none
-    role: str = "None"
+    role: str = ""
     technology_area: str = ""
     release: str = "V2R2"  # of the STIG: V2R2 | V2R1
+
+    @property
+    def host_fqdn(self) -> str:
+        """Give `fqdn` if it is an IP address or a dotted name, '' otherwise: MITRE's tools refuse a whole file for any other."""
+        if _FQDN.match(self.fqdn):
+            return self.fqdn
+        try:
+            ipaddress.ip_address(self.fqdn)
+        except ValueError:
+            return ""
+        return self.fqdn
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +112,15 @@ class Report:
     resolved: Sequence[Finding]  # likewise
     trend: Sequence[TrendPoint] = ()  # earlier runs, oldest first, this one not among them
     rows: Sequence[StoredFile] = ()  # the files with a row for every tag
-    bucket: str = ""
-    record_key: str = ""  # of the run record in the bucket
+    location: str = ""  # where the keys of files are found: s3://<bucket>, or a folder; '' where that is not known
+    record_key: str = ""  # of the run record
+    url: str = ""  # of the registry
+    changed: Sequence[Finding] = ()  # open ones whose verdict this run changed: the first of them
+    changed_count: int = 0  # all of them
+
+    def place(self, key: str) -> str:
+        """Give where the file with a key is found."""
+        return f"{self.location}/{key}" if self.location else key
 
     @property
     def findings_left_out(self) -> int:

@@ -4,13 +4,13 @@ STIG Manager reads the texts of an answer below `check-content`, in a namespace 
 details in the standard's own `message`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
 from .. import __version__
 from ..model import Status, iso
 from .checklist import Answer, answer_rules
-from .report import Report
+from .report import TOOL_NAME, Report
 from .stig import Release, Rule, load_release
 from .xmltext import add, escape, serialize
 
@@ -21,7 +21,6 @@ _DUBLIN_CORE = "http://purl.org/dc/elements/1.1/"
 _STIG_MANAGER = "http://github.com/nuwcdivnpt/stig-manager"
 _CCI = "http://cyber.mil/cci"
 _LEGACY = "http://cyber.mil/legacy"
-_PROGRAM = "dtr-signature-audit"
 
 
 def write(report: Report, *, neighbours: bool = False) -> bytes:
@@ -37,7 +36,7 @@ def write(report: Report, *, neighbours: bool = False) -> bytes:
             "xmlns": _XCCDF,
             "xmlns:dc": _DUBLIN_CORE,
             "xmlns:sm": _STIG_MANAGER,
-            "id": f"xccdf_mil.disa.stig_benchmark_{release.benchmark_id}",
+            "id": _benchmark_id(release),
             "xml:lang": "en",
         },
     )
@@ -48,10 +47,10 @@ def write(report: Report, *, neighbours: bool = False) -> bytes:
     add(root, "version", release.version)
     metadata = ET.SubElement(root, "metadata")
     add(metadata, "dc:creator", "DISA")
-    add(metadata, "dc:publisher", _PROGRAM)
+    add(metadata, "dc:publisher", TOOL_NAME)
     for answer in answers:
         _add_rule(root, answer.rule, release)
-    _add_results(root, report, answers)
+    _add_results(root, report, answers, release)
     return serialize(root)
 
 
@@ -76,28 +75,46 @@ def _add_rule(root: ET.Element, rule: Rule, release: Release) -> None:
     add(check, "check-content", rule.check)
 
 
-def _add_results(root: ET.Element, report: Report, answers: Sequence[Answer]) -> None:
+def _add_results(root: ET.Element, report: Report, answers: Sequence[Answer], release: Release) -> None:
     run, asset = report.run, report.asset
     results = ET.SubElement(
         root,
         "TestResult",
         {
-            "id": f"xccdf_{_PROGRAM}_testresult_{run.run_id}",
+            "id": f"xccdf_{TOOL_NAME}_testresult_{run.run_id}",
             "start-time": iso(run.started_at),
             "end-time": iso(run.finished_at),
-            "test-system": f"cpe:/a:{_PROGRAM}:{_PROGRAM}:{__version__}",
+            "test-system": f"cpe:/a:{TOOL_NAME}:{TOOL_NAME}:{__version__}",
             "version": "1.0",
         },
     )
-    add(results, "title", f"{_PROGRAM}, run {run.run_id}")
+    # Without it, tools that make OSCAL of results do not know what they are results of.
+    add(results, "benchmark", href=release.filename, id=_benchmark_id(release))
+    add(results, "title", f"{TOOL_NAME}, run {run.run_id}")
+    if asset.marking:
+        add(results, "remark", f"Marking: {asset.marking}")
     add(results, "target", asset.host_name)
-    if asset.fqdn:
-        facts = ET.SubElement(results, "target-facts")
-        add(facts, "fact", asset.fqdn, name="urn:xccdf:fact:asset:identifier:fqdn", type="string")
+    facts = ET.SubElement(results, "target-facts")
+    for name, value in _target_facts(report):
+        add(facts, "fact", value, name=name, type="string")
     for answer in answers:
         _add_result(results, answer, time=iso(run.finished_at))
     passed = sum(answer.status is Status.NOT_A_FINDING for answer in answers)
     add(results, "score", f"{100 * passed / len(answers):.1f}", system="urn:xccdf:scoring:default", maximum="100")
+
+
+def _target_facts(report: Report) -> Iterator[tuple[str, str]]:
+    """Give what is known of the asset and of the scanner, by the names that OpenSCAP gives them, and ours."""
+    asset = report.asset
+    yield "urn:xccdf:fact:scanner:name", TOOL_NAME
+    yield "urn:xccdf:fact:scanner:version", __version__
+    yield "urn:xccdf:fact:asset:identifier:host_name", asset.host_name
+    if asset.host_fqdn:
+        yield "urn:xccdf:fact:asset:identifier:fqdn", asset.host_fqdn
+    if report.url:
+        yield f"urn:{TOOL_NAME}:fact:registry:url", report.url
+    if asset.marking:
+        yield f"urn:{TOOL_NAME}:fact:asset:marking", asset.marking
 
 
 def _add_result(results: ET.Element, answer: Answer, *, time: str) -> None:
@@ -113,6 +130,10 @@ def _add_result(results: ET.Element, answer: Answer, *, time: str) -> None:
     content = ET.SubElement(check, "check-content")
     add(content, "sm:detail", answer.details)
     add(content, "sm:comment", answer.comments)
+
+
+def _benchmark_id(release: Release) -> str:
+    return f"xccdf_mil.disa.stig_benchmark_{release.benchmark_id}"
 
 
 def _full_id(rule: Rule) -> str:

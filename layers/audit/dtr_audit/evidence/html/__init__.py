@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...model import RULE_ID
 from ...text import clean
-from ..report import Report
+from ..report import TOOL, Report
 from ..stig import Rule, load_release
 from .answer import write_answer
 from .background import write_controls, write_facts, write_files, write_method
@@ -67,6 +67,7 @@ def _document(report: Report) -> Iterator[Markup]:
     yield from write_method(report, rule)
     yield from write_facts(report.run.facts)
     yield from write_files(report)
+    yield element("p", "", id="copied", class_="aside", role="status")
     yield Markup("</main>")
     yield _marking(report)
     yield element("script", script)
@@ -119,8 +120,11 @@ def _head(report: Report, rule: Rule) -> Markup:
         element(
             "p",
             element("span", element("strong", isolate(report.run.registry)), " signature audit"),
+            *([element("span", "Registry ", isolate(report.url))] if report.url else ()),
+            element("span", "Asset ", isolate(report.asset.host_name)),
             element("span", f"{RULE_ID} · {_CATEGORIES[rule.severity]} · {report.asset.release}"),
             element("span", f"{say_moment(report.run.finished_at)} UTC"),
+            element("span", TOOL),
             class_="what",
         ),
         element("nav", *links, aria_label="Sections"),

@@ -39,7 +39,7 @@ def write_answer(report: Report) -> Iterator[Markup]:
         element("div", element("h2", "What it does not mean"), *(element("p", text) for text in _limits(run))),
         class_="meaning",
     )
-    yield _figures(run)
+    yield _figures(report)
     yield _verdict_bar(run)
     if run.incomplete_because:
         yield element(
@@ -116,10 +116,11 @@ def _limits(run: Run) -> Iterator[str]:
     )
 
 
-def _figures(run: Run) -> Markup:
+def _figures(report: Report) -> Markup:
+    run = report.run
     tags, findings, repositories = run.tags, run.findings, run.repositories
     left = repositories.listed - repositories.audited - repositories.removed
-    is_moved = findings.opened or findings.resolved
+    is_moved = findings.opened or findings.resolved or report.changed_count
     figures = [
         (
             "Coverage",
@@ -148,7 +149,9 @@ def _figures(run: Run) -> Markup:
         (
             "This run changed",
             f"+{findings.opened:,} \N{MINUS SIGN}{findings.resolved:,}" if is_moved else NOTHING,
-            "findings opened and resolved" if is_moved else "no finding opened or resolved",
+            f"{findings.opened:,} opened, {report.changed_count:,} changed, {findings.resolved:,} resolved"
+            if is_moved
+            else "no finding opened, changed or resolved",
         ),
     ]
     return element(

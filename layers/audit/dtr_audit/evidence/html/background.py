@@ -6,7 +6,7 @@ from ...exceptions import KEY as EXCEPTIONS_KEY
 from ...model import RULE_ID, Scope, SupportingFact
 from ...text import clean
 from .. import manifest
-from ..report import Report, StoredFile
+from ..report import TOOL, Report, StoredFile
 from ..stig import Rule
 from .markup import Markup, element, join
 from .tables import write_section, write_table
@@ -43,7 +43,8 @@ def write_controls(rule: Rule) -> Iterator[Markup]:
 def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
     """Write how the answer was reached: who asked, with what right, what was read and how it was judged."""
     run, asset, repositories = report.run, report.asset, report.run.repositories
-    names = [asset.host_name, *([asset.fqdn] if asset.fqdn not in ("", asset.host_name) else ())]
+    names = [asset.host_name, *([asset.host_fqdn] if asset.host_fqdn not in ("", asset.host_name) else ())]
+    address = f" at {shorten(report.url)}" if report.url else ""
     if run.complete:
         right = (
             "Proven to be an administrator's before the first list was read, and again after the last. Other accounts do not see "
@@ -54,8 +55,9 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
         right = "An administrator's is needed, before and after. If that could not be proven, the reasons above say so."
         pages = "Not every list could be read to its end: see the reasons above."
     entries = [
-        ("Registry", f"{run.registry}; in the assessor's tools: {', '.join(names)}"),
+        ("Registry", f"{run.registry}{address}; in the assessor's tools: {', '.join(names)}"),
         ("Asked by", report.auditor),
+        ("Program", TOOL),
         ("Account", right),
         (
             "Read",
@@ -68,7 +70,14 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
             "was signed once and then overwritten: MISMATCHED in the data. If either is missing, the tag is unknown, which is "
             "never a pass.",
         ),
-        *([("Verified", clean(run.trust.spoken, TRUST_LENGTH))] if run.trust else []),
+        *(
+            [
+                ("Verified", clean(run.trust.spoken, TRUST_LENGTH)),
+                ("New roots", f"{say_count(run.trust.first_use, 'root')} seen for the first time in this run."),
+            ]
+            if run.trust
+            else []
+        ),
         ("Domains", f"Signatures were asked for under {say_names(run.domains, 20)}." if run.domains else "Not known."),
     ]
     if run.tags.artifacts:
@@ -129,8 +138,8 @@ def write_facts(facts: Sequence[SupportingFact]) -> Iterator[Markup]:
 def write_files(report: Report) -> Iterator[Markup]:
     """Write where the whole of it lies, and its sums."""
     parts = []
-    if report.bucket:
-        parts.append(element("p", "In the bucket ", element("code", report.bucket), ":"))
+    if report.location:
+        parts.append(element("p", "Below ", element("code", report.location), ":"))
     rows = [_file_row(file) for file in report.rows[:FILES_SHOWN]]
     if report.record_key:
         key = element("th", element("code", report.record_key), scope="row")
@@ -158,5 +167,5 @@ def _file_row(file: StoredFile) -> Markup:
         "tr",
         element("th", element("code", file.key), scope="row"),
         element("td", f"{file.size:,}", class_="number"),
-        element("td", element("code", file.sha256)),
+        element("td", element("code", file.sha256, class_="digest")),
     )

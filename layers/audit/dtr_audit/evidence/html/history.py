@@ -1,4 +1,4 @@
-"""What this run changed, and the trend over the last runs."""
+"""Which findings this run opened, changed and resolved, and the trend over the last runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,7 +15,7 @@ TREND_SHOWN = 120  # runs
 
 
 def write_changes(report: Report) -> Iterator[Markup]:
-    """Write which findings this run opened and resolved."""
+    """Write which findings this run opened, changed and resolved."""
     run = report.run
     counts = run.findings
     if run.previous:
@@ -31,14 +31,17 @@ def write_changes(report: Report) -> Iterator[Markup]:
     else:
         compared = "There is no earlier run to compare with, so whatever is found is new."
     parts = [element("p", compared)]
-    if not counts.opened and not counts.resolved:
-        parts.append(element("p", "No finding was opened, and none was resolved."))
+    if not counts.opened and not counts.resolved and not report.changed_count:
+        parts.append(element("p", "No finding was opened, changed or resolved."))
     if counts.opened and counts.opened == counts.open:
         parts.append(element("p", f"All {counts.open:,} open findings are new. They are listed below."))
     elif counts.opened:
         parts.append(
             _moved("Opened", counts.opened, report.opened, ("Image", "What was found", "Pushed, UTC"), _opened_row)
         )
+    if report.changed_count:
+        headings = ("Image", "What is found now", "Pushed, UTC")
+        parts.append(_moved("Changed", report.changed_count, report.changed, headings, _opened_row))
     if counts.resolved:
         headings = ("Image", "How it was resolved", "Was open")
         parts.append(_moved("Resolved", counts.resolved, report.resolved, headings, _resolved_row))
@@ -57,7 +60,7 @@ def _moved(
                 columns,
                 (row(finding) for finding in shown),
                 caption=f"Findings {heading.lower()} by this run",
-                class_="images",
+                class_=f"images {heading.lower()}",
             ),
             *([element("p", f"and {more:,} more, which are not listed here", class_="more")] if more > 0 else ()),
         ]
@@ -134,10 +137,25 @@ def write_trend(report: Report) -> Iterator[Markup]:
         element(
             "details",
             element("summary", f"The same in numbers ({len(points)} runs)"),
-            write_table(
-                ("Finished, UTC", "Answer", "Complete", "#Image tags", "#Not signed", "#Open findings", "#Coverage"),
-                rows,
-                caption="The last runs of the whole registry, the newest first",
+            element(
+                "div",
+                write_table(
+                    (
+                        "Finished, UTC",
+                        "Answer",
+                        "Complete",
+                        "#Image tags",
+                        "#Not signed",
+                        "#Open findings",
+                        "#Coverage",
+                    ),
+                    rows,
+                    caption="The last runs of the whole registry, the newest first",
+                ),
+                class_="scroll",
+                role="region",
+                aria_label="The last runs in numbers",
+                tabindex=0,
             ),
             class_="folded",
         ),
