@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-_VOID = frozenset({"meta", "input", "col"})
+_VOID = frozenset({"br", "meta", "input", "col"})
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from dtr_audit import __version__
 from dtr_audit.evidence import html
 from dtr_audit.evidence.html.findings import FINDINGS_BYTES
 from dtr_audit.evidence.html.markup import element
@@ -310,6 +311,25 @@ def test_what_this_run_changed_is_told_with_how_much_is_not_listed() -> None:
     assert "12 days, since 2026-11-10" in changes.text
 
 
+def test_what_changed_is_listed_beside_what_was_opened_and_resolved() -> None:
+    moved = [finding(tag=f"3.{number}", verdict=Verdict.MISMATCHED) for number in range(60)]
+    made = report([*findings(12), *moved], resolved=resolved(1), changed=moved, changed_count=61)
+    page = read(html.write(made))
+    changes = page.one("section", id="changes")
+    assert [node.text for node in changes.all("h3")] == ["Opened (1)", "Changed (61)", "Resolved (1)"]
+    assert "payments/ledger:3.0" in changes.text
+    assert "overwritten" in changes.text
+    assert "and 11 more" in changes.text
+    assert "1 opened, 61 changed, 1 resolved" in page.one("section", id="answer").text
+
+
+def test_only_a_changed_finding_is_a_change() -> None:
+    changes = read(html.write(report([finding()], changed=[finding()], changed_count=1))).one("section", id="changes")
+    assert [node.text for node in changes.all("h3")] == ["Changed (1)"]
+    assert "No finding was" not in changes.text
+    assert "No finding was opened, changed or resolved." in told(report())
+
+
 def test_a_first_run_does_not_list_everything_twice() -> None:
     made = report([replace(one, changed_in=report().run.run_id) for one in findings(5)], is_first=True)
     changes = read(html.write(made)).one("section", id="changes")
@@ -490,6 +510,24 @@ def test_the_rule_is_named_as_the_release_names_it(release: str) -> None:
     text = told(report(asset=Asset("dtr.example.mil", release=release)))
     assert load_release(release).rule.rule_id in text
     assert f"V-235846 · CAT II · {release}" in text
+
+
+def test_the_first_screen_names_asset_address_and_version() -> None:
+    head = read(html.write(report(asset=Asset("DTR-01")))).one("header").text
+    for words in ("prod-dtr", "https://dtr.example.mil:4443", "Asset DTR-01", f"dtr-signature-audit {__version__}"):
+        assert words in head
+
+
+def test_a_name_that_is_no_domain_name_is_not_told_as_one() -> None:
+    assert "in the assessor's tools: DTR-01, dtr.example.mil" in told(report(asset=Asset("DTR-01", "dtr.example.mil")))
+    assert "DTR-01, localhost" not in told(report(asset=Asset("DTR-01", "localhost")))
+
+
+def test_digests_are_whole_in_the_file_and_marked_to_be_shown_short() -> None:
+    made = report(findings(3), resolved=resolved(1))
+    page = read(html.write(made))
+    marked = [node.text for node in page.walk() if node.attributes.get("class") == "digest"]
+    assert {one.digest for one in (*findings(3), *resolved(1))} | {file.sha256 for file in made.rows} == set(marked)
 
 
 def test_how_the_answer_was_reached_is_told() -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from dtr_audit.evidence import html
+from dtr_audit.evidence.report import Asset
+from dtr_audit.model import Repository
 from dtr_audit.rule import fix_commands
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route, expect, sync_playwright
 
+from local import PROJECT
 from tests.requirement import require
 
 from .html_report import DOMAIN, IMAGES, finding, findings, hostile_report, report, resolved
@@ -31,6 +34,7 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+READERS = PROJECT / "build" / "readers"
 ROWS = "#findings-table tbody tr:not(.group)"
 SHOWN_ROWS = f"{ROWS}:not([hidden])"
 FAR_MILLISECONDS = 600_000.0  # no test lasts so long: pytest-timeout comes first
@@ -414,6 +418,8 @@ def test_everything_can_be_done_from_the_keyboard(page: Page) -> None:
     expect(page.locator("[aria-sort=ascending]")).to_have_text("Verdict")
     for _ in range(3):
         page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Copy"
+    page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Fix"
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
@@ -421,6 +427,95 @@ def test_everything_can_be_done_from_the_keyboard(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_hidden()
     assert page.evaluate("document.activeElement.textContent") == "Fix"
     assert page.locator(":focus").evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
+
+
+@pytest.mark.parametrize("width", [375, 768, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_page(opener: Opener, scheme: str, width: int) -> None:
+    axe = READERS / "node_modules" / "axe-core" / "axe.min.js"
+    require([] if axe.exists() else ["axe-core"], "make readers")
+    long = [replace(one, repository=Repository("n" * 90, "r" * 200), tag="t" * 128) for one in findings(2)]
+    made = report(
+        [*findings(24), *long],
+        excepted=(1, 4),
+        resolved=resolved(3),
+        changed=findings(2),
+        changed_count=2,
+        incomplete_because=("web/shop answered 500",),
+        warnings=("the registry has shrunk",),
+        asset=Asset("dtr.example.mil", marking="CUI"),
+    )
+    page = opener.file(html.write(made), color_scheme=scheme, viewport={"width": width, "height": 800}).page
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    page.evaluate(axe.read_text(encoding="utf-8"))
+    for state in ("as it opens", "with the dialog"):
+        if state == "with the dialog":
+            page.locator(ROWS).first.get_by_role("button", name="Fix").click()
+        # Targets of 24 px are asked for by WCAG 2.2, level AA; axe tells of them under no other tag.
+        found = page.evaluate(
+            "axe.run(document, {rules: {'target-size': {enabled: true}}}).then((all) => all.violations)"
+        )
+        told = [
+            f"{one['impact']} {one['id']}: {[node['target'] for node in one['nodes'][:5]]}"
+            for one in found
+            if one["impact"] in {"serious", "critical"}
+        ]
+        assert told == [], state
+
+
+@pytest.mark.parametrize("width", [375, 768, 1280])
+def test_whatever_can_be_clicked_is_24_pixels_high_and_whatever_scrolls_takes_the_focus(
+    opener: Opener, width: int
+) -> None:
+    made = report(findings(24), resolved=resolved(3), incomplete_because=("web/shop answered 500",))
+    page = opener.file(html.write(made), viewport={"width": width, "height": 800}).page
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    small = """nodes => nodes.filter((node) => node.offsetParent)
+        .map((node) => [node.textContent, node.getBoundingClientRect()])
+        .filter(([, box]) => box.height < 24 || box.width < 24).map(([text]) => text)"""
+    assert page.locator("a, button, summary, input, select").evaluate_all(small) == []
+    unreachable = """nodes => nodes.filter((node) => ["auto", "scroll"].includes(getComputedStyle(node).overflowX)
+        && node.scrollWidth > node.clientWidth && node.tabIndex < 0).map((node) => node.outerHTML.slice(0, 80))"""
+    assert page.locator("body *").evaluate_all(unreachable) == []
+
+
+def test_at_375_pixels_nothing_is_wider_than_the_window_and_no_column_is_lost(opener: Opener) -> None:
+    found = [finding("n" * 90, "r" * 200, "t" * 128), *findings(12)]
+    made = report(found, resolved=resolved(3), changed=findings(2), changed_count=2)
+    page = opener.file(html.write(made), viewport={"width": 375, "height": 800}).page
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    beyond = "nodes => nodes.filter((node) => node.getBoundingClientRect().right > 376).map((node) => node.tagName)"
+    assert page.locator("main table:visible :is(th, td):visible").evaluate_all(beyond) == []
+    row = page.locator(ROWS).last
+    for cell in row.locator("th, td").all():
+        expect(cell).to_be_visible()
+    before = "node => getComputedStyle(node, '::before').content"
+    assert [cell.evaluate(before) for cell in row.locator("td").all()[1:3]] == ['"Pushed, UTC: "', '"Open since: "']
+
+
+def test_a_digest_is_shown_short_and_copied_whole(opener: Opener, serve: Callable[[bytes], str]) -> None:
+    found = findings(3)
+    opened = opener.open(serve(html.write(report(found))), permissions=["clipboard-read", "clipboard-write"])
+    page = opened.page
+    row = page.locator(ROWS).nth(1)
+    shown = row.locator(".digest").evaluate("node => node.getBoundingClientRect().width / node.scrollWidth")
+    assert shown < 0.5
+    name = f"Copy the digest of {found[1].repository}:{found[1].tag}"
+    row.get_by_role("button", name=name).focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#copied")).to_have_text("Copied.")
+    expect(row.locator(".copy-digest")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == found[1].digest
+    assert opened.incidents == []
+
+
+def test_without_script_a_click_selects_the_whole_digest(opener: Opener) -> None:
+    found = findings(3)
+    page = opener.file(html.write(report(found)), java_script_enabled=False).page
+    assert page.locator(".copy-digest").count() == 0
+    expect(page.locator(ROWS).first.locator(".digest")).to_have_css("user-select", "all")
+    page.emulate_media(media="print")
+    expect(page.locator(ROWS).first.locator(".digest")).to_have_css("white-space", "normal")
 
 
 def test_the_findings_are_a_table_to_those_who_hear_it(page: Page) -> None:

@@ -20,6 +20,27 @@
     }
   };
 
+  // Digests are shown short, and are copied whole.
+  for (const digest of document.querySelectorAll(".digest")) {
+    const names = [...digest.closest("tr").querySelectorAll("th > bdi, th > code")].map((name) => name.textContent);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy-digest";
+    button.textContent = "Copy";
+    button.ariaLabel = `Copy the digest of ${names.join(":")}`;
+    digest.after(" ", button);
+  }
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest(".copy-digest");
+    if (!button) return;
+    await copy(button.previousElementSibling, byId("copied"));
+    button.textContent = byId("copied").textContent.split(/[.:]/u)[0];
+    setTimeout(() => {
+      button.textContent = "Copy";
+      byId("copied").textContent = "";
+    }, 2_000);
+  });
+
   for (const block of document.querySelectorAll(".copied")) {
     const button = block.querySelector("button");
     button.hidden = false;

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ...model import Finding
 from ...text import clean
-from .markup import Markup, element, join
+from .markup import Markup, element, join, void
 from .words import NAME_LENGTH, REASON_LENGTH, VERDICT_WORDS, say_instant, shorten
 
 
@@ -41,8 +41,9 @@ def write_heading(text: str) -> Markup:
 
 def write_image(finding: Finding) -> Markup:
     """Write the name of an image, and its digest below."""
-    digest = clean(finding.digest, NAME_LENGTH) or "digest unknown"
-    return join([isolate(str(finding.repository)), ":", isolate(finding.tag), write_small(digest)])
+    name = [isolate(str(finding.repository)), ":", isolate(finding.tag), void("br")]
+    digest = clean(finding.digest, NAME_LENGTH)
+    return join([*name, element("small", digest, class_="digest") if digest else write_small("digest unknown")])
 
 
 def write_verdict(finding: Finding) -> Markup:
