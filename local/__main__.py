@@ -83,7 +83,12 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     audit.add_argument("--url", required=True, metavar="https://HOST[:PORT]", help="the registry's address")
     audit.add_argument("--username", required=True, help="an administrator of the registry")
     audit.add_argument("--password", nargs="?", action=_RefusePassword, help=argparse.SUPPRESS)
-    audit.add_argument("--ca-file", type=Path, metavar="PEM", help="the registry's private authority, if it has one")
+    audit.add_argument(
+        "--ca-file",
+        type=Path,
+        metavar="FILE",
+        help="the registry's private authority, if it has one: PEM or DER, certificates or PKCS7 (.p7b)",
+    )
     audit.add_argument(
         "--domain",
         action="append",
@@ -146,8 +151,8 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="NAME",
-        help="look at this namespace alone: a partial run, which passes nothing; repeatable. --namespace=NAME if it "
-        "begins with a hyphen",
+        help="look at this namespace alone: a partial run, which passes nothing; repeatable. A name that begins "
+        "with a hyphen is joined to the option by an equals sign",
     )
     audit.add_argument(
         "--baseline",
@@ -168,7 +173,7 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--no-x509-strict",
         action="store_true",
         help="certificates stay verified; only Python 3.13's strictness is dropped, by which the certificates of many a "
-        "private authority are refused for a missing Authority Key Identifier",
+        "private authority are refused for a missing Authority Key Identifier or subjectAltName",
     )
     audit.set_defaults(command=_audit, parser=audit)
 

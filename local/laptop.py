@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dtr_audit.credentials import parse_secret
+from dtr_audit.certificates import read_authorities, write_pem
+from dtr_audit.credentials import CA_BUNDLE_LENGTH, parse_secret
 from dtr_audit.errors import AuditError, EvidenceError, ExceptionsError, SettingsError
 from dtr_audit.evidence.baseline import SIZE_LIMIT
 from dtr_audit.evidence.baseline import read as check_baseline
@@ -44,7 +43,6 @@ TIME_LIMIT_LEAST_SECONDS = 60.0
 TIME_LIMIT_MOST_SECONDS = 7 * 24 * 3600.0
 CLOSING_SECONDS = 120.0  # that a step has in any case, so that a run whose time is over is still reported
 REGISTRY_NAME_LENGTH = 63
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 # The auditor's messages name the deployment's settings; here they are given otherwise.
 _OPTIONS = {
@@ -248,22 +246,15 @@ def read_baseline(path: Path) -> BaselineFile:
 
 
 def read_ca_file(path: Path) -> str:
-    """Read the authorities to trust, the certificates alone. Raises SettingsError unless TLS can use them."""
+    """Read the authorities to trust, as PEM or DER, certificates or PKCS7; gives them as PEM. Raises SettingsError."""
     try:
-        text = path.read_text(encoding="latin-1")  # whatever the comments between certificates are written in
+        with path.open("rb") as file:
+            content = file.read(CA_BUNDLE_LENGTH + 1)
     except OSError as error:
         raise SettingsError(f"--ca-file {path}: {error.strerror}") from None
-    certificates = "\n".join(_CERTIFICATE.findall(text))
-    if not certificates:
-        raise SettingsError(
-            f"--ca-file {path}: it holds no certificate in PEM form (-----BEGIN CERTIFICATE-----). "
-            f"One in DER form becomes PEM by: openssl x509 -inform der -in {shlex.quote(str(path))} -out ca.pem"
-        )
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
-    except ssl.SSLError:
-        raise SettingsError(f"--ca-file {path}: a certificate in it is damaged") from None
-    return certificates + "\n"
+    if len(content) > CA_BUNDLE_LENGTH:
+        raise SettingsError(f"--ca-file {path}: it is larger than {CA_BUNDLE_LENGTH} bytes")
+    return write_pem(read_authorities(content, f"--ca-file {path}"))
 
 
 def read_exceptions_file(path: Path) -> bytes:

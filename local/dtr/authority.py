@@ -34,6 +34,8 @@ class Flaw(enum.Enum):
     NOT_YET_VALID = "its time has not come"
     WRONG_HOST = "it names another host"
     OTHER_AUTHORITY = "a CA of the same name, but not the one trusted, issued it"
+    COMMON_NAME_ONLY = "it names its host in the Common Name alone; refused in strict mode only"
+    MISSING_INTERMEDIATE = "an intermediate CA issued it, whose certificate is not sent along"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +60,45 @@ class CertificateAuthority:
     """A CA of its own key; made in a millisecond, trusted by nobody who is not given `certificate_pem`.
 
     `critical_constraints=False` leaves its BasicConstraints extension uncritical, as many private CAs did for
-    years: OpenSSL's strict mode refuses the whole chain.
+    years: OpenSSL's strict mode refuses the whole chain. With an `issuer` it is an intermediate CA below that one, which
+    `sends_itself` with the certificates that it issues, or not. Below it there may be `path_length` CAs, one below another.
+    An `expired` one has been valid until an hour ago.
     """
 
-    def __init__(self, name: str = "Simulated DTR CA", *, critical_constraints: bool = True) -> None:
+    def __init__(
+        self,
+        name: str = "Simulated DTR CA",
+        *,
+        critical_constraints: bool = True,
+        issuer: CertificateAuthority | None = None,
+        sends_itself: bool = False,
+        path_length: int = 1,
+        expired: bool = False,
+    ) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)
+        self._sends_itself = sends_itself
+        above = issuer or self
+        now = datetime.now(UTC) - (LIFE if expired else timedelta())
         key_identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        self._key_identifier = key_identifier
         certificate = (
             x509.CertificateBuilder()
             .subject_name(self._subject)
-            .issuer_name(self._subject)
+            .issuer_name(above._subject)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATED)
-            .not_valid_after(now + LIFE)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=critical_constraints)
+            .not_valid_after(now + LIFE - (BACKDATED if expired else timedelta()))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=critical_constraints)
             .add_extension(_key_usage(for_authority=True), critical=True)
             .add_extension(key_identifier, critical=False)
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier), critical=False
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above._key_identifier), critical=False
             )
-            .sign(self._key, hashes.SHA256())
+            .sign(above._key, hashes.SHA256())
         )
         self._name = name
-        self._key_identifier = key_identifier
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
     def issue(self, *hosts: str, flaw: Flaw | None = None) -> Certificate:
@@ -92,6 +107,8 @@ class CertificateAuthority:
             raise ValueError("a server certificate needs at least one host name or IP address")
         if flaw is Flaw.OTHER_AUTHORITY:
             return CertificateAuthority(self._name).issue(*hosts)
+        if flaw is Flaw.MISSING_INTERMEDIATE:
+            return CertificateAuthority("Simulated Issuing CA", issuer=self, path_length=0).issue(*hosts)
         if flaw is Flaw.WRONG_HOST:
             hosts = ("registry.elsewhere.example",)
         not_before = datetime.now(UTC) - BACKDATED
@@ -112,9 +129,11 @@ class CertificateAuthority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(for_authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
+        if flaw is not Flaw.COMMON_NAME_ONLY:
+            names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+            builder = builder.add_extension(names, critical=False)
         if flaw is not Flaw.NO_AUTHORITY_KEY_IDENTIFIER:
             builder = builder.add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._key_identifier),
@@ -122,7 +141,8 @@ class CertificateAuthority:
             )
         certificate = builder.sign(self._key, hashes.SHA256())
         return Certificate(
-            certificate_pem=certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
+            certificate_pem=certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+            + (self.certificate_pem if self._sends_itself else ""),
             key_pem=key.private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,

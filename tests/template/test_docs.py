@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -15,9 +16,12 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
+from dtr_audit.certificates import read_authorities
+from dtr_audit.credentials import parse_secret
 
 from local import bill, cost, scale_tables
 from local import template as templates
+from local.dtr.authority import CertificateAuthority
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = templates.load(ROOT / "template.yaml")
@@ -199,6 +203,28 @@ def test_every_name_of_the_template_that_is_written_down_is_in_it(document: Path
 def test_every_output_that_a_command_asks_for_is_one(document: Path) -> None:
     asked = re.findall(r"\$\(output (\w+)\)|<output (\w+)>|[Oo]utput `(\w+)`", document.read_text(encoding="utf-8"))
     assert {name for names in asked for name in names if name} <= set(TEMPLATE["Outputs"])
+
+
+def test_command_that_builds_the_secret_of_a_ca_file_makes_one_that_is_read(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^```sh\n(\(umask 077 .*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
+    pem = CertificateAuthority().certificate_pem
+    der = ssl.PEM_cert_to_DER_cert(pem)
+    for content in (pem.encode(), der):
+        (tmp_path / "ca.pem").write_bytes(content)
+        # Without a terminal the password is read from the input.
+        subprocess.run(  # noqa: S603 (of the document)
+            ["/bin/sh", "-c", command],
+            cwd=tmp_path,
+            input=b"hunter2\n",
+            start_new_session=True,
+            check=True,
+            capture_output=True,
+        )
+        file = tmp_path / "credentials.json"
+        secret = parse_secret(file.read_text())
+        assert (secret.username, secret.password) == ("auditor", "hunter2")
+        assert read_authorities(secret.ca_bundle, "ca_bundle") == (der,)
+        assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_make_deploy_builds_first_and_hands_its_arguments_on() -> None:

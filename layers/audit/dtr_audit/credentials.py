@@ -14,8 +14,10 @@ from .text import is_encodable
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-_FORM = 'the secret must be a JSON object {"username": "…", "password": "…"}, optionally with "ca_bundle" (PEM)'
-_UCP_FORM = 'it is asked with "ucp_username" and "ucp_password", optionally with "ucp_ca_bundle" (PEM)'
+_FORM = (
+    'the secret must be a JSON object {"username": "…", "password": "…"}, optionally with "ca_bundle" (PEM or PKCS7)'
+)
+_UCP_FORM = 'it is asked with "ucp_username" and "ucp_password", optionally with "ucp_ca_bundle" (PEM or PKCS7)'
 CA_BUNDLE_LENGTH = 1_000_000
 
 
@@ -25,7 +27,7 @@ class UcpCredentials:
 
     username: str
     password: str = field(repr=False)
-    ca_bundle: str = field(default="", repr=False)  # PEM; "": the public authorities
+    ca_bundle: str = field(default="", repr=False)  # see `read_authorities`; "": the public authorities
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Credentials:
 
     username: str
     password: str = field(repr=False)
-    ca_bundle: str = field(default="", repr=False)  # PEM; "": the public authorities
+    ca_bundle: str = field(default="", repr=False)  # see `read_authorities`; "": the public authorities
     ucp: UcpCredentials | None = None
     ucp_problem: str = ""
 

@@ -7,16 +7,15 @@ The one seam where the errors of requests, urllib3 and ssl become ours.
 
 import email.utils
 import random
-import re
 import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import certifi
 import requests.utils
@@ -26,6 +25,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
 from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
 from urllib3.exceptions import TimeoutError as TookTooLongError
 
+from .certificates import ExplainingSocket, Refused, RefusedCertificateError, read_authorities
 from .errors import OutOfTimeError, RegistryError, SettingsError
 from .https_connection import HEAD_BYTES, TooManyLinesError, WatchedConnection
 from .memory_budget import BUDGET, UNCHARGED_BYTES, Charge
@@ -46,7 +46,6 @@ RETRY_AFTER_LIMIT_SECONDS = 120.0
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 
 _E = TypeVar("_E", bound=BaseException)
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 
 # OpenSSL's verification errors that only VERIFY_X509_STRICT raises (x509_vfy.h, OpenSSL 3).
 _STRICT_ERRORS = range(80, 95)
@@ -167,10 +166,10 @@ class Transport:
         self.url = url
         self._party = party
         self._x509_strict = x509_strict
-        self._own_authority = bool(ca_bundle)
+        self._authorities = read_authorities(ca_bundle, f"secret: {party.bundle_keys}") if ca_bundle else ()
         self._stop_at = stop_at
         self._clock = clock or SystemClock()
-        self._adapter = _VerifyingAdapter(_tls_context(ca_bundle, x509_strict, party), connections)
+        self._adapter = _VerifyingAdapter(_tls_context(self._authorities, x509_strict), connections)
         self._pool = self._adapter.connections_to(url)
         self._has_own_pace = pace is None
         self.pace = pace or Pace(connections, self._clock, party.name)
@@ -408,13 +407,25 @@ class Transport:
         self._clock.sleep(seconds)
 
     def _certificate_error(self, cause: ssl.SSLCertVerificationError) -> RegistryError:
-        said = clean(cause.verify_message, 200)
+        said = clean(cause.verify_message, 200).removesuffix(".")
+        refused = Refused(
+            cause.verify_code,
+            cause.sent if isinstance(cause, RefusedCertificateError) else (),
+            self._authorities,
+            host=urlsplit(self.url).hostname or "",
+            server=self._party.name,
+            url_setting=self._party.url_setting,
+            bundle=self._party.bundle_keys,
+            is_strict=self._x509_strict,
+        )
         if self._x509_strict and cause.verify_code in _STRICT_ERRORS:
             remedy = (
                 "The certificate breaks RFC 5280, which Python 3.13 checks. Best have it issued anew; "
                 "or set X509_STRICT to false, which leaves certificates verified and drops this strictness alone"
             )
-        elif self._own_authority:
+        elif refusal := refused.explain():
+            said, remedy = f"{said}. In other words: {refusal.problem}", refusal.remedy
+        elif self._authorities:
             remedy = (
                 f"Check that {self._party.bundle_keys} in the secret holds the authority that issued {self._party.name}'s "
                 "certificate"
@@ -482,8 +493,9 @@ class _BrokenConnectionError(Exception):
     """A fault of the connection that may pass."""
 
 
-def _tls_context(ca_bundle: str, x509_strict: bool, party: Party) -> ssl.SSLContext:
+def _tls_context(authorities: Sequence[bytes], x509_strict: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name
+    context.sslsocket_class = ExplainingSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13's defaults, on every version: what is tested here is what runs in Lambda.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -491,15 +503,12 @@ def _tls_context(ca_bundle: str, x509_strict: bool, party: Party) -> ssl.SSLCont
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     else:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not ca_bundle:
+    # A name of a host counts where RFC 9525 has it; Docker's clients read no other either.
+    context.hostname_checks_common_name = not x509_strict
+    if authorities:
+        context.load_verify_locations(cadata=b"".join(authorities))
+    else:
         context.load_verify_locations(cafile=certifi.where())
-        return context
-    # Bundles carry comments, in any script, which OpenSSL does not want to see.
-    certificates = "\n".join(_CERTIFICATE.findall(ca_bundle))
-    try:
-        context.load_verify_locations(cadata=certificates)
-    except (ssl.SSLError, ValueError):
-        raise SettingsError(f"secret: {party.bundle_keys} holds no certificate in PEM form") from None
     return context
 
 
