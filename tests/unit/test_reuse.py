@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from dtr_audit import reuse
 from dtr_audit.model import JudgedTag, Repository, RepositoryReading, SignedDocuments, Tag, TrustFlags, Verdict
 from dtr_audit.notary.client import NotaryClient
-from dtr_audit.notary.policy import TrustPolicy
+from dtr_audit.notary.policy import Pin, TrustPolicy
 from dtr_audit.reuse import DocumentLedger
-from dtr_audit.trust import TrustVerifier
+from dtr_audit.trust import TrustVerifier, mark
 
 from tests.unit.notary.publisher import DIGEST, Notary, Publisher, certified, elliptic
 
@@ -72,7 +72,11 @@ def test_ledger_of_too_many_documents_has_a_problem(ledger: DocumentLedger, monk
 class Everywhere:
     """One Notary that serves the same documents under every name."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self) -> None:
+        publisher = Publisher(root_key=certified("*"))
+        publisher.delegate("targets/ci", elliptic())
+        publisher.sign("targets", "1.0")
+        self.root_keys = frozenset({publisher.roles["root"].keys[0].id})
         self._notary = Notary(publisher.publish())
 
     def fetch(self, gun: str, name: str, charge: object = None) -> bytes | None:
@@ -82,14 +86,14 @@ class Everywhere:
         """There is time."""
 
 
-def verified(*domains: str, memories: dict[str, str] | None = None) -> RepositoryReading:
-    publisher = Publisher(root_key=certified("*"))
-    publisher.delegate("targets/ci", elliptic())
-    publisher.sign("targets", "1.0")
-    notary: Any = Everywhere(publisher)
+def verified(
+    *domains: str, memories: dict[str, str] | None = None, served: Everywhere | None = None
+) -> RepositoryReading:
+    notary = served or Everywhere()
     flags = tuple(TrustFlags(domain, True, False) for domain in domains)
     judged = JudgedTag(Tag("1.0", DIGEST, "", "", "", None, flags), Verdict.SIGNED, "", flags[0])
-    verifier = TrustVerifier(cast(NotaryClient, notary), TrustPolicy(), at=datetime(2026, 11, 22, tzinfo=UTC))
+    policy = TrustPolicy(pins=(Pin("*", notary.root_keys),))
+    verifier = TrustVerifier(cast(NotaryClient, notary), policy, at=datetime(2026, 11, 22, tzinfo=UTC))
     return verifier.verify(RepositoryReading(ONE, (judged,)), memories or {})
 
 
@@ -108,3 +112,20 @@ def test_repository_without_image_tags_still_tells_what_is_remembered_of_it() ->
     reading = verifier.verify(RepositoryReading(ONE), {"dtr.example": kept.memory, "broken": "{"})
     assert reading.documents is not None
     assert (len(reading.documents.current), len(reading.documents.earlier)) == (0, 1)
+
+
+def test_documents_of_a_domain_that_is_not_audited_any_more_are_compared() -> None:
+    (kept,) = verified("former.example").trust
+    reading = verified("dtr.example", memories={"former.example": kept.memory})
+    assert reading.documents is not None
+    assert (len(reading.documents.current), len(reading.documents.earlier)) == (1, 1)
+
+
+def test_document_marked_as_reused_under_a_former_domain_makes_the_repository_untrusted() -> None:
+    served = Everywhere()
+    first = verified("former.example", served=served)
+    assert first.documents is not None
+    memory = mark(first.trust[0].memory, {first.documents.current[0]: "dev/debug"})
+    reading = verified("dtr.example", memories={"former.example": memory}, served=served)
+    assert reading.documents is not None
+    assert "dev/debug" in reading.documents.reused

@@ -13,7 +13,16 @@ from .hosts import canonical_host
 from .memory_budget import BUDGET, Charge, NoRoomError, estimate_parsed
 from .model import JudgedTag, Repository, RepositoryReading, SignedDocuments, TrustSeen, Verdict, iso
 from .notary.client import NotaryClient
-from .notary.memory import FORM, REFUSED, TrustMemory, mark_reused, parse_memory, parse_refusal, parse_signed
+from .notary.memory import (
+    FORM,
+    REFUSED,
+    TrustMemory,
+    mark_reused,
+    parse_memory,
+    parse_refusal,
+    parse_reused,
+    parse_signed,
+)
 from .notary.policy import TrustPolicy, compare, expiring
 from .notary.reading import Anchor, Flaw, Outcome, TrustReading
 from .notary.verification import verify
@@ -42,6 +51,14 @@ class _Recalled:
     problem: str = ""  # why it cannot be read
 
 
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """The signed documents that earlier runs have seen in a repository under one domain."""
+
+    signed: Mapping[str, tuple[str, ...]]  # role -> hashes
+    reused: Mapping[str, str]  # hash -> the other repository that serves this document
+
+
 class TrustVerifier:
     """Verifies one repository after the other, as of one moment. Safe to share between threads."""
 
@@ -68,13 +85,15 @@ class TrustVerifier:
             # Whoever cannot renew the root that is known would otherwise begin anew under another name.
             readings = {domain: _without_first_use(one) for domain, one in readings.items()}
         marks = self._reused.get(reading.repository, {})
-        reason = _find_reuse(list(readings.values()), marks)
+        remembered = _find_remembered(readings, memories)
+        served = dict.fromkeys(digest for one in readings.values() for digest in one.signed.values())
+        reason = _find_reuse(served, remembered, marks)
         tags = tuple(self._judge(judged, readings) for judged in reading.tags)
         return replace(
             reading,
             tags=tuple(distrust(judged, reason) for judged in tags) if reason else tags,
             trust=tuple(self._sum_up(domain, one, memories.get(domain, ""), marks) for domain, one in readings.items()),
-            documents=SignedDocuments(*_documents(readings.values(), memories), reused=reason),
+            documents=SignedDocuments(tuple(served), _find_earlier(served, remembered), reused=reason),
         )
 
     def _read(self, repository: Repository, domain: str, remembered: str) -> TrustReading:
@@ -186,40 +205,44 @@ def _is_refusal(remembered: str) -> bool:
     return len(remembered) < REFUSAL_TEXT and _recall(remembered).refused != ""
 
 
-def _find_reuse(readings: Sequence[TrustReading], marks: Mapping[str, str]) -> str:
+def _find_remembered(readings: Mapping[str, TrustReading], memories: Mapping[str, str]) -> list[_Remembered]:
+    """Give the signed documents of each reading, and of each domain that is remembered and was not read.
+
+    A repository keeps its documents when the domains of the audit change, so they are compared under all of them.
+    """
+    known = [reading.memory for reading in readings.values() if reading.memory is not None]
+    found = [_Remembered(memory.signed, memory.reused) for memory in known]
+    for domain, text in memories.items():
+        if domain in readings:
+            continue
+        value = _from_json(text)
+        try:
+            found.append(_Remembered(parse_signed(value), parse_reused(value)))
+        except TrustDataError:
+            continue  # the domain's own reading reports it, if there is one
+    return found
+
+
+def _find_reuse(served: Collection[str], remembered: Sequence[_Remembered], marks: Mapping[str, str]) -> str:
     """Say why no signature of a repository counts, if one of its documents is served in another place too; '' if none is."""
     if marks:
         return explain_elsewhere(list(marks.values()))
-    memories = [reading.memory for reading in readings if reading.memory is not None]
-    served = {digest for reading in readings for digest in reading.signed.values()}
-    elsewhere = [other for memory in memories for digest, other in memory.reused.items() if digest in served]
+    elsewhere = [other for one in remembered for digest, other in one.reused.items() if digest in served]
     if elsewhere:
         return explain_elsewhere(elsewhere)
     roles: dict[str, set[str]] = {}
-    for memory in memories:
-        for role, hashes in memory.signed.items():
-            for digest in served.intersection(hashes):
-                roles.setdefault(digest, set()).add(role)
+    for one in remembered:
+        for role, hashes in one.signed.items():
+            for digest in hashes:
+                if digest in served:
+                    roles.setdefault(digest, set()).add(role)
     return next((explain_roles(sorted(names)) for _, names in sorted(roles.items()) if len(names) > 1), "")
 
 
-def _documents(
-    readings: Collection[TrustReading], memories: Mapping[str, str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give the hashes of the documents that are served now, and of those that are remembered, each once."""
-    served = dict.fromkeys(digest for reading in readings for digest in reading.signed.values())
-    kept: dict[str, None] = {}
-    for reading in readings:
-        if reading.memory is not None:
-            kept |= dict.fromkeys(digest for hashes in reading.memory.signed.values() for digest in hashes)
-    if not readings:
-        for text in memories.values():
-            try:
-                signed = parse_signed(_from_json(text))
-            except TrustDataError:
-                continue
-            kept |= dict.fromkeys(digest for hashes in signed.values() for digest in hashes)
-    return tuple(served), tuple(digest for digest in kept if digest not in served)
+def _find_earlier(served: Collection[str], remembered: Sequence[_Remembered]) -> tuple[str, ...]:
+    """Give the hashes of the documents that are remembered and not served now, each once."""
+    kept = dict.fromkeys(digest for one in remembered for hashes in one.signed.values() for digest in hashes)
+    return tuple(digest for digest in kept if digest not in served)
 
 
 def _without_first_use(reading: TrustReading) -> TrustReading:

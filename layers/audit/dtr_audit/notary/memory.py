@@ -90,7 +90,7 @@ def parse_memory(value: Any) -> TrustMemory:
         versions={role: _version(value) for role, value in versions.items()},
         documents={role: _unpack(text) for role, text in packed.items()},
         signed=parse_signed(value),
-        reused=_parse_reused(value),
+        reused=parse_reused(value),
     )
 
 
@@ -104,6 +104,16 @@ def parse_signed(value: Any) -> dict[str, tuple[str, ...]]:
     if sum(map(len, kept.values())) > DOCUMENTS:
         raise _error()
     return {role: tuple(hashes) for role, hashes in kept.items()}
+
+
+def parse_reused(value: Any) -> dict[str, str]:
+    """Read which documents of a memory another repository serves too; raises TrustDataError."""
+    kept = value.get("reused", {}) if isinstance(value, dict) else {}
+    if not isinstance(kept, dict) or len(kept) > MARKS or not all(map(_is_hash, kept)):
+        raise _error()
+    if not all(isinstance(other, str) and 0 < len(other) <= GUN_LENGTH for other in kept.values()):
+        raise _error()
+    return dict(kept)
 
 
 def keep_signed(now: Mapping[str, str], earlier: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -127,15 +137,6 @@ def mark_reused(memory: TrustMemory, reused: Mapping[str, str]) -> TrustMemory:
     known = [hashes[age] for age in range(VERSIONS) for hashes in memory.signed.values() if age < len(hashes)]
     marks = {digest: wanted[digest] for digest in known if digest in wanted} if wanted else {}
     return replace(memory, reused=dict(list(marks.items())[:MARKS]))
-
-
-def _parse_reused(value: Mapping[str, Any]) -> dict[str, str]:
-    kept = value.get("reused", {})
-    if not isinstance(kept, dict) or len(kept) > MARKS or not all(map(_is_hash, kept)):
-        raise _error()
-    if not all(isinstance(other, str) and 0 < len(other) <= GUN_LENGTH for other in kept.values()):
-        raise _error()
-    return dict(kept)
 
 
 def _is_hash(value: Any) -> bool:
