@@ -299,9 +299,9 @@ def _make_record(*arguments: Any, **more: Any) -> logging.LogRecord:
         if REDACTOR.holds_secret(message):
             record.msg, record.args = REDACTOR.redact(message), ()
     if record.exc_info and record.exc_info[1] is not None:
-        told = "".join(traceback.format_exception(record.exc_info[1]))
-        if REDACTOR.holds_secret(told):
-            record.exc_text = REDACTOR.redact(told)
+        traceback_text = "".join(traceback.format_exception(record.exc_info[1]))
+        if REDACTOR.holds_secret(traceback_text):
+            record.exc_text = REDACTOR.redact(traceback_text)
     return record
 
 

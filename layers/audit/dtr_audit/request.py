@@ -9,12 +9,12 @@ from typing import Any
 
 from .errors import SettingsError
 from .model import Repository, Scope, is_name
+from .schema import SHA256
 
 NAMESPACES = 1_000  # the most that one partial run may name
 BATCHES = 5_000  # of one fan-out
 EXECUTION_LENGTH = 2_048
 _ERROR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,127}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEYS = frozenset({"scheduled_time", "namespaces", "alerts"})
 STEPS = frozenset({"inventory", "examine", "prove"})  # those before the report
 
@@ -114,7 +114,7 @@ def _sha256(payload: Mapping[str, Any], step: str) -> str:
     state = payload.get("state")
     answer = state.get(step) if isinstance(state, Mapping) else None
     sha256 = answer.get("sha256") if isinstance(answer, Mapping) else None
-    return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ""
+    return sha256 if isinstance(sha256, str) and SHA256.fullmatch(sha256) else ""
 
 
 def _namespaces(event: Mapping[str, Any]) -> tuple[str, ...]:

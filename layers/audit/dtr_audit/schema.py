@@ -11,7 +11,7 @@ TEXT_LENGTH = 16_384  # characters
 LIST_LENGTH = 1_000_000
 COUNT_MOST = 10**12  # of anything
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _T = TypeVar("_T")
 
@@ -70,7 +70,7 @@ def take_count(value: object, where: str, *, most: int = COUNT_MOST) -> int:
 
 def take_sha256(value: object, where: str) -> str:
     """Take a SHA-256 in lower-case hexadecimal digits."""
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+    if not isinstance(value, str) or not SHA256.fullmatch(value):
         raise SchemaError(f"{where}: a SHA-256 is needed")
     return value
 

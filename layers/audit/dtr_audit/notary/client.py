@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from ..dtr import CredentialSource, pull_scope, read_token
 from ..errors import AuthenticationError, RegistryError, SettingsError
+from ..hosts import canonical_host
 from ..memory_budget import BUDGET, Charge, estimate_parsed
 from ..pace import Pace
 from ..redaction import REDACTOR
@@ -230,9 +231,9 @@ class NotaryClient:
 def _authority(host: str) -> str:
     """Give `host[:port]` in one form; raises ValueError for what is none, or has a user before it."""
     parts = urlsplit(f"//{host}")
-    if not parts.hostname or "@" in host:
+    if not parts.hostname or "@" in host or parts.port == 0:
         raise ValueError("no host")
-    return parts.hostname if parts.port in {None, 443} else f"{parts.hostname}:{parts.port}"
+    return canonical_host(host)
 
 
 def _without_secret(answer: Answer, path: str) -> bytes:
