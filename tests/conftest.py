@@ -48,18 +48,18 @@ def stack(aws: EmbeddedAws) -> Stack:
     """The deployed template; the parameters a test varies are overridden in the function's environment."""
     parameters = {"DtrUrl": "https://dtr.example.com", "RegistryName": "unnamed"}
     deployed = aws.deploy(PROJECT / "template.yaml", parameters, stack_name="tests")
-    _shared.append(deployed)
+    _empty.append(StackState.take(deployed))
     return deployed
 
 
-_shared: list[Stack] = []  # the stack of the session, once it is deployed
+_empty: list[StackState] = []  # the stack of the session as it was deployed, once it is
 
 
 def _leave_as_found() -> Iterator[None]:
     """Remove what is stored meanwhile: moto reads a whole table for each query, so what is left slows every later test."""
-    before = [StackState.take(stack) for stack in _shared]
+    before = [StackState.take(empty.stack) for empty in _empty]
     yield
-    for state in before:
+    for state in before or _empty:
         state.restore()
 
 
