@@ -296,11 +296,14 @@ def test_a_checklist_with_ids_in_lower_case_is_merged_and_they_stay_so(document:
 @pytest.mark.parametrize("rule_id", ["SV-235846r961740_rule", "SV-235846r961740"])
 def test_a_cklb_without_rule_id_src_is_merged(rule_id: str) -> None:
     theirs = THEIR_CKLB.replace('"rule_id_src":"SV-235846r961740_rule"', f'"rule_id":"{rule_id}"')
-    merged = merge(theirs.encode(), MADE).decode()
+    baseline = read(theirs.encode())
 
-    assert merged == merge(THEIR_CKLB.encode(), MADE).decode().replace(
+    assert baseline.merge(MADE).decode() == merge(THEIR_CKLB.encode(), MADE).decode().replace(
         '"rule_id_src":"SV-235846r961740_rule"', f'"rule_id":"{rule_id}"'
     )
+    (warning,) = baseline.warnings
+    assert "no rule_id_src, by which STIG Manager knows a rule: it imports no answer" in warning
+    assert read(THEIR_CKLB.encode()).warnings == ()
 
 
 @pytest.mark.parametrize("missing", [('"comments"',), ('"finding_details"',), ('"comments"', '"finding_details"')])

@@ -9,6 +9,7 @@ import pytest
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules
+from dtr_audit.evidence.formats import name_download
 from dtr_audit.evidence.report import Asset, Report
 from dtr_audit.model import Repository, Scope, Status
 
@@ -235,3 +236,28 @@ def test_an_old_finding_fails_no_hdf_control_of_a_run_that_could_not_see_it() ->
 @ALL
 def test_a_hundred_thousand_findings_make_a_small_file(write: Write) -> None:
     assert len(write(report(findings(5_000), left_out=95_000))) < 512 * 1024
+
+
+NAMES = {
+    **dict.fromkeys(
+        ("", "localhost", "dtr", "dtr_1.x", "dtr.", ".mil", "dtr.1", "-a.mil", "a..mil", f"{'a' * 64}.mil"), False
+    ),
+    **dict.fromkeys(("dtr.example.mil", "DTR-1.example.XN--P1AI", "10.1.2.3", "fd00::1", f"{'a' * 63}.mil"), True),
+}
+
+
+@pytest.mark.parametrize(("name", "is_one"), NAMES.items())
+def test_a_domain_name_that_is_none_is_left_out_of_every_format(name: str, *, is_one: bool) -> None:
+    made = report([finding()], asset=Asset("DTR 01", fqdn=name))
+    expected = name if is_one else ""
+    assert parse_ckl(made).findtext("ASSET/HOST_FQDN") == expected
+    assert json.loads(cklb.write(made))["target_data"]["fqdn"] == expected
+    assert json.loads(hdf.write(made))["passthrough"]["metadata"]["hostfqdn"] == expected
+    assert (b":identifier:fqdn" in xccdf.write(made)) == is_one
+
+
+def test_the_name_of_a_download_is_one_of_a_file_whatever_the_registry_is_called() -> None:
+    told = name_download("checklist.ckl", '../a"; x=\r\n\N{EURO SIGN}', "V2R2", "20261122T050000Z")
+    stig = "Docker_Enterprise_2-x_Linux-UNIX_STIG_V2R2"
+    assert told == f'attachment; filename="..-a-x-_{stig}_20261122T050000Z_checklist.ckl"'
+    assert name_download("report.html", "a", "V2R1", "r").startswith("inline; ")

@@ -328,3 +328,12 @@ def test_an_answer_put_into_a_checklist_of_evaluate_stig_is_not_taken_for_that_t
     (after,) = stig_manager([write(tmp_path, baseline.read(theirs.encode()).merge(made), ".ckl")])
     assert "overrides" in before["checklists"][0]["reviews"][0]["resultEngine"]
     assert "overrides" not in after["checklists"][0]["reviews"][0]["resultEngine"]
+
+
+def test_stig_manager_imports_nothing_from_a_cklb_without_rule_id_src_which_is_warned_of(
+    stig_manager: Read, tmp_path: Path
+) -> None:
+    theirs = cklb.write(report()).replace(b'"rule_id_src"', b'"kept"')
+    (imported,) = stig_manager([write(tmp_path, baseline.read(theirs).merge(report([finding()])), ".cklb")])
+    assert imported["checklists"][0]["reviews"] == []
+    assert "it imports no answer from such a file" in baseline.read(theirs).warnings[0]

@@ -152,6 +152,16 @@ def _warn_of_origin(count: int) -> tuple[str, ...]:
     )
 
 
+def _warn_of_source(without: int) -> tuple[str, ...]:
+    """Warn of answered rules that an importer passes over without a word."""
+    if not without:
+        return ()
+    return (
+        "its rules have no rule_id_src, by which STIG Manager knows a rule: it imports no answer from such a file. Open and save "
+        "it in STIG Viewer, or import the .ckl",
+    )
+
+
 def _count_parts(document: bytes, signs: bytes) -> None:
     """Refuse what a parser would make too much of; `signs` are those of which one stands before each part."""
     if sum(document.count(sign) for sign in signs) > PART_LIMIT:
@@ -212,6 +222,7 @@ class _Rules:
 
     def __init__(self, wanted: _Wanted) -> None:
         self.found: list[AnsweredRule] = []
+        self.without_source = 0  # of them; STIG Manager knows a rule by its `rule_id_src` alone
         self._wanted = wanted
         self._in_stig: set[str] = set()
 
@@ -219,7 +230,9 @@ class _Rules:
         """Begin with the next STIG of the checklist."""
         self._in_stig.clear()
 
-    def take(self, group_id: str, rule_id: str, places: _Places, needed: Mapping[str, str]) -> None:
+    def take(
+        self, group_id: str, rule_id: str, places: _Places, needed: Mapping[str, str], *, has_source: bool = True
+    ) -> None:
         """Take a rule with what was found in it; `needed` is what its texts are called there, by our names for them."""
         group = self._wanted.recognise(group_id, rule_id)
         if not group:
@@ -237,6 +250,7 @@ class _Rules:
                 "save it in STIG Viewer"
             )
         self.found.append(AnsweredRule(group, slots, tuple(places.origins)))
+        self.without_source += not has_source
 
 
 # .ckl
@@ -426,7 +440,7 @@ def _read_cklb(document: bytes, wanted: _Wanted) -> Baseline:
         document,
         cklb.STATUSES,
         encode,
-        _warn_of_origin(origins),
+        (*_warn_of_origin(origins), *_warn_of_source(rules.without_source)),
     )
 
 
@@ -459,7 +473,7 @@ def _take_rule(document: bytes, at: int, rules: _Rules) -> None:
     if not rule_id.lower().endswith("_rule"):
         rule_id += "_rule"
     needed = {ours: theirs for theirs, ours in _CKLB_TEXTS.items() if ours != "written"}
-    rules.take(ids.get("group_id", ""), rule_id, places, needed)
+    rules.take(ids.get("group_id", ""), rule_id, places, needed, has_source="rule_id_src" in ids)
 
 
 def _rules_of(document: bytes, begin: int, rules: _Rules) -> Iterator[int]:
