@@ -187,7 +187,7 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
 
 def _run(stack: Stack, assignment: Assignment) -> Run:
     """Have the engine make the run; gives its record. Raises AuditError if there is none."""
-    # What the run leaves is found in the folder: nobody sees the embedded bucket.
+    # People find what the run leaves in the folder, and never see the embedded bucket.
     environment = {"OUTPUT_LOCATION": str(assignment.output)}
     if assignment.engine == "lambda":
         return invoke(

@@ -256,7 +256,7 @@ def test_a_domain_name_that_is_none_is_left_out_of_every_format(name: str, *, is
     assert (b":identifier:fqdn" in xccdf.write(made)) == is_one
 
 
-def test_the_name_of_a_download_is_one_of_a_file_whatever_the_registry_is_called() -> None:
+def test_the_name_of_a_download_is_sanitised_for_any_name_of_a_registry() -> None:
     told = name_download("checklist.ckl", '../a"; x=\r\n\N{EURO SIGN}', "V2R2", "20261122T050000Z")
     stig = "Docker_Enterprise_2-x_Linux-UNIX_STIG_V2R2"
     assert told == f'attachment; filename="..-a-x-_{stig}_20261122T050000Z_checklist.ckl"'

@@ -464,7 +464,7 @@ def test_axe_finds_nothing_serious_in_the_page(opener: Opener, scheme: str, widt
 
 
 @pytest.mark.parametrize("width", [375, 768, 1280])
-def test_whatever_can_be_clicked_is_24_pixels_high_and_whatever_scrolls_takes_the_focus(
+def test_every_control_is_24_pixels_high_and_every_region_that_scrolls_takes_the_focus(
     opener: Opener, width: int
 ) -> None:
     made = report(findings(24), resolved=resolved(3), incomplete_because=("web/shop answered 500",))

@@ -278,7 +278,7 @@ NAMES = (
 
 @pytest.mark.parametrize("role", ["", "Member Server"])
 @pytest.mark.parametrize("name", NAMES)
-def test_whatever_the_asset_is_called_mitre_s_tools_take_the_checklist(
+def test_mitre_s_tools_take_the_checklist_of_an_asset_with_any_domain_name(
     mitre: Read, tmp_path: Path, name: str, role: str
 ) -> None:
     made = report([finding()], asset=Asset("Prod DTR", fqdn=name, role=role))
@@ -286,7 +286,7 @@ def test_whatever_the_asset_is_called_mitre_s_tools_take_the_checklist(
     assert [control["id"] for control in read["controls"]] == ["V-235846"]
 
 
-def test_stig_manager_is_told_nothing_of_an_asset_that_nobody_has_given(stig_manager: Read, tmp_path: Path) -> None:
+def test_stig_manager_gets_no_field_of_an_asset_that_was_not_given(stig_manager: Read, tmp_path: Path) -> None:
     for asset, fqdn, role in (
         (Asset("Prod DTR"), None, ""),
         (Asset("Prod DTR", "dtr.example.mil", role="Member Server"), "dtr.example.mil", "Member Server"),

@@ -273,7 +273,7 @@ class _CklReader:
     """Finds the rules of a .ckl and the places of their texts; keeps nothing else."""
 
     def __init__(self, document: bytes, rules: _Rules, *, is_utf16: bool) -> None:
-        """Prepare; `is_utf16` says that the document was, whatever it says of itself."""
+        """Prepare; `is_utf16` says that the document was in UTF-16: what it declares then no longer holds."""
         self.encoding = "utf-8"
         self.origins = 0  # that speak for more than one rule
         self._is_utf16 = is_utf16
