@@ -176,6 +176,11 @@ class Display:
             )
         else:
             self.say("Nothing was read.")
+        if tags["cosign_only"]:
+            self.say(
+                f"Signed with Docker Content Trust: {tags['signed']}; with Cosign only, as the registry says: "
+                f"{tags['cosign_only']}; with neither: {tags['neither']}."
+            )
         excepted = f", {findings['excepted']} excepted" if findings["excepted"] else ""
         self.say(
             f"Findings: {findings['open']} open, {findings['opened']} new, {findings['resolved']} resolved{excepted}."

@@ -16,7 +16,7 @@ CREATE EXTERNAL TABLE runs (
     repositories struct<listed:bigint, audited:bigint, unreadable:bigint, removed:bigint>,
     tags struct<
         audited:bigint, signed:bigint, unsigned:bigint, mismatched:bigint, untrusted:bigint, unknown:bigint,
-        artifacts:bigint>,
+        artifacts:bigint, cosign_only:bigint, neither:bigint>,
     findings struct<open:bigint, opened:bigint, resolved:bigint, excepted:bigint>,
     oldest_open string COMMENT 'ISO 8601',
     previous struct<run_id:string, repositories:bigint, tags:bigint>,

@@ -85,7 +85,8 @@ def test_a_registry_with_every_tag_signed_is_not_a_finding(audited: Audited, reg
     assert run["complete"] is True
     assert run["empty"] is False
     assert run["tags"] == {
-        "audited": 3, "signed": 3, "unsigned": 0, "mismatched": 0, "untrusted": 0, "unknown": 0, "artifacts": 0
+        "audited": 3, "signed": 3, "unsigned": 0, "mismatched": 0, "untrusted": 0, "unknown": 0, "artifacts": 0,
+        "cosign_only": 0, "neither": 0,
     }  # fmt: skip
     assert run["repositories"] == {"listed": 2, "audited": 2, "unreadable": 0, "removed": 0}
     assert audited.findings() == {}

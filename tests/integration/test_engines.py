@@ -151,6 +151,7 @@ def first(world: World) -> None:
         for name in ("app", "base", "cli"):
             world.push(*(f"{namespace}/{name}:{tag}" for tag in range(1, 3 + number)))
             world.sign(f"{namespace}/{name}:1")
+    world.registry.push("web", "tool", "1", cosign_signed=True)
     world.sign("web/app:2")
     world.push("web/app:2", "web/app:1.sig")
     world.registry.push("web", "app", f"sha256-{'0' * 64}.sig", manifest=manifest_of("a signature", COSIGN_SIGNATURE))

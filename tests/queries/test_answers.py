@@ -98,6 +98,39 @@ def vars_of(tag: Seen) -> Row:
     return {name: getattr(tag, name) for name in Seen.__slots__}
 
 
+@pytest.mark.parametrize("today", DAYS)
+def test_the_tags_of_a_namespace_are_signed_with_content_trust_with_cosign_only_or_with_neither(
+    history: History, today: date
+) -> None:
+    expected = []
+    for registry in history.registries:
+        run = newest(history, registry, days=35, today=today)
+        if run is None:
+            continue
+        images = {name: tag for name, tag in run.tags.items() if tag.verdict is not None}
+        counts: list[tuple[str | None, int, int, int, int]] = []
+        for namespace in sorted({name[0] for name in images}):
+            own = [tag for name, tag in images.items() if name[0] == namespace]
+            findings = [tag for tag in own if tag.failing]
+            cosign = sum(tag.cosign_signed for tag in findings)
+            counts.append((namespace, len(own), len(own) - len(findings), cosign, len(findings) - cosign))
+        counts.sort(key=lambda row: (-row[3], -row[4]))
+        columns = ("namespace", "tags", "content_trust", "cosign_only", "neither")
+        expected += [
+            {"registry": registry, "run_id": run.run_id, **dict(zip(columns, row, strict=True))}
+            for row in counts or [(None, 0, 0, 0, 0)]
+        ]
+        tags = run.record["tags"]
+        totals = [sum(kinds) for kinds in zip(*(row[2:] for row in counts), strict=True)] or [0, 0, 0]
+        assert totals == [tags["signed"], tags["cosign_only"], tags["neither"]]
+    assert answer(history, "signed-with", today=today) == expected
+
+
+def test_the_history_holds_tags_that_are_signed_with_each(history: History) -> None:
+    given = answer(history, "signed-with")
+    assert all(any(row[kind] for row in given) for kind in ("content_trust", "cosign_only", "neither"))
+
+
 def test_the_newest_audit_is_neither_partial_nor_incomplete_nor_one_without_a_record(history: History) -> None:
     (run_id,) = {row["run_id"] for row in answer(history, "open-findings") if row["registry"] == history.busy}
     assert run_id == "20261119T030000Z"

@@ -48,6 +48,7 @@ def test_the_questions_that_people_ask_are_there() -> None:
         "exceptions",
         "oldest-open",
         "open-findings",
+        "signed-with",
         "tag-evidence",
         "time-to-sign",
         "trend",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .findings import FindingSpool, FindingsTable
 from .model import RULE_ID, Excepted, Finding, News, Run, Scope, State, Status, Transition, iso
 from .redaction import REDACTOR
-from .rule import SEVERITY, TITLE, fix_commands
+from .rule import COSIGN_NOTE, SEVERITY, TITLE, fix_commands
 from .runs import RunsTable
 from .settings import AlertGrouping
 from .text import clean
@@ -489,6 +489,8 @@ class _Composer:
             read += f", {repositories.removed} removed meanwhile"
         images = _spoken_count(tags.audited, "image tag", "image tags")
         lines.append(f"{read}; {images}, {tags.failed} of them not signed or not trusted.")
+        if tags.signatures:
+            lines.append(f"{tags.signatures}. {COSIGN_NOTE}")
         if tags.artifacts:
             more = _spoken_count(
                 tags.artifacts,

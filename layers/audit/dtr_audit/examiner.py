@@ -197,6 +197,7 @@ class Examiner:
         excepted = self._exceptions.of(repository, row["tag"], row["digest"]) if self._exceptions is not None else None
         self._tally.tags.signed -= 1
         self._tally.tags.untrusted += 1
+        self._tally.tags.cosign_only += row["cosign_signed"] is True
         return row | {
             "verdict": str(Verdict.UNTRUSTED),
             "reason": reason,

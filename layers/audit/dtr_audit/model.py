@@ -1,7 +1,7 @@
 """The words of the audit: repositories, tags, verdicts, findings, the run. No I/O here."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -242,12 +242,14 @@ class TagCounts:
     untrusted: int = 0
     unknown: int = 0
     artifacts: int = 0
+    cosign_only: int = 0  # of those that are a finding: the registry says that Cosign signed them
 
-    def count(self, tags: Iterable[JudgedTag]) -> None:
+    def count(self, tags: Collection[JudgedTag]) -> None:
         """Add some tags."""
         for verdict, many in Counter([judged.verdict for judged in tags]).items():
             name = "artifacts" if verdict is None else verdict.lower()
             setattr(self, name, getattr(self, name) + many)
+        self.cosign_only += sum(1 for judged in tags if judged.tag.cosign_signed and judged.is_finding)
 
     @property
     def audited(self) -> int:
@@ -259,6 +261,26 @@ class TagCounts:
         """Image tags that are a finding."""
         return self.unsigned + self.mismatched + self.untrusted
 
+    @property
+    def neither(self) -> int:
+        """Image tags that are a finding, and that Cosign has not signed either."""
+        return self.failed - self.cosign_only
+
+    @property
+    def is_cosign_used(self) -> bool:
+        """Whether Cosign explains most of what is not signed with Docker Content Trust."""
+        return self.cosign_only > 0 and self.cosign_only >= self.neither
+
+    @property
+    def signatures(self) -> str:
+        """Say with what the image tags are signed; '' where the registry reports Cosign for no finding."""
+        if not self.cosign_only:
+            return ""
+        return (
+            f"{self.signed} signed with Docker Content Trust, {self.cosign_only} with Cosign only (as the registry says), "
+            f"{self.neither} with neither"
+        )
+
     def as_dict(self) -> dict[str, int]:
         """Give the form of the run record."""
         return {
@@ -269,6 +291,8 @@ class TagCounts:
             "untrusted": self.untrusted,
             "unknown": self.unknown,
             "artifacts": self.artifacts,
+            "cosign_only": self.cosign_only,
+            "neither": self.neither,
         }
 
 

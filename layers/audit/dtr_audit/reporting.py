@@ -370,7 +370,8 @@ class Reporter:
                 else f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
                 "is its version older than the rule's, or does something on the way change its answers?"
             )
-        if tally.is_all_unsigned:
+        # Where Cosign signs most of them, the domain is not what is wrong.
+        if tally.is_all_unsigned and not tally.tags.is_cosign_used:
             tally.warnings.append(
                 f"every single tag looks unsigned under {', '.join(tally.domains)}: see first whether that is the very host "
                 "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"

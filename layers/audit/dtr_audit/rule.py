@@ -21,7 +21,11 @@ _SINGLE_IMAGES = frozenset(
     }
 )
 
-COSIGN_SIGNED = "the registry says that it is signed with Cosign, which the rule does not count"
+COSIGN_REMEDY = "Sign it with Content Trust, or record an exception"
+COSIGN_NOTE = (
+    "The registry reports Cosign signatures and does not verify them. The rule's check asks for Docker Content Trust: sign with "
+    "it, or record an exception."
+)
 
 
 def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
@@ -41,15 +45,25 @@ def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
     for trust in tag.trust:
         if trust.in_notary:
             reason = f"signed under {trust.domain} once, then overwritten by an unsigned push"
-            return JudgedTag(tag, Verdict.MISMATCHED, reason, trust)
+            return JudgedTag(tag, Verdict.MISMATCHED, name_cosign(tag, Verdict.MISMATCHED, reason), trust)
     first = tag.trust[0]
     if first.hash_mismatch:
         reason = f"not signed under {first.domain}; the registry contradicts itself (hashMismatch without inNotary)"
     else:
         reason = "not signed under " + ", ".join(trust.domain for trust in tag.trust)
-    if tag.cosign_signed:
-        reason += f"; {COSIGN_SIGNED}"
-    return JudgedTag(tag, Verdict.UNSIGNED, reason, first)
+    return JudgedTag(tag, Verdict.UNSIGNED, name_cosign(tag, Verdict.UNSIGNED, reason), first)
+
+
+def name_cosign(tag: Tag, verdict: Verdict, reason: str) -> str:
+    """Give the reason of a finding, which names Cosign and the remedies where the registry says that Cosign signed the tag.
+
+    The registry reports that a Cosign signature is there. It does not verify it, and the rule's check does not ask for it.
+    """
+    if not tag.cosign_signed:
+        return reason
+    if verdict is Verdict.UNSIGNED:
+        return f"signed with Cosign only; the rule's check asks for Docker Content Trust ({reason}). {COSIGN_REMEDY}"
+    return f"{reason}; signed with Cosign, as the registry says, but the rule's check asks for Docker Content Trust"
 
 
 def judge_together(tags: Mapping[str, Tag], looked_into: Mapping[str, str]) -> tuple[JudgedTag, ...]:

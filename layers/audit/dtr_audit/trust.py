@@ -11,7 +11,16 @@ from datetime import datetime
 from .errors import TrustDataError
 from .hosts import canonical_host
 from .memory_budget import BUDGET, Charge, NoRoomError, estimate_parsed
-from .model import JudgedTag, Repository, RepositoryReading, SignedDocuments, TrustSeen, Verdict, iso
+from .model import (
+    FINDING_VERDICTS,
+    JudgedTag,
+    Repository,
+    RepositoryReading,
+    SignedDocuments,
+    TrustSeen,
+    Verdict,
+    iso,
+)
 from .notary.client import NotaryClient
 from .notary.memory import (
     FORM,
@@ -27,7 +36,7 @@ from .notary.policy import TrustPolicy, compare, expiring
 from .notary.reading import Anchor, Flaw, Outcome, TrustReading
 from .notary.verification import verify
 from .reuse import Reused, distrust, explain_elsewhere, explain_roles
-from .rule import COSIGN_SIGNED
+from .rule import name_cosign
 from .text import clean
 
 REASON_LENGTH = 400
@@ -125,8 +134,8 @@ class TrustVerifier:
         ]
         best, flags = min(judgements, key=lambda one: _BEST_FIRST.index(one[0].verdict))
         reason = clean(best.reason, REASON_LENGTH)
-        if best.verdict is Verdict.UNSIGNED and tag.cosign_signed:
-            reason += f"; {COSIGN_SIGNED}"
+        if best.verdict in FINDING_VERDICTS:
+            reason = name_cosign(tag, best.verdict, reason)
         return judged._replace(
             verdict=best.verdict,
             reason=reason,

@@ -248,6 +248,9 @@ class BatchResult:
         _hold(
             bool(tally.tags.unknown) == bool(tally.first_unknown[0]), "$.first_unknown: it does not agree with $.tags"
         )
+        _hold(
+            tally.tags.cosign_only <= tally.tags.failed, "$.tags: more findings are signed with Cosign than there are"
+        )
         _hold(self.findings >= tally.tags.failed, "$.findings: there are fewer than tags that fail")
         _hold(
             len(tally.trust.first_expiring) == min(tally.trust.expiring, EXPIRING_NAMED),

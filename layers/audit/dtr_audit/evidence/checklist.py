@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import EvidenceError
 from ..model import RULE_ID, Excepted, Finding, Run, Scope, Status, SupportingFact, iso
+from ..rule import COSIGN_NOTE
 from ..settings import ASSET_ROLES
 from ..text import clean
 from .report import TOOL, Asset, Report, ReportedFinding
@@ -225,6 +226,8 @@ def _comments(report: Report) -> str:
         COMMENT_MARK,
         f"The status is that of the run in the last line of the finding details, by {_outside(report.auditor, _LINE_LENGTH)}.",
     ]
+    if run.tags.signatures:
+        before += ["", f"Image tags: {run.tags.signatures}. {COSIGN_NOTE}"]
     after: list[str] = []
     if report.run.facts:
         after += ["", "Seen beside it; none of it is a reason to pass this rule:"]

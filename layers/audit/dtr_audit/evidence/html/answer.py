@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ...model import Run, Scope, Status, Verdict
-from ...rule import TITLE
+from ...rule import COSIGN_NOTE, TITLE
 from ...text import clean
 from ..report import Report
 from .markup import Markup, element
@@ -87,6 +87,8 @@ def _meaning(run: Run) -> Iterator[str]:
     elif run.status is Status.OPEN:
         how = " as the settings require" if tags.untrusted else ""
         yield f"Each of these tags is a finding until it is signed {under}{how}, or removed."
+        if tags.signatures:
+            yield f"Of the image tags: {tags.signatures}. {COSIGN_NOTE}"
     elif not run.complete and tags.audited:
         yield (
             f"None of the {say_count(tags.audited - tags.unknown, 'image tag')} that could be judged is unsigned. Of the rest "
