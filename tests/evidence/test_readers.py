@@ -297,6 +297,11 @@ def test_stig_manager_gets_no_field_of_an_asset_that_was_not_given(stig_manager:
         )
         assert from_ckl["target"]["fqdn"] == from_cklb["target"]["fqdn"] == fqdn
         assert from_cklb["target"]["metadata"] == ({"cklRole": role} if role else {})
+        (from_xccdf,) = stig_manager([write(tmp_path, xccdf.write(made), ".xccdf")])
+        facts = {name.removeprefix("urn:xccdf:fact:") for name in from_xccdf["target"]["metadata"]}
+        assert facts - {"scanner:name", "scanner:version", "asset:identifier:host_name"} == (
+            {"asset:identifier:fqdn"} if fqdn else set()
+        )
         # A .ckl without a role is against its schema.
         assert from_ckl["target"]["metadata"] == {"cklRole": role or "None"}
 

@@ -93,6 +93,8 @@ def _add_results(root: ET.Element, report: Report, answers: Sequence[Answer], re
     add(results, "title", f"{TOOL_NAME}, run {run.run_id}")
     if asset.marking:
         add(results, "remark", f"Marking: {asset.marking}")
+    if report.url:
+        add(results, "remark", f"Registry: {report.url}")
     add(results, "target", asset.host_name)
     facts = ET.SubElement(results, "target-facts")
     for name, value in _target_facts(report):
@@ -104,17 +106,16 @@ def _add_results(root: ET.Element, report: Report, answers: Sequence[Answer], re
 
 
 def _target_facts(report: Report) -> Iterator[tuple[str, str]]:
-    """Give what is known of the asset and of the scanner, by the names that OpenSCAP gives them, and ours."""
+    """Give what is known of the asset and of the scanner, by the names that OpenSCAP gives them.
+
+    No other facts: STIG Manager keeps each of them with the asset.
+    """
     asset = report.asset
     yield "urn:xccdf:fact:scanner:name", TOOL_NAME
     yield "urn:xccdf:fact:scanner:version", __version__
     yield "urn:xccdf:fact:asset:identifier:host_name", asset.host_name
     if asset.host_fqdn:
         yield "urn:xccdf:fact:asset:identifier:fqdn", asset.host_fqdn
-    if report.url:
-        yield f"urn:{TOOL_NAME}:fact:registry:url", report.url
-    if asset.marking:
-        yield f"urn:{TOOL_NAME}:fact:asset:marking", asset.marking
 
 
 def _add_result(results: ET.Element, answer: Answer, *, time: str) -> None:
