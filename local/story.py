@@ -105,8 +105,9 @@ def seed(registry: InMemoryRegistry, *, at: datetime) -> None:
 
 
 def first_faults() -> Faults:
-    """Give what is wrong with the registry on the first day: one repository answers 500."""
-    return Faults(strikes=(Status(500, tags_of("/".join(UNREADABLE_REPOSITORY)), message="the blob store timed out"),))
+    """Give what is wrong with the registry on the first day: one repository answers with an error that is not tried again."""
+    full = Status(507, tags_of("/".join(UNREADABLE_REPOSITORY)), message="the blob store is full")
+    return Faults(strikes=(full,))
 
 
 def exceptions(*, at: datetime) -> dict[str, Any]:

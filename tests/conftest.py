@@ -15,7 +15,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
-from tests.held_time import HeldTime
+from tests.held_time import IMPATIENT, HeldTime
 from tests.requirement import TO_RUN
 from tests.scissors import Scissors
 from tests.stack_state import StackState
@@ -35,6 +35,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     by_command = Counter(reason.rpartition(TO_RUN)[2] for reason in reasons if TO_RUN in reason)
     for command, number in sorted(by_command.items()):
         terminalreporter.write_line(f"{number} tests were skipped. To run them: {command}", yellow=True)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait as often as in production for a registry that does not answer, but not as long."""
+    for name, seconds in IMPATIENT.items():
+        monkeypatch.setattr(f"dtr_audit.{name}", seconds)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,14 @@ import time
 
 from dtr_audit.audit import REPORT_SECONDS
 
+# Waits for a registry that does not answer, in seconds, where no test lasts as long as in production.
+IMPATIENT = {
+    "transport.BACKOFF_SECONDS": 0.001,
+    "patience.FIRST_WAIT_SECONDS": 0.001,
+    "patience.PATIENCE_SECONDS": 0.004,
+    "examiner.SECOND_PASS_SECONDS": 0.0,
+}
+
 
 class HeldTime:
     """It stands still until the test lets the time for reading be over."""

@@ -281,7 +281,12 @@ def test_a_second_domain_that_cannot_be_read_makes_unsigned_unknown(
 ) -> None:
     push(registry, "web/shop:1", "web/shop:2")
     registry.sign("web", "shop", "1", domain="a.example.com")
-    dtr.faults = Faults(strikes=(Status(500, tags_of("web/shop", after=1)),))
+    failing = Faults(strikes=(Status(500, tags_of("web/shop")),))
+
+    def fail_under_the_second(request: Request) -> None:
+        dtr.faults = failing if request.parameter("domain") == "b.example.com" else Faults()
+
+    dtr.on_request(fail_under_the_second, "/api/v0/repositories/web/shop/tags")
     run = audited.audit(DTR_DOMAINS="a.example.com,b.example.com")
     assert audited.verdicts(run["run_id"]) == {"web/shop:1": "SIGNED", "web/shop:2": "UNKNOWN"}
     assert run["status"] == "NOT_REVIEWED"

@@ -465,7 +465,13 @@ def test_tags_read_before_a_fault_are_kept_and_judged(
     audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     registry.push("team", "s07", "0-unsigned")
-    dtr.faults = Faults(strikes=(Status(500, tags_of(BROKEN, after=1)),))
+    # The first page can be read at every pass, and the second at none.
+    failing = Faults(strikes=(Status(500, tags_of(BROKEN)),))
+
+    def fail_on_the_second_page(request: Request) -> None:
+        dtr.faults = failing if request.parameter("pageStart") else Faults()
+
+    dtr.on_request(fail_on_the_second_page, f"/api/v0/repositories/{BROKEN}/tags")
     run = audited.audit(PAGE_SIZE="10")
     assert (run["status"], run["complete"]) == ("OPEN", False)
     assert run["tags"]["unsigned"] == 1

@@ -41,6 +41,7 @@ INVENTORY = Inventory(
     incomplete_because=("a", "b"),
     warnings=(),
     listed=7,
+    counted=8,
     ghosts=1,
     listing_problem="",
     unproven="nobody knows",

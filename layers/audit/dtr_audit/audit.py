@@ -19,7 +19,7 @@ from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient
 from .errors import AuditError, EvidenceError, OutOfTimeError, SettingsError
 from .examination import count_readers
-from .examiner import Examiner
+from .examiner import Examiner, Unsettled
 from .exceptions import ExceptionsRead, fetch_exceptions
 from .findings import FindingsTable, Moment
 from .known import KnownBefore
@@ -124,6 +124,10 @@ def explain_listing(request: AuditRequest, tally: Tally) -> None:
     """Put into words what is wrong with the list of repositories."""
     if tally.listing.problem:
         tally.note_incomplete(tally.listing.problem)
+        if request.scope is Scope.FULL:
+            # There are as many as the registry says, though fewer were listed.
+            there = tally.listing.count - tally.listing.ghosts
+            tally.repositories.listed = max(tally.repositories.listed, there)
     if tally.listing.ghosts:
         noun = "repository" if tally.listing.ghosts == 1 else "repositories"
         tally.warnings.append(
@@ -286,22 +290,26 @@ class _OneRun:
             wait=self._reporter.resolutions.add,
             note_documents=self._documents.add,
         )
-        gone: dict[Repository, str] = {}
+        unsettled = Unsettled()
         try:
             listed = inventory(self._connection.registry, self._request, tally)
             for examined in examiner.examine(self._order.arrange(listed)):
                 self._order.note_examined(examined.reading.repository)
-                if examined.reading.gone:
-                    gone[examined.reading.repository] = examined.reading.problem
-                else:
-                    examiner.take(examined)
-            if gone:
-                examiner.settle(gone)
+                examiner.record(examined, unsettled)
         except OutOfTimeError:
             tally.note_incomplete(explain_out_of_time(tally.repositories, self._next_at))
+            examiner.give_up(unsettled.failed)
+        else:
+            self._settle(examiner, unsettled)
         if self._documents.problem:
             tally.note_incomplete(self._documents.problem)
         reused = self._documents.find_reused()
         if reused:
             self._reporter.keep_open(reused.keys(), counted=examiner.distrust(reused))
         explain_listing(self._request, tally)
+
+    def _settle(self, examiner: Examiner, unsettled: Unsettled) -> None:
+        try:
+            examiner.settle(unsettled)
+        except OutOfTimeError:
+            self._tally.note_incomplete(explain_out_of_time(self._tally.repositories, self._next_at))

@@ -1,6 +1,7 @@
 """The registry and its Notary, as one invocation sees them: logged in to, proven, and asked in time."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -8,7 +9,7 @@ from aws_lambda_powertools import Logger
 
 from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, choose_domains
-from .errors import AuditError
+from .errors import AuditError, OutOfTimeError, TransientError
 from .examination import answer_in_time, ask_aside
 from .model import TrustCounts
 from .settings import Settings, TrustVerification
@@ -42,12 +43,13 @@ class Connection:
         read_pins: Callable[[], bytes],
         domains: tuple[str, ...] = (),
         reused: "Reused | None" = None,
+        waits: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare; asks nothing yet. `at` is when the run started, by which trust data is judged.
 
         `domains` are those that another invocation of the same run has chosen; without them they are chosen here. `read_pins`
         gives the document of pins, and raises SettingsError. `reused` are repositories with a document that this run has seen in
-        another one too.
+        another one too. `waits` is asked whether a registry that does not answer the login is waited for.
         """
         self.domains = domains
         self.warning = ""  # about the domains that were chosen
@@ -59,6 +61,7 @@ class Connection:
         self._at = at
         self._read_pins = read_pins
         self._reused = reused
+        self._waits = waits
         self._registry: DtrClient | None = None
         self._login: Callable[[float], str] | None = None  # under way
         self._notary: NotaryClient | None = None
@@ -93,11 +96,31 @@ class Connection:
 
     def prove_admin(self) -> str:
         """Prove once more that the account is an administrator's; gives why it is not proven, '' if it is."""
+        registry = self.registry
         try:
-            self.in_time(self.registry.prove_admin)
+            # Nothing comes after it.
+            self.in_time(lambda: registry.patience.ask(registry.prove_admin, to_the_end=True))
         except AuditError as error:
             return explain_unproven(error)
         return ""
+
+    def wait_to_read_again(self, seconds: float, *, is_last: bool) -> bool:
+        """Wait so many seconds, and then until the registry answers; tells whether it does. Raises OutOfTimeError.
+
+        For the last pass that is until the end of the time, for another one until the last pass begins.
+        """
+        registry = self.registry
+        # What cannot be checked now is checked when the token is renewed.
+        with suppress(AuditError):
+            self.in_time(registry.prepare_to_wait)
+        registry.patience.sleep(seconds)
+        try:
+            self.in_time(lambda: registry.patience.ask(registry.probe, to_the_end=is_last))
+        except OutOfTimeError:
+            raise
+        except AuditError as error:
+            return not isinstance(error, TransientError)
+        return True
 
     def begin_to_look_around(self) -> "Callable[[], Surroundings]":
         """Begin to see what stands beside the rule; gives what waits for the end of it.
@@ -153,7 +176,17 @@ class Connection:
             )
         except AuditError as error:
             return _failed(error)
-        return ask_aside(self._registry.connect)
+        registry = self._registry
+        return ask_aside(lambda: self._log_in(registry))
+
+    def _log_in(self, registry: DtrClient) -> str:
+        try:
+            return registry.connect()
+        except TransientError as error:
+            if not self._waits():
+                raise
+            registry.patience.begin().wait(error)
+        return registry.patience.ask(registry.connect)
 
     def _make_verifier(self) -> "TrustVerifier":
         """Prepare to verify signatures; raises SettingsError for pins that cannot be used."""

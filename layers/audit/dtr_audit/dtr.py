@@ -27,12 +27,14 @@ from .errors import (
     RegistryError,
     RepositoryGoneError,
     SettingsError,
+    TransientError,
     WrongProductError,
 )
 from .hosts import HTTPS_PORT, canonical_host
 from .memory_budget import BUDGET, Charge, estimate_parsed
-from .model import Repository, Tag, TrustFlags, is_name
+from .model import PassingFault, Repository, Tag, TrustFlags, is_name
 from .pace import Pace
+from .patience import Patience, Waiting
 from .redaction import REDACTOR
 from .settings import DOMAIN_LENGTH, is_domain
 from .text import clean
@@ -76,6 +78,9 @@ _ECHO = (
     "the password is a word that names are made of. Give the audit's account another password"
 )
 _OF_SCOPES = re.compile(r"[ :,]")  # what separates the parts of a token's scope, and scopes
+_TOKENS_UNANSWERED = (
+    "GET /auth/token: the token server does not answer, and without a token the registry refuses the credentials"
+)
 _SETTINGS_KEYS = frozenset({"dtrHost", "createRepositoryOnPush", "reportAnalytics"})
 
 
@@ -92,6 +97,7 @@ class Listing:
     """What is known of a list of repositories once it has been read; filled while it is iterated."""
 
     ghosts: int = 0  # unnamed entries, as old servers list them: namespace or name is missing, null or empty
+    count: int = 0  # the largest number of entries that the registry said it has; 0 where it did not say
     # '': read to its end, and the registry's own count agrees
     problem: str = "the list of repositories was not read to its end"
 
@@ -102,6 +108,7 @@ class TagReading:
 
     tags: dict[str, Tag] = field(default_factory=dict)
     problem: str = ""
+    fault: PassingFault | None = None  # where the problem may be gone later in the same run
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,7 @@ class DtrClient:
         self._page_size = page_size
         self._page_limit = WHOLE_LIST_BYTES + page_size * ENTRY_BYTES
         self._stop_at = stop_at
+        self.patience = Patience(stop_at, self._clock)
         self._credentials = source.fetch()
         REDACTOR.learn_password(self._credentials.username, self._credentials.password)
         self._transport = Transport(
@@ -151,6 +159,8 @@ class DtrClient:
         self._authorization = ""
         self._generation = 0
         self._renew_at = float("inf")
+        self._is_basic_refused = False  # while the token server did not answer
+        self._is_checked = False  # all that was read with the present token was read as an administrator
         self._service: str | None = None  # the token's audience; None: tokens are asked for without one
         self._pull_service: str | None = None  # that of tokens for /v2/
         self._by_token = False
@@ -175,11 +185,24 @@ class DtrClient:
         """Log in, prove that the account is an administrator, and give the registry's own `dtrHost` ('' if it has none).
 
         Tries, in this order: a token for the service that the registry names, a token without one, and HTTP Basic on every call.
-        Raises AuthenticationError, WrongProductError or RegistryError.
+        Raises AuthenticationError, WrongProductError or RegistryError: a TransientError where no credentials were refused.
         """
-        answer = self._log_in()
-        if answer.status == 401 and self._refetch():
-            answer = self._log_in()
+        refusals: set[int] = set()
+        try:
+            answer = self._log_in(refusals)
+            if answer.status == 401 and self._refetch():
+                refusals.clear()
+                answer = self._log_in(refusals)
+            self._raise_if_transient(answer, "/api/v0/meta/settings")
+        except TransientError as error:
+            if 401 in refusals:
+                # To try them again and again would lock the account.
+                raise RegistryError(str(error)) from None
+            raise
+        if answer.status == 401 and refusals & RETRIED_STATUSES:
+            # This registry may take tokens alone. Basic is not tried again: each refusal counts against the account's lock.
+            self._is_basic_refused = True
+            raise TransientError(_TOKENS_UNANSWERED)
         if answer.status == 200:
             host = self._proven_settings(answer).get("dtrHost")
             if isinstance(host, str) and REDACTOR.holds_secret(host):
@@ -196,12 +219,16 @@ class DtrClient:
         """
         with self._lock:
             self._raise_if_refused()
+            if self._is_checked:
+                # Nothing was read since, and meanwhile the token may have expired.
+                self._renew_locked()
             answer = self._check_before_renewal()
             if self._doubt:
                 raise AuthenticationError(self._doubt)
             if answer.status == 401:
                 self._renew_locked()
                 answer = self._ask_settings()
+                self._raise_if_transient(answer, "/api/v0/meta/settings")
         if answer.status != 200:
             raise self._identity_error(answer)
         self._proven_settings(answer)
@@ -209,9 +236,8 @@ class DtrClient:
     def _check_before_renewal(self) -> Answer:
         """Ask who we are with the authorization in hand, and see that what it read was not read as nobody."""
         answer = self._ask_settings()
-        if answer.status not in {200, 401, 403}:
-            # A fault of the moment says nothing about the account.
-            answer = self._ask_settings()
+        # A fault of the moment says nothing about the account.
+        self._raise_if_transient(answer, "/api/v0/meta/settings")
         if _settings(answer) is not None:
             return answer
         if answer.status == 401:
@@ -219,6 +245,7 @@ class DtrClient:
             probe = self._transport.get(
                 "/api/v0/repositories", params={"pageSize": "1"}, authorization=self._authorization
             )
+            self._raise_if_transient(probe, "/api/v0/repositories")
             if probe.status == 401:
                 return answer
         self._doubt = (
@@ -228,13 +255,32 @@ class DtrClient:
         )
         return answer
 
-    def _log_in(self) -> Answer:
-        """Try each way in, and give the answer to the question who we are, of the first that works or of the last."""
+    def probe(self) -> None:
+        """Ask something small; raises TransientError while the registry does not answer, RegistryError or OutOfTimeError."""
+        self._raise_if_transient(self._ask_settings(), "/api/v0/meta/settings")
+
+    def prepare_to_wait(self) -> None:
+        """See that all was read as an administrator, before the token is left to expire while nothing is asked.
+
+        Raises RegistryError or OutOfTimeError.
+        """
+        with self._lock:
+            if self._by_token:
+                self._check_before_renewal()
+                self._is_checked = True
+                self._renew_at = self._clock.monotonic()
+
+    def _log_in(self, refusals: set[int]) -> Answer:
+        """Try each way in, and give the answer to the question who we are, of the first that works or of the last.
+
+        The statuses with which a token was refused are added to `refusals`.
+        """
         self._service = self._pull_service = self._challenge()
         for service in dict.fromkeys((self._service, None)):
             self._service = service
             refusal = self._take_token()
             if refusal is not None:
+                refusals.add(refusal.status)
                 # Wrong credentials count against an account's lock: no second token is asked for with them.
                 if refusal.status == 401:
                     break
@@ -243,6 +289,8 @@ class DtrClient:
             answer = self._ask_settings()
             if answer.status == 200:
                 return answer
+        if self._is_basic_refused and refusals & RETRIED_STATUSES:
+            raise TransientError(_TOKENS_UNANSWERED)
         self._by_token = False
         self._use_basic()
         return self._ask_settings()
@@ -256,6 +304,7 @@ class DtrClient:
         Raises WrongProductError if its tokens come from another host: a content cache has none of its own.
         """
         answer = self._transport.get("/v2/")
+        self._raise_if_transient(answer, "/v2/")
         challenge = answer.headers.get("Www-Authenticate", "")
         own = urlsplit(self._transport.url).netloc
         elsewhere = _foreign_host(challenge, own)
@@ -279,6 +328,7 @@ class DtrClient:
             return answer
         token, life = granted
         self._authorization = f"Bearer {token}"
+        self._is_checked = False
         self._renew_at = self._clock.monotonic() + life * TOKEN_RENEWAL_SHARE
         self._generation += 1
         return None
@@ -339,7 +389,8 @@ class DtrClient:
         with self._lock:
             self._raise_if_refused()
             if self._clock.monotonic() >= self._renew_at:
-                self._check_before_renewal()
+                if not self._is_checked:
+                    self._check_before_renewal()
                 self._renew_locked()
             return self._authorization, self._generation
 
@@ -358,6 +409,7 @@ class DtrClient:
         refusal = self._take_token()
         if refusal is not None and refusal.status != 401:
             # A fault of the moment says nothing about the credentials.
+            self._raise_if_transient(refusal, "/auth/token")
             refusal = self._take_token()
         if refusal is None or (self._refetch_in_mid_run() and self._take_token() is None):
             return
@@ -408,8 +460,9 @@ class DtrClient:
             counts: set[int | None] = set()
             try:
                 path = "/api/v0/repositories"
-                for page in self._pages(path, {}, "repositories"):
+                for page in self._pages(path, {}, "repositories", is_patient=True):
                     counts.add(page.count)
+                    listing.count = max(listing.count, min(page.count or 0, REPOSITORIES))
                     added: list[Repository] = []
                     for entry in page.entries:
                         try:
@@ -480,6 +533,8 @@ class DtrClient:
             raise
         except AuditError as error:
             reading.problem = clean(str(error), REASON_LENGTH)
+            if isinstance(error, TransientError):
+                reading.fault = PassingFault(reading.problem, error.retry_after)
             return reading, isinstance(error, ContradictionError)
         finally:
             for name in contradicting:
@@ -495,10 +550,11 @@ class DtrClient:
             reading.problem = _count_problem("tags", counts, len(reading.tags))
         return reading, bool(reading.problem) and not malformed and None not in counts
 
-    def _pages(self, path: str, params: Mapping[str, str], key: str) -> Iterator[_Page]:
+    def _pages(self, path: str, params: Mapping[str, str], key: str, *, is_patient: bool = False) -> Iterator[_Page]:
         """Follow X-Next-Page-Start to the end of a list; raises RegistryError on a loop, a cap or an unusable answer.
 
-        A page is charged until it is released, or the next one is asked for.
+        A page is charged until it is released, or the next one is asked for. With `is_patient` a page that meets a fault that may
+        pass is waited for.
         """
         cursor = ""
         seen: set[str] = set()
@@ -508,9 +564,7 @@ class DtrClient:
                 # Byte for byte what the header held: a name in it may be UTF-8, and HTTP's headers are read as Latin-1.
                 asked["pageStart"] = cursor.encode("latin-1")
             with BUDGET.charge(PAGE_BYTES) as charge:
-                answer = self._get(path, asked, charge)
-                if answer.status != 200:
-                    raise self._status_error(answer, path, number)
+                answer = self._get_page(path, asked, charge, number, self.patience.begin() if is_patient else None)
                 # Blanks alone: of a name in UTF-8 the last byte may be what Latin-1 takes for a blank.
                 cursor = answer.headers.get("X-Next-Page-Start", "").strip(" \t")
                 page = self._parse_page(answer, key, path, charge)
@@ -525,6 +579,21 @@ class DtrClient:
                 )
             seen.add(cursor)
         raise RegistryError(f"GET {path}: the list has more than {PAGES} pages")
+
+    def _get_page(
+        self, path: str, asked: Mapping[str, str | bytes], charge: Charge, number: int, waiting: Waiting | None
+    ) -> Answer:
+        while True:
+            try:
+                answer = self._get(path, asked, charge)
+                if answer.status == 200:
+                    return answer
+                raise self._status_error(answer, path, number)
+            except TransientError as error:
+                if waiting is None:
+                    raise
+                charge.release()
+                waiting.wait(error)
 
     def _parse_page(self, answer: Answer, key: str, path: str, charge: Charge) -> _Page:
         try:
@@ -555,6 +624,8 @@ class DtrClient:
             if credentials is self._without_pull:
                 break
             answer = self._ask_token(params, basic)
+            if self._by_token:
+                self._raise_if_transient(answer, "/auth/token")
             if answer.status != 401:
                 granted = read_token(answer) if answer.status == 200 else None
                 return f"Bearer {granted[0]}" if granted else basic
@@ -612,7 +683,7 @@ class DtrClient:
             return AuthenticationError(f"{what}. The account must be an administrator of the registry")
         if answer.status == 500:
             what += ". If many repositories answer so, look at the registry's Notary first"
-        return RegistryError(what)
+        return TransientError(what) if answer.status in RETRIED_STATUSES else RegistryError(what)
 
     def _identity_error(self, answer: Answer) -> RegistryError:
         said = self._error_text(answer)
@@ -661,6 +732,13 @@ class DtrClient:
                 "this is Harbor (Mirantis Secure Registry 4 is one), not a Docker Trusted Registry: it has no Notary, and the rule "
                 "V-235846 does not apply to it as written. Nothing was audited"
             )
+
+    def _raise_if_transient(self, answer: Answer, path: str) -> None:
+        """Raise TransientError for an answer that says no more than that the server cannot answer at present."""
+        if answer.status in RETRIED_STATUSES:
+            said = self._error_text(answer)
+            detail = f" (it says: {said})" if said else ""
+            raise TransientError(f"GET {path}: {answer.status}{detail}, so nothing is known yet")
 
     def _error_text(self, answer: Answer) -> str:
         """Read any of the three forms of errors, or name a page of HTML."""

@@ -13,6 +13,14 @@ class RegistryError(AuditError):
     """The registry could not be reached, or its answer cannot be used."""
 
 
+class TransientError(RegistryError):
+    """No usable answer came, for a reason that may pass; `retry_after` is how long the peer asks to wait, in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class RepositoryGoneError(RegistryError):
     """The registry answers 404 for a repository: deleted meanwhile, or not readable by this account."""
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 from aws_lambda_powertools import Logger
 
 from .artifacts import find_artifacts
-from .dtr import DtrClient
-from .errors import AuditError, OutOfTimeError, RepositoryGoneError
+from .dtr import DtrClient, TagReading
+from .errors import AuditError, OutOfTimeError, RepositoryGoneError, TransientError
 from .findings import Moves
 from .loading import collector_relaxed
-from .model import Repository, RepositoryReading, Tag, TrustFlags
+from .model import PassingFault, Repository, RepositoryReading, TrustFlags
 from .rule import explain_image, judge_together
 from .text import clean
+from .transport import RETRIED_STATUSES, Answer
 
 if TYPE_CHECKING:
     from .trust import TrustVerifier
@@ -220,10 +221,12 @@ def read_repository(
     Raises OutOfTimeError alone.
     """
     try:
-        tags, problem = _read_tags(registry, repository, domains, of_each=verifier is not None)
-        looked_into = find_artifacts(registry, repository, tags.values())
-        judged = judge_together(tags, looked_into)
-        reading = RepositoryReading(repository, judged, problem=clean(problem, REASON_LENGTH))
+        read = _read_tags(registry, repository, domains, of_each=verifier is not None)
+        manifests = _Manifests(registry)
+        looked_into = find_artifacts(manifests, repository, read.tags.values())
+        judged = judge_together(read.tags, looked_into)
+        problem = clean(read.problem, REASON_LENGTH)
+        reading = RepositoryReading(repository, judged, problem=problem, fault=read.fault or manifests.fault)
         if verifier is not None:
             reading = verifier.verify(reading, memories or {})
         return _explain(reading, looked_into) if looked_into else reading
@@ -232,11 +235,47 @@ def read_repository(
     except RepositoryGoneError as error:
         return RepositoryReading(repository, problem=clean(str(error), REASON_LENGTH), gone=True)
     except AuditError as error:
-        return RepositoryReading(repository, problem=clean(str(error), REASON_LENGTH))
+        problem = clean(str(error), REASON_LENGTH)
+        return RepositoryReading(repository, problem=problem, fault=_fault_of(error, problem))
     except Exception as error:
         # The one place for it: a fault of ours, met in one repository, must not blind the audit of all others.
         logger.exception("a repository could not be examined", repository=str(repository))
         return RepositoryReading(repository, problem=f"an unforeseen {type(error).__name__}; the log has it in full")
+
+
+def _fault_of(error: AuditError, reason: str) -> PassingFault | None:
+    return PassingFault(reason, error.retry_after) if isinstance(error, TransientError) else None
+
+
+class _Manifests:
+    """The manifests of a registry; `fault` is why one of them could not be read, where it may be read later."""
+
+    def __init__(self, registry: DtrClient) -> None:
+        self._registry = registry
+        self.fault: PassingFault | None = None
+
+    def authorize_pull(self, repository: Repository) -> str:
+        """Give the authorization to read a repository."""
+        try:
+            return self._registry.authorize_pull(repository)
+        except TransientError as error:
+            self.fault = _fault_of(error, clean(str(error), REASON_LENGTH))
+            raise
+
+    def ask_manifest(self, repository: Repository, digest: str, authorization: str) -> Answer:
+        """Ask for a manifest."""
+        try:
+            answer = self._registry.ask_manifest(repository, digest, authorization)
+        except TransientError as error:
+            self.fault = _fault_of(error, clean(str(error), REASON_LENGTH))
+            raise
+        if answer.status in RETRIED_STATUSES:
+            self.fault = PassingFault(f"a manifest could not be read ({answer.status})")
+        return answer
+
+    def check_time(self) -> None:
+        """Raise OutOfTimeError if the time is up."""
+        self._registry.check_time()
 
 
 def _explain(reading: RepositoryReading, looked_into: Mapping[str, str]) -> RepositoryReading:
@@ -244,27 +283,25 @@ def _explain(reading: RepositoryReading, looked_into: Mapping[str, str]) -> Repo
     return replace(reading, tags=tuple(explained))
 
 
-def _read_tags(
-    registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool
-) -> tuple[dict[str, Tag], str]:
+def _read_tags(registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool) -> TagReading:
     """Read the tags under every domain that matters; once more if they changed between one domain and the next."""
-    tags, problem, agree = _read_domains(registry, repository, domains, of_each=of_each)
-    if not problem and not agree:
-        tags, problem, _ = _read_domains(registry, repository, domains, of_each=of_each)
-    return tags, problem
+    read, agree = _read_domains(registry, repository, domains, of_each=of_each)
+    if not read.problem and not agree:
+        read, _ = _read_domains(registry, repository, domains, of_each=of_each)
+    return read
 
 
 def _read_domains(
     registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool
-) -> tuple[dict[str, Tag], str, bool]:
+) -> tuple[TagReading, bool]:
     """Read the tags under each domain in turn, as long as one of them is not signed under those before, or `of_each`.
 
     Tells also whether all readings showed the same tags with the same digests. What was not seen with its present digest
     under a domain has no flags there: signed or not, nobody knows.
     """
-    tags: dict[str, Tag] = {}
+    read = TagReading()
+    tags = read.tags
     agree = True
-    problem = ""
     for number, domain in enumerate(domains):
         if (
             number
@@ -273,7 +310,8 @@ def _read_domains(
         ):
             break
         reading = registry.tags(repository, domain)
-        problem = problem or reading.problem
+        read.problem = read.problem or reading.problem
+        read.fault = read.fault or reading.fault
         if not number:
             tags.update(reading.tags)
             continue
@@ -289,4 +327,4 @@ def _read_domains(
         for name in tags.keys() - reading.tags.keys():
             agree = False
             tags[name] = tags[name]._replace(trust=(*tags[name].trust, unread))
-    return tags, problem, agree
+    return read, agree

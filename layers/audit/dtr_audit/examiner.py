@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, islice
 from typing import Protocol
@@ -12,6 +13,7 @@ from .archive import ROWS_TOGETHER, Archive, Row
 from .batches import FindingBatches
 from .connection import Connection
 from .dtr import Listing
+from .errors import OutOfTimeError
 from .examination import Examined, examine, read_repository
 from .exceptions import Exceptions
 from .findings import FindingsTable, Known, Moment, Moves, compare
@@ -20,6 +22,7 @@ from .model import (
     Excepted,
     Finding,
     JudgedTag,
+    PassingFault,
     Repository,
     RepositoryReading,
     SignedDocuments,
@@ -30,6 +33,8 @@ from .reuse import Reused, explain_elsewhere
 from .tally import Tally
 
 PROGRESS_SECONDS = 10.0
+# Between the first pass and the second: a failover or a restart of one replica takes about as long.
+SECOND_PASS_SECONDS = 30.0
 DISTRUSTED = 1_000  # repositories whose signatures one run takes back after they were read
 
 logger = Logger(service="dtr-signature-audit", child=True)
@@ -41,6 +46,20 @@ class KnownFindings(Protocol):
     def known_of(self, repository: Repository) -> Known:
         """Read all that is known of a repository."""
         ...
+
+
+@dataclass(slots=True)
+class Unsettled:
+    """Repositories of which it is not known yet what becomes of them. Names and reasons alone, however many tags they have."""
+
+    gone: dict[Repository, str] = field(default_factory=dict)  # answered 404, in these words
+    failed: dict[Repository, PassingFault] = field(default_factory=dict)  # met a fault that may pass
+
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.failed)
+
+    def __contains__(self, repository: Repository) -> bool:
+        return repository in self.gone or repository in self.failed
 
 
 class Examiner:
@@ -87,8 +106,72 @@ class Examiner:
         self._told_at = time.monotonic()
 
     def examine(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
-        """Examine repositories and yield each, in no order; raises OutOfTimeError after all that was done in time."""
+        """Examine repositories and yield each once, in no order; raises OutOfTimeError after all that was done in time.
 
+        What meets a fault that may pass is read once more when all others have been read. If it meets one again, or there is no
+        time for it, what is yielded has a fault. Only names and reasons wait: the tags that were read before a fault do not.
+        """
+        failed: dict[Repository, PassingFault] = {}
+        try:
+            for examined in self._examine_once(repositories):
+                fault = examined.reading.fault
+                if fault is None:
+                    yield examined
+                else:
+                    failed[examined.reading.repository] = fault
+            for examined in self._examine_again(failed, SECOND_PASS_SECONDS, is_last=False):
+                del failed[examined.reading.repository]
+                yield examined
+        except OutOfTimeError:
+            yield from _failed_again(failed)
+            raise
+        yield from _failed_again(failed)
+
+    def _examine_at_last(self, failed: Mapping[Repository, PassingFault], *, waits: bool) -> Iterator[Examined]:
+        """Examine for the last time what has failed twice; what comes of it stands.
+
+        If the registry does not answer then, or not in time, what is left is counted as unreadable.
+        """
+        left = dict(failed)
+        try:
+            seconds = self._connection.registry.patience.seconds_until_last if waits else 0.0
+            for examined in self._examine_again(left, seconds, is_last=True):
+                del left[examined.reading.repository]
+                yield examined
+        except OutOfTimeError:
+            pass
+        self.give_up(left)
+
+    def give_up(self, failed: Mapping[Repository, PassingFault]) -> None:
+        """Count repositories as unreadable that have failed, and are not read again."""
+        for repository, fault in failed.items():
+            self._tally.note_unreadable(repository, fault.reason)
+
+    def _examine_again(
+        self, failed: Mapping[Repository, PassingFault], seconds: float, *, is_last: bool
+    ) -> Iterator[Examined]:
+        """Wait so many seconds, and as long as the registry asks to wait, and examine what has failed, if it answers by then.
+
+        Raises OutOfTimeError.
+        """
+        patience = self._connection.registry.patience
+        again = sorted(repository for repository, fault in failed.items() if patience.allows(fault.retry_after))
+        if not again:
+            return
+        seconds = max(seconds, *(failed[repository].retry_after for repository in again))
+        logger.info(
+            "some repositories could not be read, and are read again later",
+            extra={
+                "count": len(again),
+                "first": str(again[0]),
+                "because": failed[again[0]].reason,
+                "seconds": round(seconds),
+            },
+        )
+        if self._connection.wait_to_read_again(seconds, is_last=is_last):
+            yield from self._examine_once(iter(again))
+
+    def _examine_once(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
         def examine_one(repository: Repository) -> Examined:
             connection = self._connection
             known = self._known.known_of(repository)
@@ -135,11 +218,32 @@ class Examiner:
             self._wait(finding)
         self._tell_progress(repository)
 
-    def settle(self, gone: Mapping[Repository, str]) -> None:
-        """Tell repositories that were deleted meanwhile from those that are listed and yet answer 404.
+    def record(self, examined: Examined, unsettled: Unsettled) -> None:
+        """Take what is final, and note the rest among what is unsettled."""
+        reading = examined.reading
+        if reading.gone:
+            unsettled.gone[reading.repository] = reading.problem
+        elif reading.fault is not None:
+            unsettled.failed[reading.repository] = reading.fault
+        else:
+            self.take(examined)
 
-        What was deleted is no longer among the tally's repositories. Raises OutOfTimeError.
+    def settle(self, unsettled: Unsettled, *, waits: bool = True) -> None:
+        """Read for the last time what has failed; then tell what was deleted from what is listed and yet answers 404.
+
+        The last time is when a tenth of the time is left, or now if it does not wait. What was deleted is no longer in the tally.
+        Raises OutOfTimeError.
         """
+        gone = dict(unsettled.gone)
+        for examined in self._examine_at_last(unsettled.failed, waits=waits):
+            if examined.reading.gone:
+                gone[examined.reading.repository] = examined.reading.problem
+            else:
+                self.take(examined)
+        if gone:
+            self._settle_gone(gone)
+
+    def _settle_gone(self, gone: Mapping[Repository, str]) -> None:
         tally = self._tally
         again = Listing()
         registry = self._connection.registry
@@ -152,7 +256,7 @@ class Examiner:
         for repository in gone.keys() - still:
             tally.repositories.removed += 1
             del tally.is_examined[repository]
-        for examined in self.examine(iter(sorted(still))):
+        for examined in self._examine_once(iter(sorted(still))):
             if examined.reading.gone:
                 repository = examined.reading.repository
                 tally.note_unreadable(
@@ -258,6 +362,11 @@ class Examiner:
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
             logger.info("progress", extra=progress)
+
+
+def _failed_again(failed: Mapping[Repository, PassingFault]) -> Iterator[Examined]:
+    for repository, fault in failed.items():
+        yield Examined(RepositoryReading(repository, problem=fault.reason, fault=fault), Moves((), (), ()))
 
 
 def _repository_of(row: Row) -> Repository:

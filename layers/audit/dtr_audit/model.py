@@ -164,6 +164,14 @@ class SignedDocuments:
 
 
 @dataclass(frozen=True, slots=True)
+class PassingFault:
+    """Why something could not be read, where to read it again later may help."""
+
+    reason: str
+    retry_after: float = 0.0  # how long the peer asks to wait, in seconds
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryReading:
     """What was read of one repository; `problem` is '' when it was read to the end."""
 
@@ -173,6 +181,7 @@ class RepositoryReading:
     gone: bool = False  # the registry answered 404: deleted meanwhile, or not readable
     trust: tuple[TrustSeen, ...] = ()  # by domain; empty unless trust is verified
     documents: SignedDocuments | None = None  # None unless trust is verified
+    fault: PassingFault | None = None  # that spoiled a part of it: the tags, a manifest or the trust data
 
     @property
     def is_complete(self) -> bool:

@@ -33,12 +33,12 @@ from .batches import FindingBatches
 from .clients import AwsClients
 from .connection import Connection, count_trust, explain_unproven
 from .credentials import SecretsManagerCredentials
-from .errors import AuditError, ExceptionsError, OutOfTimeError, SettingsError, WorkError
-from .examiner import Examiner
+from .errors import AuditError, ExceptionsError, OutOfTimeError, SettingsError, TransientError, WorkError
+from .examiner import Examiner, Unsettled
 from .exceptions import KEY as EXCEPTIONS_KEY
 from .exceptions import ExceptionsDocument, ExceptionsRead, fetch_exceptions
 from .findings import FindingSpool, FindingsTable, Moment
-from .model import Finding, Repository, Run, Scope, SignedDocuments
+from .model import Finding, PassingFault, Repository, Run, Scope, SignedDocuments
 from .reporting import Closings, Reporter
 from .request import BATCHES, StepRequest
 from .reuse import DocumentLedger, Reused
@@ -58,6 +58,7 @@ EXCEPTIONS = "exceptions.json"
 PINS = "trust-pins.json"
 PINS_KEY = "policy/trust-pins.json"  # `notary.pins` has it too, which is loaded only where signatures are verified
 DAMAGE_NAMED = 3
+SILENT = "silent"  # there once a batch has waited for the registry in vain: the others do not, and the next step does
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -157,6 +158,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             incomplete_because=tuple(tally.incomplete_because),
             warnings=tuple(tally.warnings),
             listed=sum(map(len, batches)),
+            counted=tally.repositories.listed if connected else 0,
             ghosts=tally.listing.ghosts,
             listing_problem=tally.listing.problem,
             unproven=unproven,
@@ -203,35 +205,58 @@ def _examine_batch(
         tally = part.tally
         tally.is_examined.update(dict.fromkeys(repositories, False))
         tally.repositories.listed = len(repositories)
-        gone: dict[Repository, str] = dict(earlier.gone) if earlier is not None else {}
+        unsettled = Unsettled()
         is_late, unproven = False, ""
         if changed := parts.changed_settings(known):
             return part.put_result(BatchResult(tally, left=tuple(repositories), changed=changed))
         try:
             part.connection.connect()
             for examined in part.examiner.examine(iter(repositories)):
-                if examined.reading.gone and reused is None:
-                    gone[examined.reading.repository] = examined.reading.problem
-                elif examined.reading.gone:
-                    tally.note_unreadable(examined.reading.repository, examined.reading.problem)
-                else:
-                    part.examiner.take(examined)
+                part.examiner.record(examined, unsettled)
         except OutOfTimeError:
             is_late = True
         except AuditError as error:
             if part.connection.is_connected:
                 raise
-            for repository in repositories:
-                tally.note_unreadable(repository, str(error))
+            _note_unconnected(part, unsettled, repositories, error)
         if part.connection.is_connected:
             unproven = part.connection.prove_admin()
-        left = tuple(one for one, done in tally.is_examined.items() if not done and one not in gone)
+        # The next step does not know how long the registry asks to wait; after that one, nothing is read any more.
+        final = {one: fault for one, fault in unsettled.failed.items() if fault.retry_after or reused is not None}
+        part.examiner.give_up(final)
+        for repository in final:
+            del unsettled.failed[repository]
         if earlier is not None:
+            for repository, problem in unsettled.gone.items():
+                tally.note_unreadable(repository, problem)
+            unsettled.gone = dict(earlier.gone)
+            unsettled.failed = {one: PassingFault(reason) for one, reason in earlier.failed}
             # Roots that were new then are remembered by now.
             tally.trust.first_use = earlier.tally.trust.first_use
         return part.put_result(
-            BatchResult(tally, left=left, is_late=is_late, gone=tuple(sorted(gone.items())), unproven=unproven)
+            BatchResult(
+                tally,
+                left=tuple(one for one, done in tally.is_examined.items() if not done and one not in unsettled),
+                is_late=is_late,
+                gone=tuple(sorted(unsettled.gone.items())),
+                failed=tuple((one, fault.reason) for one, fault in sorted(unsettled.failed.items())),
+                unproven=unproven,
+            )
         )
+
+
+def _note_unconnected(
+    part: "_Part", unsettled: Unsettled, repositories: Sequence[Repository], error: AuditError
+) -> None:
+    """Note that nothing of a batch was read, for there was no way to the registry."""
+    if isinstance(error, TransientError):
+        # For a registry that is down each batch would wait as long, and the execution with them.
+        part.work.put(SILENT, b"")
+        fault = PassingFault(clean(str(error), TEXT_LENGTH))
+        unsettled.failed.update(dict.fromkeys(repositories, fault))
+        return
+    for repository in repositories:
+        part.tally.note_unreadable(repository, str(error))
 
 
 def prove(invocation: Invocation) -> dict[str, Any]:
@@ -248,31 +273,32 @@ def prove(invocation: Invocation) -> dict[str, Any]:
     number = known.batches + 1
     work.forget_result(number)
     seen = Tally()
-    gone: dict[Repository, str] = {}
+    unsettled = Unsettled()
     counted: dict[int, str] = {}
     with closing(DocumentLedger()) as documents:
         for batch, result in parts.last_results(range(1, number)):
             counted[batch] = result.sha256 if result is not None else ""
             if result is not None:
                 seen.add(result.tally)
-                gone.update(result.gone)
+                unsettled.gone.update(result.gone)
+                unsettled.failed.update((one, PassingFault(reason)) for one, reason in result.failed)
                 _note_documents(documents, result.documents)
-        asked = _ask_at_last(parts, known, gone, seen, threads=threads)
+        asked = _ask_at_last(parts, known, unsettled, seen, threads=threads)
         _note_documents(documents, asked.documents)
         reused = documents.find_reused()
         problem = documents.problem
     if reused.keys() & asked.tally.is_examined.keys():
-        # Something of what had answered 404 is served elsewhere too.
+        # Something of what was read only here is served elsewhere too.
         first_use, compared = asked.tally.trust.first_use, asked.documents
-        asked = _ask_at_last(parts, known, gone, seen, threads=threads, reused=reused, first_use=first_use)
+        asked = _ask_at_last(parts, known, unsettled, seen, threads=threads, reused=reused, first_use=first_use)
         counted[number] = asked.sha256 if _are_among(asked.documents, compared) else ""
-    elif gone:
+    elif unsettled:
         counted[number] = asked.sha256
     _examine_reused(parts, known, reused, counted, threads=threads)
     proof = Proof(
         # Where not all documents were compared, nothing is resolved: what looks signed since may be signed elsewhere.
         unproven=asked.unproven or problem,
-        settled=bool(gone),
+        settled=bool(unsettled),
         counted=tuple(counted[batch] for batch in sorted(counted)),
         incomplete_because=tuple(asked.tally.incomplete_because),
         hint=asked.hint,
@@ -286,31 +312,32 @@ def prove(invocation: Invocation) -> dict[str, Any]:
 class _Asked:
     """What was asked after the batches were read."""
 
-    tally: Tally  # of repositories that had answered 404
+    tally: Tally  # of what the batches could not settle
     documents: list[tuple[Repository, SignedDocuments]]  # and theirs
     unproven: str
     hint: str
     changed: tuple[str, ...]
-    sha256: str  # of the result of the repositories that had answered 404
+    sha256: str  # of the result of that
 
 
 def _ask_at_last(
     parts: "_Parts",
     known: Inventory,
-    gone: Mapping[Repository, str],
+    unsettled: Unsettled,
     seen: Tally,
     *,
     threads: int,
     reused: Reused | None = None,
     first_use: int | None = None,
 ) -> _Asked:
-    """Settle what is gone, as a batch behind the others, and prove the account; `seen` are the counts of all batches.
+    """Settle what is left, as a batch behind the others, and prove the account; `seen` are the counts of all batches.
 
     With `reused` that is done once more, where so many roots were new at first.
     """
     with parts.part(known, known.batches + 1, threads=threads, reused=reused) as part:
         tally, connection = part.tally, part.connection
-        tally.is_examined.update(dict.fromkeys(gone, False))
+        gone, failed = unsettled.gone, unsettled.failed
+        tally.is_examined.update(dict.fromkeys((*gone, *failed), False))
         changed = parts.changed_settings(known)
         try:
             if changed:
@@ -319,18 +346,18 @@ def _ask_at_last(
         except AuditError as error:
             for repository, problem in gone.items():
                 tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
+            part.examiner.give_up(failed)
             unproven, hint = explain_unproven(error), ""
         else:
-            if gone:
-                _settle(part, gone)
+            _settle(part, unsettled, waits=reused is None)
             unproven = connection.prove_admin()
             seen.add(tally)
             hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
         if first_use is not None:
             tally.trust.first_use = first_use
         sha256 = ""
-        if gone:
-            removed = tuple(sorted(gone.keys() - tally.is_examined.keys()))
+        if unsettled:
+            removed = tuple(sorted((gone.keys() | failed.keys()) - tally.is_examined.keys()))
             left = tuple(one for one, done in tally.is_examined.items() if not done)
             sha256 = part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
         return _Asked(tally, part.documents, unproven, hint, changed, sha256)
@@ -373,14 +400,15 @@ def _are_among(
     return all(known.get(repository, set()).issuperset(signed.current) for repository, signed in served)
 
 
-def _settle(part: "_Part", gone: Mapping[Repository, str]) -> None:
+def _settle(part: "_Part", unsettled: Unsettled, *, waits: bool) -> None:
     try:
-        part.examiner.settle(gone)
+        part.examiner.settle(unsettled, waits=waits)
     except OutOfTimeError:
-        noun = "repository" if len(gone) == 1 else "repositories"
+        gone = len(unsettled.gone)
+        noun = "repository" if gone == 1 else "repositories"
         part.tally.note_incomplete(
-            f"the time of the function was over before all was known of {len(gone)} {noun} that had answered 404. Raise the time "
-            "limit of the functions"
+            f"the time of the function was over before all was known of {gone} {noun} that had answered 404. Raise the time limit "
+            "of the functions"
         )
 
 
@@ -485,7 +513,7 @@ class _Closing:
         proof = self._proof(known)
         self._note_unproven(known.unproven)
         self._gather(known, proof)
-        tally.repositories.listed = known.listed
+        tally.repositories.listed = max(known.listed, known.counted)
         if proof is not None:
             self._note_unproven(proof.unproven)
             self._changed.update(proof.changed)
@@ -550,7 +578,8 @@ class _Closing:
             self._changed.update(usable.changed)
             self._archive.files += usable.files
             tally.is_examined.update(dict.fromkeys(usable.examined, True))
-            tally.is_examined.update(dict.fromkeys((*usable.left, *(one for one, _ in usable.gone)), False))
+            unsettled = (one for one, _ in (*usable.gone, *usable.failed))
+            tally.is_examined.update(dict.fromkeys((*usable.left, *unsettled), False))
             for repository in usable.removed:
                 tally.is_examined.pop(repository, None)
             removed += len(usable.removed)
@@ -775,6 +804,7 @@ class _Parts:
         read_pins: Callable[[], bytes],
         domains: tuple[str, ...] = (),
         reused: Reused | None = None,
+        waits: Callable[[], bool] = lambda: True,
     ) -> Iterator[Connection]:
         """Give a way to the registry, not yet connected."""
         connection = Connection(
@@ -786,6 +816,7 @@ class _Parts:
             read_pins=read_pins,
             domains=domains,
             reused=reused,
+            waits=waits,
         )
         try:
             yield connection
@@ -818,6 +849,7 @@ class _Parts:
                     read_pins=lambda: self._kept_pins(known),
                     domains=known.domains,
                     reused=reused,
+                    waits=lambda: number > known.batches or self.work.read(SILENT) is None,
                 )
             )
             examiner = Examiner(

@@ -7,6 +7,7 @@ The one seam where the errors of requests, urllib3 and ssl become ours.
 
 import email.utils
 import random
+import socket
 import ssl
 import threading
 import time
@@ -26,7 +27,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLErr
 from urllib3.exceptions import TimeoutError as TookTooLongError
 
 from .certificates import ExplainingSocket, Refused, RefusedCertificateError, read_authorities
-from .errors import OutOfTimeError, RegistryError, SettingsError
+from .errors import OutOfTimeError, RegistryError, SettingsError, TransientError
 from .https_connection import HEAD_BYTES, TooManyLinesError, WatchedConnection
 from .memory_budget import BUDGET, UNCHARGED_BYTES, Charge
 from .pace import Pace, Turn
@@ -43,7 +44,7 @@ ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5  # the first wait is up to that long, each further one up to twice the last
 BACKOFF_LIMIT_SECONDS = 20.0
 RETRY_AFTER_LIMIT_SECONDS = 120.0
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -198,8 +199,8 @@ class Transport:
         `limit` is the most bytes of an answer 200. Where it is more than a few of them may hold at once, the text is charged to
         `charge`, beside what that holds already; the caller releases it.
 
-        Raises RegistryError when no usable answer came, OutOfTimeError when the time is up. Any status but the retried
-        ones is an answer; a redirect is an error.
+        Raises RegistryError when no usable answer came, TransientError where it may come later, and OutOfTimeError when the time is
+        up. An answer with any status is given, a retried one after all attempts; a redirect is an error.
         """
         call = _Call("GET", path, accept, authorization, is_optional, limit, charge)
         attempts = 1 if is_optional else ATTEMPTS
@@ -210,16 +211,18 @@ class Transport:
             except _BrokenConnectionError as error:
                 if last:
                     tried = f" ({attempts} attempts)" if attempts > 1 else ""
-                    raise RegistryError(f"{call}: {error}{tried}") from None
+                    kind = TransientError if error.may_pass else RegistryError
+                    raise kind(f"{call}: {error}{tried}") from None
                 self._wait(_backoff(attempt), call)
                 continue
             if answer.status not in RETRIED_STATUSES or last:
                 return answer
             asked = _retry_after(answer.headers)
             if asked > RETRY_AFTER_LIMIT_SECONDS:
-                raise RegistryError(
+                raise TransientError(
                     f"{call}: answered {answer.status} and asks to come back in {asked:.0f} s; "
-                    f"this run waits {RETRY_AFTER_LIMIT_SECONDS:.0f} s at most"
+                    f"a request waits {RETRY_AFTER_LIMIT_SECONDS:.0f} s at most",
+                    asked,
                 )
             self._wait(max(_backoff(attempt), asked), call)
         raise AssertionError("unreachable")  # pragma: no cover
@@ -326,7 +329,10 @@ class Transport:
             # Whom nobody answers at all is a timeout too, to urllib3.
             if isinstance(error, TookTooLongError) and not isinstance(error, NewConnectionError):
                 raise _BrokenConnectionError("no answer in time") from None
-            raise _BrokenConnectionError(f"no answer: {_innermost(error)}") from None
+            unresolved = _find(socket.gaierror, error)
+            # That there is no such name is an answer, which waiting does not change.
+            is_unknown = unresolved is not None and unresolved.errno == socket.EAI_NONAME
+            raise _BrokenConnectionError(f"no answer: {_innermost(error)}", may_pass=not is_unknown) from None
 
     def _take(self, response: BaseHTTPResponse, call: _Call, watch: Watch) -> Answer:
         """Take an answer, whole, and give its connection back."""
@@ -490,7 +496,11 @@ class _Body:
 
 
 class _BrokenConnectionError(Exception):
-    """A fault of the connection that may pass."""
+    """A fault of the connection; `may_pass` is that it may have passed in some minutes."""
+
+    def __init__(self, message: str, *, may_pass: bool = True) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 def _tls_context(authorities: Sequence[bytes], x509_strict: bool) -> ssl.SSLContext:

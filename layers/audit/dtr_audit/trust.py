@@ -4,7 +4,7 @@ Loaded only where the settings ask for it, and with it `cryptography`.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from .memory_budget import BUDGET, Charge, NoRoomError, estimate_parsed
 from .model import (
     FINDING_VERDICTS,
     JudgedTag,
+    PassingFault,
     Repository,
     RepositoryReading,
     SignedDocuments,
@@ -103,6 +104,7 @@ class TrustVerifier:
             tags=tuple(distrust(judged, reason) for judged in tags) if reason else tags,
             trust=tuple(self._sum_up(domain, one, memories.get(domain, ""), marks) for domain, one in readings.items()),
             documents=SignedDocuments(tuple(served), _find_earlier(served, remembered), reused=reason),
+            fault=reading.fault or _first_fault(readings.values()),
         )
 
     def _read(self, repository: Repository, domain: str, remembered: str) -> TrustReading:
@@ -212,6 +214,11 @@ def _recall(remembered: str) -> _Recalled:
 def _is_refusal(remembered: str) -> bool:
     """Tell whether nothing but a refusal is remembered, so that no root is known."""
     return len(remembered) < REFUSAL_TEXT and _recall(remembered).refused != ""
+
+
+def _first_fault(readings: Iterable[TrustReading]) -> PassingFault | None:
+    fault = next((reading.fault for reading in readings if reading.fault is not None), None)
+    return replace(fault, reason=clean(fault.reason, REASON_LENGTH)) if fault is not None else None
 
 
 def _find_remembered(readings: Mapping[str, TrustReading], memories: Mapping[str, str]) -> list[_Remembered]:

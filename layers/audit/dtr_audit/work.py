@@ -101,6 +101,7 @@ class Inventory:
     incomplete_because: tuple[str, ...]
     warnings: tuple[str, ...]
     listed: int
+    counted: int  # as many there are, by the registry's own count where the list was not read to its end
     ghosts: int
     listing_problem: str
     unproven: str  # why the list may not be an administrator's; '' if it is
@@ -128,6 +129,7 @@ class Inventory:
             incomplete_because=_take_texts(kept["incomplete_because"], "$.incomplete_because"),
             warnings=_take_texts(kept["warnings"], "$.warnings"),
             listed=take_count(kept["listed"], "$.listed"),
+            counted=take_count(kept["counted"], "$.counted"),
             ghosts=take_count(kept["ghosts"], "$.ghosts"),
             listing_problem=take_text(kept["listing_problem"], "$.listing_problem"),
             unproven=take_text(kept["unproven"], "$.unproven"),
@@ -160,6 +162,7 @@ class BatchResult:
     left: tuple[Repository, ...] = ()  # those that were not examined, and are not gone either
     is_late: bool = False  # they were left for want of time
     gone: tuple[tuple[Repository, str], ...] = ()  # the registry answers 404, and in which words
+    failed: tuple[tuple[Repository, str], ...] = ()  # met a fault that may pass, and are to be read once more
     removed: tuple[Repository, ...] = ()  # were gone, and are not listed any more
     unproven: str = ""  # why the reading may not be an administrator's; '' if it is
     documents: tuple[tuple[Repository, SignedDocuments], ...] = ()  # that make up the trust data of repositories
@@ -182,6 +185,7 @@ class BatchResult:
             "left": _write_names(self.left),
             "is_late": self.is_late,
             "gone": [[*_write_name(repository), problem] for repository, problem in self.gone],
+            "failed": [[*_write_name(repository), reason] for repository, reason in self.failed],
             "removed": _write_names(self.removed),
             "unproven": self.unproven,
             "documents": [
@@ -211,6 +215,7 @@ class BatchResult:
             left=_take_names(kept["left"], "$.left"),
             is_late=take_flag(kept["is_late"], "$.is_late"),
             gone=tuple(take_list(kept["gone"], "$.gone", _take_gone)),
+            failed=tuple(take_list(kept["failed"], "$.failed", _take_gone)),
             removed=_take_names(kept["removed"], "$.removed"),
             unproven=take_text(kept["unproven"], "$.unproven"),
             documents=tuple(take_list(kept["documents"], "$.documents", _take_documents)),
@@ -226,7 +231,8 @@ class BatchResult:
         """Hold the counts against each other, and against the names; raises SchemaError."""
         tally, repositories = self.tally, self.tally.repositories
         examined = len(self.examined)
-        names = [*self.examined, *self.left, *(one for one, _ in self.gone), *self.removed]
+        unsettled = (one for one, _ in (*self.gone, *self.failed))
+        names = [*self.examined, *self.left, *unsettled, *self.removed]
         _hold(len(set(names)) == len(names), "$: a repository stands in it twice")
         _hold(
             repositories.audited <= examined <= repositories.audited + repositories.unreadable,

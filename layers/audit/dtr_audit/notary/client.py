@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from ..dtr import CredentialSource, pull_scope, read_token
-from ..errors import AuthenticationError, RegistryError, SettingsError
+from ..errors import AuthenticationError, RegistryError, SettingsError, TransientError
 from ..hosts import canonical_host
 from ..memory_budget import BUDGET, Charge, estimate_parsed
 from ..pace import Pace
 from ..redaction import REDACTOR
 from ..text import clean
-from ..transport import Answer, Clock, Party, Transport
+from ..transport import RETRIED_STATUSES, Answer, Clock, Party, Transport
 from . import canonical
 from .memory import DOCUMENT_BYTES
 
@@ -196,7 +196,8 @@ class NotaryClient:
                     raise self._refused
         given = read_token(answer) if answer.status == 200 else None
         if given is None:
-            raise AuthenticationError(f"the registry gives no token for the Notary (it answers {answer.status})")
+            kind = TransientError if answer.status in RETRIED_STATUSES else AuthenticationError
+            raise kind(f"the registry gives no token for the Notary (it answers {answer.status})")
         with self._lock:
             self._is_accepted = True
             self._tokens[scope] = f"Bearer {given[0]}"
@@ -258,4 +259,5 @@ def _status_error(answer: Answer, path: str) -> RegistryError:
             f"GET {path}: {answer.status}, the Notary does not let this account read. It must be an administrator's"
         )
     kind = " (a page of HTML: does a proxy answer in its place?)" if b"<html" in answer.body[:2048].lower() else ""
-    return RegistryError(f"GET {path}: {answer.status}{kind}")
+    what = f"GET {path}: {answer.status}{kind}"
+    return TransientError(what) if answer.status in RETRIED_STATUSES else RegistryError(what)

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ..errors import AuditError
+from ..model import PassingFault
 from .memory import TrustMemory
 from .metadata import RELEASES, TARGETS
 
@@ -111,3 +112,4 @@ class TrustReading:
     expiries: tuple[Expiry, ...] = ()  # of the documents that hold, the first to come first; the timestamp apart
     lapses: tuple[Lapse, ...] = ()
     notes: tuple[str, ...] = ()  # what is worth saying though it holds
+    fault: PassingFault | None = None  # for which it could not be read

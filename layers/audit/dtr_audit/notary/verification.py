@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from ..errors import AuditError, OutOfTimeError, SettingsError, TrustDataError
+from ..errors import AuditError, OutOfTimeError, SettingsError, TransientError, TrustDataError
 from ..hosts import canonical_gun
-from ..model import iso
+from ..model import PassingFault, iso
 from .effort import Effort, EffortError, refusal_of
 from .keys import is_signed_by, verify_document
 from .memory import DOCUMENT_BYTES, HASH_LENGTH, ROOT_BYTES, TrustMemory, keep_signed, mark_reused
@@ -151,7 +151,10 @@ class _Verification:
                 self._gun, Outcome.DOES_NOT_HOLD, str(error), self._kept, error.flaw, refused=self._refused
             )
         except AuditError as error:
-            return TrustReading(self._gun, Outcome.UNREADABLE, str(error), self._kept, refused=self._refused)
+            fault = PassingFault(str(error), error.retry_after) if isinstance(error, TransientError) else None
+            return TrustReading(
+                self._gun, Outcome.UNREADABLE, str(error), self._kept, refused=self._refused, fault=fault
+            )
 
     def _take_up(self, sha256: bytes) -> None:
         """Begin with what follows from a document; raises EffortError if that was too much work before."""

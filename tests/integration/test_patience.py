@@ -1,0 +1,419 @@
+"""A fault of seconds or minutes does not cost the run, whichever request meets it, and a registry that is down is not hammered."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from dtr_audit import examiner, patience, steps, transport
+from dtr_audit.credentials import Credentials
+from dtr_audit.dtr import DtrClient
+from dtr_audit.errors import TransientError
+
+from local.dtr.faults import (
+    ALL_TAGS,
+    API,
+    EVERY_CALL,
+    MANIFESTS,
+    NO_FAULTS,
+    REPOSITORIES,
+    SETTINGS,
+    TOKEN,
+    TRUST,
+    Calls,
+    Faults,
+    Status,
+    tags_of,
+)
+from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
+from local.dtr.registry import InMemoryRegistry
+from local.dtr.server import DtrServer
+from local.dtr.transport import Request
+from tests.audited import Audited
+from tests.fanned import Fanned
+from tests.held_time import HeldTime
+
+SECONDS = 900.0  # of a run in one function, and of each step of one in several
+OUTAGE_SECONDS = 300.0
+COUNT = 12
+UNSIGNED = "team/s05:unsigned"
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def registry() -> InMemoryRegistry:
+    """Every tag is signed but one."""
+    registry = InMemoryRegistry()
+    for number in range(COUNT):
+        registry.push("team", f"s{number:02d}", "1")
+        registry.sign("team", f"s{number:02d}", "1")
+    registry.push("team", "s05", "unsigned")
+    return registry
+
+
+@pytest.fixture(autouse=True)
+def _as_patient_as_in_production(monkeypatch: pytest.MonkeyPatch, held_time: HeldTime) -> None:
+    """Wait as long as in production, on a clock that goes on where somebody waits."""
+    assert held_time
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 5.0)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(examiner, "SECOND_PASS_SECONDS", 30.0)
+
+
+@pytest.fixture(params=["lambda", "stepfunctions"])
+def run(request: pytest.FixtureRequest, audited: Audited) -> Run:
+    """Make a run with either engine; gives its record."""
+
+    def in_one(**environment: Any) -> dict[str, Any]:
+        return audited.audit(seconds=SECONDS, **{"PAGE_SIZE": "10", "CONCURRENCY": "2", **environment})
+
+    def in_steps(**environment: str) -> dict[str, Any]:
+        fanned = Fanned(audited, {"PAGE_SIZE": "10", **environment})
+        fanned.seconds = SECONDS
+        return fanned.record(fanned.execute()["run_id"])
+
+    return in_one if request.param == "lambda" else in_steps
+
+
+class Outage:
+    """The registry answers with an error for a while; it begins at a request of some kind."""
+
+    def __init__(
+        self,
+        dtr: DtrServer,
+        held_time: HeldTime,
+        path: str,
+        *,
+        after: int = 0,
+        calls: Calls = EVERY_CALL,
+        **status: Any,
+    ) -> None:
+        self._dtr = dtr
+        self._time = held_time
+        self._after = after
+        self._faults = Faults(strikes=(Status(**{"status": 503, "shape": "html", "calls": calls, **status}),))
+        self._asked = itertools.count()
+        self.seconds = OUTAGE_SECONDS
+        self.ends_at: float | None = None
+        dtr.on_request(self._begin, path)
+        dtr.on_request(self._look)
+
+    def _begin(self, _: Request) -> None:
+        if next(self._asked) == self._after:
+            self.ends_at = self._time.now + self.seconds
+
+    def _look(self, _: Request) -> None:
+        is_down = self.ends_at is not None and self._time.now < self.ends_at
+        self._dtr.faults = self._faults if is_down else NO_FAULTS
+
+    @property
+    def refused(self) -> int:
+        """How many requests it has met."""
+        return sum(call.status == 503 for call in self._dtr.requests)
+
+
+def assert_nothing_is_lost_or_doubled(audited: Audited, record: dict[str, Any]) -> None:
+    assert record["incomplete_because"] == []
+    assert record["repositories"] == {"listed": COUNT, "audited": COUNT, "unreadable": 0, "removed": 0}
+    assert (record["tags"]["signed"], record["tags"]["unsigned"], record["tags"]["unknown"]) == (COUNT, 1, 0)
+    assert record["findings"] == {"open": 1, "opened": 1, "resolved": 0, "excepted": 0}
+    verdicts = audited.verdicts(record["run_id"])
+    assert len(verdicts) == COUNT + 1
+    assert verdicts[UNSIGNED] == "UNSIGNED"
+    (message,) = (one for one in audited.messages() if one.attributes["event"] == "findings_changed")
+    assert message.body["counts"]["opened"] == 1
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        pytest.param(("/v2", 0), id="at the login's challenge"),
+        pytest.param(("/auth/token", 0), id="at the token"),
+        pytest.param(("/api/v0/meta/settings", 0), id="at the first access check"),
+        pytest.param(("/api/v0/repositories", 0), id="at the first page of the list"),
+        pytest.param(("/api/v0/repositories", 1), id="at the second page of the list"),
+        pytest.param(("/api/v0/repositories/*/tags", 4), id="while tags are read"),
+        pytest.param(("/api/v0/meta/settings", 1), id="at the second access check"),
+    ],
+)
+def test_outage_of_five_minutes_in_a_run_of_fifteen_loses_nothing(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run, begins: tuple[str, int]
+) -> None:
+    path, after = begins
+    outage = Outage(dtr, held_time, path, after=after)
+    assert_nothing_is_lost_or_doubled(audited, run())
+    assert outage.ends_at is not None
+    assert held_time.now >= outage.ends_at
+    # A question at a time, with five attempts each. A login asks four.
+    assert outage.refused <= 5 * (COUNT + 18)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "calls",
+    [
+        pytest.param(ALL_TAGS, id="tags"),
+        pytest.param(Calls("/api/v0/repositories"), id="the list"),
+        pytest.param(SETTINGS.limited(after=1), id="the second access check"),
+    ],
+)
+def test_fault_of_one_kind_of_request_for_five_minutes_loses_nothing(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, status: int, calls: Calls
+) -> None:
+    Outage(dtr, held_time, "/api/v0/repositories", calls=calls, status=status)
+    assert_nothing_is_lost_or_doubled(audited, audited.audit(seconds=SECONDS, PAGE_SIZE="10", CONCURRENCY="2"))
+
+
+def test_repository_that_fails_until_a_tenth_of_the_time_is_left_is_read_once(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    outage = Outage(dtr, held_time, "/api/v0/repositories/*/tags", calls=tags_of("team/s05"), status=500)
+    outage.seconds = 580.0
+    assert_nothing_is_lost_or_doubled(audited, run())
+
+
+def test_repository_that_always_fails_is_unread_once_after_the_last_pass(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    began = held_time.now
+    dtr.faults = Faults(strikes=(Status(500, tags_of("team/s05")),))
+    record = run()
+    assert record["repositories"] == {"listed": COUNT, "audited": COUNT - 1, "unreadable": 1, "removed": 0}
+    assert [one["repository"] for one in record["unreadable"]] == ["team/s05"]
+    assert record["tags"]["signed"] == len(audited.verdicts(record["run_id"])) == COUNT - 1
+    assert held_time.now - began >= 600.0
+    assert len(dtr.calls("/api/v0/repositories/team/s05/tags")) == 3 * transport.ATTEMPTS
+
+
+def test_known_finding_of_a_repository_that_always_fails_stays_open(audited: Audited, dtr: DtrServer, run: Run) -> None:
+    run()
+    audited.messages()
+    dtr.faults = Faults(strikes=(Status(500, tags_of("team/s05")),))
+    record = run()
+    assert record["findings"] == {"open": 1, "opened": 0, "resolved": 0, "excepted": 0}
+    assert audited.findings()[UNSIGNED]["state"] == "OPEN"
+
+
+@pytest.mark.parametrize(
+    "strikes",
+    [
+        pytest.param((Status(403, tags_of("team/s05")),), id="forbidden"),
+        pytest.param((Status(404, tags_of("team/s05"), code="NO_SUCH_ACCOUNT"),), id="orphan"),
+        pytest.param((Status(400, REPOSITORIES),), id="a bad request"),
+        pytest.param((Status(401, TOKEN), Status(401, API)), id="wrong credentials"),
+    ],
+)
+def test_permanent_error_is_not_waited_for(
+    dtr: DtrServer, held_time: HeldTime, run: Run, strikes: tuple[Status, ...]
+) -> None:
+    began = held_time.now
+    dtr.faults = Faults(strikes=strikes)
+    assert run()["complete"] is False
+    assert held_time.now - began < 30.0
+
+
+def test_certificate_that_is_refused_is_not_waited_for(audited: Audited, dtr: DtrServer, held_time: HeldTime) -> None:
+    audited.stack.put_secret({"username": dtr.admin.name, "password": dtr.admin.password})
+    began = held_time.now
+    assert "certificate is refused" in audited.audit(seconds=SECONDS)["incomplete_because"][0]
+    assert held_time.now == began
+
+
+def test_wrong_password_while_the_registry_fails_is_not_tried_again_and_again(
+    audited: Audited, dtr: DtrServer, run: Run
+) -> None:
+    audited.put_secret(username=dtr.admin.name, password="wrong")
+    dtr.faults = Faults(strikes=(Status(503, SETTINGS),))
+    assert run()["complete"] is False
+    assert len([call for call in dtr.calls("/auth/token") if call.status == 401]) == 1
+
+
+def test_token_server_that_is_down_does_not_make_a_login_with_basic_alone_final(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    """A registry that takes tokens alone refuses Basic with 401, which is no word about the password."""
+    until = held_time.now + OUTAGE_SECONDS
+
+    def fail_for_a_while(_: Request) -> None:
+        is_down = held_time.now < until
+        strikes = (Status(503, TOKEN), Status(401, API))
+        dtr.faults = Faults(strikes=strikes) if is_down else NO_FAULTS
+
+    dtr.on_request(fail_for_a_while)
+    assert_nothing_is_lost_or_doubled(audited, run())
+    refused = [call for call in dtr.requests if call.status == 401 and call.authentication == "basic"]
+    assert len(refused) == 1, "each counts against the account's lock"
+
+
+def test_token_that_expires_in_an_outage_is_renewed_afterwards(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    outage = Outage(dtr, held_time, "/api/v0/repositories/*/tags", after=4)
+
+    def revoke(_: Request) -> None:
+        if outage.ends_at is not None:
+            dtr.revoke_tokens()
+            stop()
+
+    stop = dtr.on_request(revoke)
+    assert_nothing_is_lost_or_doubled(audited, run())
+
+
+def test_token_left_to_expire_before_a_pass_is_no_doubt_on_a_server_that_answers_as_to_nobody(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime
+) -> None:
+    """All was read as an administrator before the wait, and nothing with the dead token after it."""
+    began: list[float] = []
+
+    def fail_once(_: Request) -> None:
+        began.append(held_time.now)
+        anonymous = Faults(anonymous_as_success=EVERY_CALL)
+        failing = Faults(anonymous_as_success=EVERY_CALL, strikes=(Status(500, tags_of("team/s05")),))
+        dtr.faults = anonymous if held_time.now >= began[0] + 25.0 else failing
+
+    def expire(_: Request) -> None:
+        if began and held_time.now >= began[0] + 25.0:
+            dtr.revoke_tokens()
+            stop()
+
+    dtr.on_request(fail_once, "/api/v0/repositories/team/s05/tags")
+    stop = dtr.on_request(expire, "/api/v0/meta/settings")
+    dtr.faults = Faults(anonymous_as_success=EVERY_CALL)
+    assert_nothing_is_lost_or_doubled(audited, audited.audit(seconds=SECONDS, PAGE_SIZE="10", CONCURRENCY="2"))
+
+
+def test_retry_after_of_minutes_is_kept_by_the_next_pass(audited: Audited, dtr: DtrServer, held_time: HeldTime) -> None:
+    asked: list[float] = []
+    dtr.on_request(lambda _: asked.append(held_time.now), "/api/v0/repositories/team/s05/tags")
+    dtr.faults = Faults(strikes=(Status(503, tags_of("team/s05", times=1), retry_after="400"),))
+    assert_nothing_is_lost_or_doubled(audited, audited.audit(seconds=SECONDS, PAGE_SIZE="10", CONCURRENCY="2"))
+    assert asked[1] - asked[0] == pytest.approx(400.0)
+
+
+def test_retry_after_of_a_day_is_not_waited_for(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    began = held_time.now
+    dtr.faults = Faults(strikes=(Status(503, tags_of("team/s05"), retry_after="86400"),))
+    assert "86400" in " ".join(run()["incomplete_because"])
+    assert held_time.now - began < 60.0
+    assert len(dtr.calls("/api/v0/repositories/team/s05/tags")) == 1
+
+
+def test_page_that_fails_for_good_leaves_the_registrys_own_count_as_denominator(
+    dtr: DtrServer, audited: Audited, run: Run
+) -> None:
+    failing = Faults(strikes=(Status(500, REPOSITORIES),))
+
+    def fail_on_the_second_page(request: Request) -> None:
+        dtr.faults = failing if request.parameter("pageStart") else NO_FAULTS
+
+    dtr.on_request(fail_on_the_second_page, "/api/v0/repositories")
+    record = run()
+    assert record["repositories"]["listed"] == COUNT
+    assert record["repositories"]["audited"] == 10
+    assert "500" in " ".join(record["incomplete_because"])
+    assert record["complete"] is False
+
+
+def test_notary_that_is_down_for_five_minutes_leaves_no_tag_unknown(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    registry.delete_tag("team", "s05", "unsigned")
+    for number in range(COUNT):
+        trust = dtr.notary.create(f"{dtr.host}/team/s{number:02d}")
+        trust.add_signer("ci")
+        (entry,) = registry.tags("team", f"s{number:02d}", dtr.host)
+        trust.sign("1", entry.digest, signer="ci")
+    Outage(dtr, held_time, "/v2/*/_trust/tuf/*", calls=TRUST)
+    record = run(TRUST_VERIFICATION="signatures")
+    assert (record["status"], record["incomplete_because"]) == ("NOT_A_FINDING", [])
+    assert record["tags"]["signed"] == record["trust"]["verified"] == COUNT
+    assert record["trust"]["unreadable"] == 0
+    assert set(audited.verdicts(record["run_id"]).values()) == {"SIGNED"}
+
+
+def test_manifest_that_cannot_be_read_for_five_minutes_opens_no_finding(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    registry.delete_tag("team", "s05", "unsigned")
+    name = f"sha256-{'a' * 64}.sig"
+    registry.push("team", "s05", name, manifest=manifest_of(name, COSIGN_SIGNATURE))
+    Outage(dtr, held_time, "/v2/*/manifests/*", calls=MANIFESTS)
+    record = run()
+    assert (record["status"], record["tags"]["artifacts"]) == ("NOT_A_FINDING", 1)
+    assert audited.findings() == {}
+
+
+def test_repository_deleted_between_two_passes_is_removed(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    outage = Outage(dtr, held_time, "/api/v0/repositories/*/tags", calls=tags_of("team/s06"), status=500)
+
+    def delete(_: Request) -> None:
+        if outage.ends_at is not None and held_time.now >= outage.ends_at and "s06" in str(registry.repositories()):
+            registry.delete_repository("team", "s06")
+
+    dtr.on_request(delete)
+    record = run()
+    assert record["complete"] is True
+    assert record["repositories"] == {"listed": COUNT, "audited": COUNT - 1, "unreadable": 0, "removed": 1}
+
+
+def test_batches_behind_one_that_waited_in_vain_do_not_wait(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtr_audit.steps.BATCH_REPOSITORIES", 3)
+    fanned = Fanned(audited, {"PAGE_SIZE": "10"})
+    fanned.seconds = SECONDS
+    audited.runs += 1
+    payload = fanned.payload(audited.event())
+    fanned.make(steps.inventory, payload)
+    dtr.faults = Faults(strikes=(Status(503),))
+    waited = []
+    for number in range(1, 5):
+        began = held_time.now
+        fanned.make(steps.examine, {**payload, "batch": {"number": number}})
+        waited.append(held_time.now - began)
+    assert waited[0] >= 600.0
+    assert max(waited[1:]) < 60.0
+    dtr.faults = NO_FAULTS
+    fanned.make(steps.prove, payload)
+    assert_nothing_is_lost_or_doubled(audited, fanned.record(fanned.make(steps.report, payload)["run_id"]))
+
+
+@pytest.fixture
+def client(dtr: DtrServer, held_time: HeldTime) -> Iterator[DtrClient]:
+    class Source:
+        def fetch(self, *, fresh: bool = False) -> Credentials:
+            return Credentials(dtr.admin.name, dtr.admin.password, dtr.ca_bundle)
+
+    client = DtrClient(
+        dtr.url, Source(), x509_strict=True, concurrency=1, page_size=10, stop_at=held_time.now + 900.0, clock=held_time
+    )
+    yield client
+    client.close()
+
+
+def test_registry_that_is_down_is_asked_one_thing_at_a_time_and_ever_more_rarely(
+    dtr: DtrServer, held_time: HeldTime, client: DtrClient
+) -> None:
+    client.connect()
+    asked: list[float] = []
+    dtr.on_request(lambda _: asked.append(held_time.now), "/api/v0/meta/settings")
+    dtr.faults = Faults(strikes=(Status(503),))
+    dtr.take_busiest()
+    with pytest.raises(TransientError):
+        client.patience.ask(client.probe)
+    assert dtr.take_busiest() == 1
+    assert len(asked) <= 16 * transport.ATTEMPTS
+    assert asked[-1] - asked[0] >= 590.0
+
+
+def test_name_that_does_not_exist_is_not_waited_for(audited: Audited, held_time: HeldTime) -> None:
+    began = held_time.now
+    record = audited.audit(seconds=SECONDS, DTR_URL="https://no-such-registry.invalid")
+    assert "no answer" in record["incomplete_because"][0]
+    assert held_time.now - began < 60.0
