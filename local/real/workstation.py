@@ -178,12 +178,11 @@ class Workstation:
             self.docker("trust", "key", "generate", f"--dir={directory}", user)
         return public_key
 
-    def shell(self, user: str, lines: Sequence[str]) -> str:
-        """Run a shell's lines in the folder of the user's client bundle, as UCP_USER, and give what they printed."""
-        certificate, _ = self.make_bundle(user)
-        environment = {"UCP_USER": user, "SSL_CERT_FILE": str(self._ca_directory / "ca.crt")}
-        command = ["/bin/sh", "-euc", "\n".join(lines)]
-        return self._execute(command, certificate.parent, environment).decode("utf-8", "replace")
+    def shell(self, lines: Sequence[str], bundle: Path, signer: str) -> str:
+        """Run a shell's lines in the folder of a signer's client bundle, and give what they printed."""
+        environment = {"SIGNER": signer, "CA": str(self._ca_directory / "ca.crt")}
+        command = ["/bin/sh", "-c", "\n".join(lines)]
+        return self._execute(command, bundle, environment).decode("utf-8", "replace")
 
     def _run(self, part: Part, *arguments: str, typed: str = "") -> bytes:
         return self._execute([executable_path(part), *arguments], self._directory, {}, typed)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from dtr_audit.evidence import html
 from dtr_audit.evidence.report import Asset
+from dtr_audit.fix import fix_commands
 from dtr_audit.model import Repository
-from dtr_audit.rule import fix_commands
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route, expect, sync_playwright
 
 from local import PROJECT
@@ -304,8 +305,10 @@ def test_commands_for_several_say_once_what_all_need_and_keep_what_each_needs(op
     opened = opener.file(html.write(report(found)))
     opened.page.get_by_role("button", name="Commands for the 4 shown").click()
     shown = _shown_commands(opened.page)
-    assert shown.count(f"docker login {DOMAIN}") == 1
-    assert shown.count("docker trust key load key.pem") == 1
+    assert shown.count(f"GUN={DOMAIN}/a/list &&") == shown.count(f"GUN={DOMAIN}/b/single &&") == 1
+    # A line is followed by what follows it in a fix: taken out of its block it would run although the one before had failed.
+    pairs = {pair for one in found for pair in pairwise(fix_commands(one, DOMAIN))}
+    assert [pair for pair in pairwise(shown) if pair[0].endswith("&&") and pair not in pairs] == []
     at = 0
     for one in found:
         commands = list(fix_commands(one, DOMAIN))

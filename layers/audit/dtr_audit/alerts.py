@@ -13,12 +13,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain, islice
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .findings import FindingSpool, FindingsTable
+from .fix import HOW_TO_RUN, fix_commands
 from .model import RULE_ID, Excepted, Finding, News, Run, Scope, State, Status, Transition, iso
 from .redaction import REDACTOR
-from .rule import COSIGN_NOTE, SEVERITY, TITLE, fix_commands
+from .rule import COSIGN_NOTE, SEVERITY, TITLE
 from .runs import RunsTable
 from .settings import AlertGrouping
 from .text import clean
@@ -37,6 +39,7 @@ HELD_ALWAYS = 5  # of each kind in a namespace, so that none is told in numbers 
 SUBJECT_LENGTH = 99  # SNS wants fewer than 100 characters
 LINES_SHOWN = 10  # of reasons and of warnings
 LINE_LENGTH = 500
+MAIL_WIDTH = 90  # characters of a line of prose in a mail
 INDEX_ATTEMPTS = 20
 INDEX_WAIT_SECONDS = 0.5
 
@@ -411,7 +414,7 @@ class _Composer:
         """Fill the rule's fix in for the first finding that can be fixed by signing."""
         for item in chain.from_iterable(told[news] for news in _HEADINGS if news is not News.RESOLVED):
             if item.finding.state is State.OPEN and self._run.domains:
-                return list(fix_commands(item.finding, self._run.domains[0]))
+                return list(fix_commands(item.finding, self._run.domains[0], self._run.trust))
         return []
 
     def _attributes(
@@ -461,8 +464,7 @@ class _Composer:
         if document["fix"]:
             lines += [
                 "HOW TO FIX (the first one; the others likewise)",
-                "  Make sure that this digest is the image that you mean to vouch for. Then, in the",
-                "  folder of the signer's UCP client bundle, with UCP_USER set to the signer's name:",
+                *(f"  {line}" for line in wrap(HOW_TO_RUN, MAIL_WIDTH)),
                 *(f"    {line}" for line in document["fix"]),
                 "",
             ]

@@ -457,7 +457,7 @@ class TrustCounts:
         first = ", the first of them" if self.expiring > len(self.first_expiring) else ""
         return (
             f"the trust data of {self.expiring} {noun} expires soon, and their tags will count as untrusted{first}: {named}. "
-            "Whoever holds the key of the role signs anew: `docker trust sign`, or `notary publish`"
+            "Whoever holds the key of the role publishes it again: `notary witness -p GUN ROLE`"
         )
 
     def as_dict(self) -> dict[str, Any]:

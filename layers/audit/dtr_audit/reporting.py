@@ -440,6 +440,7 @@ class Reporter:
                 settings.stig_release,
                 domain=tally.domains[0] if tally.domains else settings.dtr_url.removeprefix("https://"),
                 run_id=self._request.run_id,
+                trust=tally.trust if tally.is_trust_verified else None,
             ),
             threads=settings.concurrency,
         )

@@ -3,24 +3,14 @@
 Source of the rule: DISA, Docker Enterprise 2.x Linux/UNIX STIG, V2R2 (24 Jul 2024), V-235846 / DKER-EE-004260, CAT II.
 """
 
-import shlex
 from collections.abc import Mapping
 
-from .model import Finding, JudgedTag, Scope, Status, Tag, TagCounts, TrustFlags, Verdict
+from .model import JudgedTag, Scope, Status, Tag, TagCounts, TrustFlags, Verdict
 
 TITLE = "Only trusted, signed images must be stored in Docker Trusted Registry (DTR) in Docker Enterprise."
 SEVERITY = "medium"
 
-# What `docker pull` and `docker push` take whole. A list of images, one for each platform, they would make into one of them.
-_SINGLE_IMAGES = frozenset(
-    {
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
-        "application/vnd.oci.image.manifest.v1+json",
-    }
-)
-
+OVERWRITTEN = "overwritten by an unsigned push; a likely cause is a client that was upgraded to Docker CLI 29, which does not sign"
 COSIGN_REMEDY = "Sign it with Content Trust, or record an exception"
 COSIGN_NOTE = (
     "The registry reports Cosign signatures and does not verify them. The rule's check asks for Docker Content Trust: sign with "
@@ -44,7 +34,7 @@ def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
             return JudgedTag(tag, Verdict.UNKNOWN, reason, trust)
     for trust in tag.trust:
         if trust.in_notary:
-            reason = f"signed under {trust.domain} once, then overwritten by an unsigned push"
+            reason = f"signed under {trust.domain} once, then {OVERWRITTEN}"
             return JudgedTag(tag, Verdict.MISMATCHED, name_cosign(tag, Verdict.MISMATCHED, reason), trust)
     first = tag.trust[0]
     if first.hash_mismatch:
@@ -103,45 +93,3 @@ def decide(tags: TagCounts, *, complete: bool, scope: Scope) -> Status:
     if not complete or tags.unknown or scope is not Scope.FULL:
         return Status.NOT_REVIEWED
     return Status.NOT_A_FINDING
-
-
-def fix_commands(finding: Finding, domain: str) -> tuple[str, ...]:
-    """Fill the rule's Fix Text in for one finding: lines for a POSIX shell, every outside text quoted.
-
-    They sign the very digest that the finding names. UCP_USER is the signer's name in UCP; cert.pem and key.pem come with
-    the signer's UCP client bundle. What is not known to be a single image is signed where it lies, all platforms of it, by the
-    vendor's Notary client in the Fix Text's place.
-    """
-    name = f"{domain}/{finding.repository}"
-    image = shlex.quote(f"{name}:{finding.tag}")
-    lines = [
-        f"docker login {shlex.quote(domain)}",
-        f'docker trust signer add --key cert.pem "$UCP_USER" {shlex.quote(name)}',
-        "docker trust key load key.pem",
-    ]
-    if finding.media_type not in _SINGLE_IMAGES:
-        return (*lines, *_sign_in_place(finding, domain, name))
-    if finding.digest:
-        source = shlex.quote(f"{name}@{finding.digest}")
-        lines += [f"DOCKER_CONTENT_TRUST=0 docker pull {source}", f"docker tag {source} {image}"]
-    else:
-        lines += [f"DOCKER_CONTENT_TRUST=0 docker pull {image}"]
-    return (*lines, "export DOCKER_CONTENT_TRUST=1", f"docker push {image}")
-
-
-def _sign_in_place(finding: Finding, domain: str, name: str) -> tuple[str, ...]:
-    source = f"{name}@{finding.digest}" if finding.digest else f"{name}:{finding.tag}"
-    image = f"{shlex.quote(name)} {shlex.quote(finding.tag)}"
-    roles = '-r targets/releases -r "targets/$UCP_USER"'
-    algorithm, _, digest = finding.digest.partition(":")
-    # skopeo takes whatever it is sent: where the digest is known it is given, and only the size is measured.
-    if algorithm == "sha256":
-        sign = f"addhash -p {roles} --sha256 {shlex.quote(digest)} {image} $(wc -c < manifest.json)"
-    else:
-        sign = f"add -p {roles} {image} manifest.json"
-    return (
-        "# Of an image for several platforms docker would push only one. So it is signed as it lies there, with",
-        "# skopeo and the notary client, which wants --tlscacert ca.pem if the authority is a private one.",
-        f"skopeo inspect --raw {shlex.quote(f'docker://{source}')} > manifest.json &&",
-        f"notary -s {shlex.quote(f'https://{domain}')} -d ~/.docker/trust {sign}",
-    )

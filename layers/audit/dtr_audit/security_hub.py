@@ -21,8 +21,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .errors import OutOfTimeError, SecurityHubError
 from .evidence.stig import load_release
 from .findings import SIGNED_SINCE, FindingSpool, FindingsTable
-from .model import RULE_ID, Finding, SecurityHubUpdate, State, iso
-from .rule import fix_commands
+from .fix import fix_commands
+from .model import RULE_ID, Finding, SecurityHubUpdate, State, TrustCounts, iso
 from .text import clean
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ PRODUCT_NAME = "DTR Signature Audit"
 FINDING_TYPE = "Software and Configuration Checks/Industry and Regulatory Standards/DISA STIG"
 CATEGORY = "CAT II"
 SIGN_IT = (
-    "Make sure that this digest is the image that you mean to vouch for, and sign it under Docker Content Trust, as the rule's "
-    "Fix Text says; or delete the tag. The commands for this very image are among the product fields, in the order of their "
-    "numbers: dtr-signature-audit/fix/1 and on."
+    "Check that this digest is the intended image, and sign it; or delete the tag. Do not use docker push, as the rule's Fix "
+    "Text says: Docker CLI 29 pushes without signing. The lines for this very image are among the product fields, in the order of "
+    "their numbers: dtr-signature-audit/fix/1 and on."
 )
 NOTHING_TO_DO = "Nothing is left to do."
 
@@ -61,12 +61,15 @@ _INVALID = "InvalidInputException"  # of a whole request, for what may be wrong 
 class AsffWriter:
     """Writes the findings of one registry in Security Hub's format."""
 
-    def __init__(self, product_arn: str, release: str, *, domain: str, run_id: str) -> None:
-        """Prepare; `domain` stands before the names of images, as in `docker push`."""
+    def __init__(
+        self, product_arn: str, release: str, *, domain: str, run_id: str, trust: TrustCounts | None = None
+    ) -> None:
+        """Prepare; `domain` stands before the names of images, as in `docker push`. `trust` says who must sign."""
         rule = load_release(release).rule
         self._product_arn = product_arn
         self._account = product_arn.split(":")[4]
         self._domain = domain
+        self._trust = trust
         self._run_id = run_id
         self._requirements = [
             f"DISA STIG {RULE_ID}",
@@ -129,7 +132,7 @@ class AsffWriter:
             "resolution": finding.resolution,
             "run_id": self._run_id,
         }
-        lines = fix_commands(finding, self._domain) if is_open else ()
+        lines = fix_commands(finding, self._domain, self._trust) if is_open else ()
         # Half of a command is none.
         if all(len(line) <= FIELD_LENGTH for line in lines):
             fields |= {f"fix/{number}": line for number, line in enumerate(lines, start=1)}

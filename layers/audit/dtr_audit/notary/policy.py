@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from ..hosts import canonical_gun
 from ..model import TrustFlags, Verdict
+from ..rule import OVERWRITTEN
 from .metadata import RELEASES, TARGETS
 from .reading import Expiry, Outcome, Release, TagTrust, TrustReading
 
@@ -144,7 +145,7 @@ def _signed(release: Release, domain: str, claimed: _Claim) -> Judgement:
         return Judgement(Verdict.UNKNOWN, claimed.unread, release.signers, release.expires)
     reason = (
         f"the registry contradicts the trust data: {claimed.denied}, yet {_names(release.signers)} signed this very digest under "
-        f"{domain}. See whether the registry reaches its own Notary, and push the tag again"
+        f"{domain}. See whether the registry reaches its own Notary, and sign it again"
     )
     return Judgement(Verdict.UNTRUSTED, reason, release.signers, release.expires)
 
@@ -153,7 +154,7 @@ def _unverified(reading: TrustReading, flags: TrustFlags, claimed: _Claim) -> Ju
     if reading.outcome is Outcome.UNREADABLE and claimed.denied:
         # Whatever it says could not make it signed. Why it was not read is left out: findings must not move with it.
         verdict = Verdict.MISMATCHED if flags.in_notary else Verdict.UNSIGNED
-        said = "signed once, then overwritten by an unsigned push" if flags.in_notary else "not signed"
+        said = f"signed once, then {OVERWRITTEN}" if flags.in_notary else "not signed"
         return Judgement(
             verdict, f"{said} under {flags.domain}, as the registry says; its trust data could not be read"
         )
@@ -190,7 +191,7 @@ def _other_digest(release: Release, digest: str, flags: TrustFlags) -> Judgement
         f"{_names(release.signers)} signed {release.digests[0] if release.digests else 'a digest of no known kind'}"
     )
     if flags.in_notary and flags.hash_mismatch:
-        reason = f"signed under {flags.domain} once, then overwritten by an unsigned push ({signed})"
+        reason = f"signed under {flags.domain} once ({signed}), then {OVERWRITTEN}"
         return Judgement(Verdict.MISMATCHED, reason, (), release.expires)
     reason = f"digest differs: under {flags.domain} {signed}, and the tag holds {digest}"
     if flags.in_notary and flags.hash_mismatch is False:

@@ -1,7 +1,7 @@
 """The fix: the rule's commands for every finding, without writing them out for every finding.
 
 Findings of a kind need the same commands but for the names in them. So these are written once, with names that stand for a
-finding's own, and the script puts those in. Where that would not give the very commands of `rule.fix_commands`, they are
+finding's own, and the script puts those in. Where that would not give the very commands of `dtr_audit.fix`, they are
 written out in full in the finding's row.
 """
 
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from ...fix import HOW_TO_RUN, fix_commands, is_sha256
 from ...model import Finding, Repository, Run
-from ...rule import fix_commands
 from ...text import clean
 from ..report import Report
 from .markup import Markup, element
@@ -23,12 +23,8 @@ FORMS = 8  # kinds of findings that are told apart
 # The script knows these names too.
 _REPOSITORY = Repository("YOUR-NAMESPACE", "YOUR-REPOSITORY")
 _TAG, _DIGEST = "YOUR-TAG", "YOUR-DIGEST"
+_ANY_DIGEST = "0" * 64  # in whose place the name of one stands
 _NAMES = re.compile(f"{_REPOSITORY}|{_TAG}|{_DIGEST}")
-
-BEFORE_SIGNING = (
-    "Make sure that this digest is the image that you mean to vouch for. Then run these lines in the folder of the signer's UCP "
-    "client bundle, with UCP_USER set to the signer's name."
-)
 
 
 class Commands:
@@ -36,6 +32,7 @@ class Commands:
 
     def __init__(self, run: Run) -> None:
         self._domain = run.domains[0] if run.domains else ""
+        self._trust = run.trust
         self.forms: Counter[tuple[str, ...]] = Counter()  # in the order of their numbers, with the findings of each
 
     def of(self, finding: Finding) -> tuple[str, ...]:
@@ -43,7 +40,7 @@ class Commands:
         names = (str(finding.repository), finding.tag, finding.digest, self._domain)
         if not self._domain or any(clean(name, NAME_LENGTH) != name for name in names):
             return ()
-        return fix_commands(finding, self._domain)
+        return fix_commands(finding, self._domain, self._trust)
 
     def write(self, finding: Finding) -> tuple[Markup, Markup]:
         """Write what stands in a finding's row: its own commands, if no form gives them, and the cell with the button."""
@@ -51,7 +48,9 @@ class Commands:
         if not commands:
             return Markup(""), element("td", "none")
         button = element("button", "Fix", type="button")
-        form = fix_commands(_in_general(finding), self._domain)
+        form = tuple(
+            line.replace(_ANY_DIGEST, _DIGEST) for line in fix_commands(_in_general(finding), self._domain, self._trust)
+        )
         if _fill(form, finding) == commands and (form in self.forms or len(self.forms) < FORMS):
             self.forms[form] += 1
             return Markup(""), element("td", button, data_form=1 + list(self.forms).index(form))
@@ -59,9 +58,8 @@ class Commands:
 
 
 def _in_general(finding: Finding) -> Finding:
-    algorithm, _, _ = finding.digest.partition(":")
-    digest = f"{algorithm}:{_DIGEST}" if finding.digest else ""
-    return replace(finding, repository=_REPOSITORY, tag=_TAG, digest=digest)
+    general = replace(finding, repository=_REPOSITORY, tag=_TAG)
+    return replace(general, digest=f"sha256:{_ANY_DIGEST}") if is_sha256(finding.digest) else general
 
 
 def _fill(form: Iterable[str], finding: Finding) -> tuple[str, ...]:
@@ -78,10 +76,11 @@ def write_fix(report: Report, commands: Commands) -> Iterator[Markup]:
     parts = [
         element(
             "p",
-            "Sign an image that somebody vouches for, and remove one that nobody does. Signing takes a signer's client bundle from "
-            "UCP, and docker with content trust. No commands are given for a name that is too long or has hidden characters.",
+            "Sign an image that a person has checked, and remove any other. Signing takes a signer's client bundle from UCP, curl, "
+            "and the Notary's own client, notary. The lines pull and push nothing, and do not use docker: from Docker CLI 29 on it "
+            "pushes without signing. No commands are given for a name that is too long or has hidden characters.",
         ),
-        element("p", BEFORE_SIGNING),
+        element("p", HOW_TO_RUN),
     ]
     first = next((one.finding for one in report.findings if commands.of(one.finding)), None)
     if first is None:
@@ -103,7 +102,7 @@ def write_dialog() -> Markup:
     return element(
         "dialog",
         element("h2", "", id="fix-title", tabindex=-1),
-        element("p", BEFORE_SIGNING),
+        element("p", HOW_TO_RUN),
         element("pre", "", id="fix-commands", tabindex=0),
         element(
             "p",

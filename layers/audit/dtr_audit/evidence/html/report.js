@@ -214,9 +214,11 @@
       byId("fix-title").textContent = title;
       const said = new Set();
       const needed = chosen.map(fix).flatMap(({ common, own }) => {
-        const first = common.filter((line) => !said.has(line));
-        for (const line of first) said.add(line);
-        return [...first, ...own];
+        // All of them or none: a line without the one before it would run although that one had failed.
+        const block = common.join("\n");
+        if (said.has(block)) return own;
+        said.add(block);
+        return [...common, ...own];
       });
       commands.replaceChildren(
         ...needed.map((line) => {
