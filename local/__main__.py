@@ -28,9 +28,9 @@ the password:
 
 exit status:
   0  complete, and every image tag of the registry is signed (NOT_A_FINDING)
-  1  complete, and there are findings (OPEN)
-  2  not completed, whether or not findings were seen: something could not be read, the run was partial and found
-     nothing (NOT_REVIEWED), or it could not even begin
+  1  complete, and findings are open (OPEN)
+  2  not completed, whether or not findings are open: something could not be read, or it could not even begin
+  3  complete for the namespaces that were asked for, and nothing found in them (NOT_REVIEWED)
   130  interrupted; nothing of the run is kept
 """
 

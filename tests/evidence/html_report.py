@@ -146,7 +146,7 @@ def report(
         run_id=RUN_ID,
         scope=scope,
         namespaces=("payments",) if scope is Scope.PARTIAL else (),
-        status=decide(tags, complete=not incomplete_because, scope=scope),
+        status=decide(tags, open_findings=len(found) + left_out, complete=not incomplete_because, scope=scope),
         incomplete_because=incomplete_because,
         warnings=warnings,
         domains=(DOMAIN,),

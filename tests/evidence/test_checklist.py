@@ -19,7 +19,7 @@ from dtr_audit.evidence.checklist import (
 )
 from dtr_audit.evidence.report import Asset, Report, ReportedFinding, StoredFile
 from dtr_audit.evidence.stig import load_release
-from dtr_audit.model import Scope, Status, SupportingFact, TagCounts, Verdict
+from dtr_audit.model import RepositoryCounts, Scope, Status, SupportingFact, TagCounts, Verdict
 from dtr_audit.rule import SEVERITY, TITLE
 
 from tests.evidence.html_report import EXCEPTED, digest, finding, findings, report
@@ -67,6 +67,43 @@ def test_coverage_is_never_rounded_up_to_all() -> None:
     given = answer(replace(made, run=replace(made.run, repositories=repositories)))
 
     assert "NOT complete, 99.9 % of the repositories" in given.details
+
+
+def test_details_of_an_incomplete_audit_that_read_all_that_was_listed_name_no_full_share() -> None:
+    made = report(incomplete_because=("the list broke off",))
+    repositories = RepositoryCounts(listed=126, audited=126)
+    given = answer(replace(made, run=replace(made.run, repositories=repositories, unreadable=())))
+
+    assert "100.0 %" not in given.details
+    assert (
+        "Coverage: NOT complete, nothing but the repositories that were listed; 126 listed, 126 read" in given.details
+    )
+
+
+def test_details_name_unread_repositories_as_far_as_there_is_room_and_count_the_others() -> None:
+    made = report(findings(50), incomplete_because=("350 repositories could not be read",))
+    unreadable = tuple((f"web/{number:03d}", "GET /tags: 500 " + "x" * 385) for number in range(100))
+    repositories = RepositoryCounts(listed=1_000, audited=640, unreadable=350)
+    run = replace(made.run, repositories=repositories, unreadable=unreadable)
+    details = answer(replace(made, run=run)).details
+
+    named = details.count(": GET /tags: 500")
+    assert "Repositories that were not read to the end (360):\n- web/000: GET /tags: 500" in details
+    assert 15 < named < 25
+    assert f"- and {360 - named} repositories more, which are not named here" in details
+    assert details.count("  since ") == 50
+
+
+def test_headline_with_findings_of_earlier_runs_counts_them_apart_from_the_tags_that_were_read() -> None:
+    made = report(findings(5), incomplete_because=UNREAD)
+    run = replace(made.run, tags=TagCounts(signed=8, unsigned=2))
+    given = answer(replace(made, run=run))
+
+    assert given.status is Status.OPEN
+    assert given.headline == (
+        "OPEN: 2 of 10 image tags are not signed and trusted, and 3 findings of earlier runs are still open, as it could not be "
+        "read whether they are resolved. Not everything could be read, so there may be more."
+    )
 
 
 def test_tags_that_could_not_be_judged_are_no_pass() -> None:

@@ -11,7 +11,7 @@ from dtr_audit.evidence import ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules
 from dtr_audit.evidence.formats import name_download
 from dtr_audit.evidence.report import Asset, Report
-from dtr_audit.model import Repository, Scope, Status
+from dtr_audit.model import Repository, Scope
 
 from tests.evidence.html_report import finding, findings, report
 
@@ -221,16 +221,18 @@ def test_an_exception_is_a_waiver_that_skips_nothing() -> None:
     assert "waiver_data" not in controls(report([finding()]))[0]
 
 
-def test_an_old_finding_fails_no_hdf_control_of_a_run_that_could_not_see_it() -> None:
-    made = replace(UNREVIEWED, findings=report([finding()]).findings)
-    made = replace(made, run=replace(made.run, findings=replace(made.run.findings, open=1)))
+def test_hdf_of_an_incomplete_run_gives_each_unread_repository_a_result_and_counts_the_unnamed() -> None:
+    made = report([finding()], incomplete_because=("102 repositories could not be read",))
+    repositories = replace(made.run.repositories, listed=202, audited=100, unreadable=102)
+    unreadable = tuple((f"web/{number:03d}", "500") for number in range(100))
+    made = replace(made, run=replace(made.run, repositories=repositories, unreadable=unreadable))
     (control,) = controls(made)
     results = control["results"]
 
-    assert made.run.status is Status.NOT_REVIEWED
     assert isinstance(results, list)
-    assert [one["status"] for one in results] == ["skipped"]
-    assert "payments/ledger:2.3" in results[0]["skip_message"]
+    assert [one["status"] for one in results] == ["failed", "failed", *["skipped"] * 101]
+    assert results[2]["code_desc"] == "Not read to the end: web/000: 500"
+    assert results[-1]["code_desc"] == "Not read to the end: 2 repositories more, which are not named here"
 
 
 @ALL

@@ -23,7 +23,18 @@ from dtr_audit.evidence.html.words import say_percent
 from dtr_audit.evidence.report import Asset, Report, StoredFile
 from dtr_audit.evidence.stig import load_release
 from dtr_audit.fix import fix_commands
-from dtr_audit.model import Excepted, Repository, Scope, State, Status, SupportingFact, Verdict, iso
+from dtr_audit.model import (
+    Excepted,
+    Repository,
+    RepositoryCounts,
+    Scope,
+    State,
+    Status,
+    SupportingFact,
+    TagCounts,
+    Verdict,
+    iso,
+)
 
 from .html_page import Node, read
 from .html_report import (
@@ -271,7 +282,7 @@ def test_an_incomplete_run_says_why_and_never_that_everything_is_signed() -> Non
 def test_a_complete_listing_of_an_incomplete_run_is_not_shown_as_all_there_is() -> None:
     made = report(incomplete_because=("no proof at the end",))
     made.run.repositories.audited, made.run.repositories.unreadable = 126, 0
-    assert "100% 126 of 126 repositories read to the end, yet the audit is not complete" in told(made)
+    assert "\N{EN DASH} 126 of 126 repositories read to the end, yet the audit is not complete" in told(made)
 
 
 def test_a_partial_run_says_what_it_looked_at_and_draws_no_trend_of_it() -> None:
@@ -595,3 +606,53 @@ def test_an_exception_without_a_reference_is_told_without_one() -> None:
 def test_a_fact_without_a_rule_has_no_answer_to_one() -> None:
     section = read(html.write(report(facts=(SupportingFact("a", "b"),)))).one("section", id="facts")
     assert section.all("tr")[1].text == "ab\N{EN DASH}\N{EN DASH}"
+
+
+def _incomplete(*, signed: int = 10, unread: int = 0, known: int = 0) -> Report:
+    """Give a run that is not complete, with findings of earlier runs that it could not read."""
+    made = report(findings(known), incomplete_because=("the list broke off",))
+    run = replace(
+        made.run,
+        status=Status.OPEN if known else Status.NOT_REVIEWED,
+        repositories=RepositoryCounts(listed=10 + unread, audited=10, unreadable=unread),
+        tags=TagCounts(signed=signed),
+        unreadable=tuple((f"web/{number:03d}", "500") for number in range(unread)),
+    )
+    return replace(made, run=run)
+
+
+def test_bar_of_an_incomplete_run_that_read_all_that_was_listed_is_no_full_share_of_signed_tags() -> None:
+    answer = read(html.write(_incomplete())).one("section", id="answer")
+    bar = answer.one("div", class_="verdicts")
+    (signed,) = bar.all("rect", class_="verdict-signed", y="0")
+    (unread,) = bar.all("rect", class_="verdict-unread", y="0")
+    assert int(signed.attributes["width"]) + int(unread.attributes["width"]) == 1_000
+    assert "10 signed (100% of those read)" in bar.text
+    assert "100%" not in answer.one("dl").text
+
+
+def test_bar_of_an_incomplete_run_shows_the_unread_repositories_as_a_share() -> None:
+    bar = read(html.write(_incomplete(unread=10))).one("div", class_="verdicts")
+    (unread,) = bar.all("rect", class_="verdict-unread", y="0")
+    assert unread.attributes["width"] == "500"
+    assert "10 repositories not read to the end" in bar.text
+
+
+def test_bar_of_a_run_that_read_nothing_is_all_unread() -> None:
+    made = _incomplete(signed=0)
+    nothing = replace(made, run=replace(made.run, repositories=RepositoryCounts()))
+    (unread,) = read(html.write(nothing)).one("div", class_="verdicts").all("rect", class_="verdict-unread", y="0")
+    assert unread.attributes["width"] == "1000"
+
+
+def test_headline_with_findings_of_earlier_runs_alone_names_them_and_no_tag() -> None:
+    page = read(html.write(_incomplete(known=3)))
+    assert page.one("h1").text == "Open 3 findings of earlier runs are still open."
+    assert "as far as known, 3 of them from earlier runs" in page.text
+
+
+def test_trend_of_an_incomplete_run_shows_no_coverage_of_100_percent() -> None:
+    made = _incomplete()
+    cells = [cell.text for cell in read(html.write(made)).one("section", id="trend").all("tr")[1].all("td")]
+    assert cells[1] == "no"
+    assert cells[-1] == "\N{EN DASH}"

@@ -298,7 +298,7 @@ def test_a_partial_run_passes_nothing(laptop: Laptop, registry: InMemoryRegistry
     registry.push("data", "lake", "1")
     registry.sign("web", "shop", "1")
     done = laptop.audit("--namespace", "web")
-    assert done.returncode == 2
+    assert done.returncode == 3
     run = laptop.run()
     assert (run["namespaces"], run["complete"], run["status"]) == (["web"], True, "NOT_REVIEWED")
     assert run["repositories"]["listed"] == 1
@@ -380,17 +380,21 @@ def test_a_checklist_of_ones_own_is_answered(laptop: Laptop, registry: InMemoryR
 
 
 @pytest.mark.parametrize(
-    ("status", "complete", "expected"),
+    ("status", "complete", "scope", "expected"),
     [
-        ("NOT_A_FINDING", True, 0),
-        ("OPEN", True, 1),
-        ("OPEN", False, 2),
-        ("NOT_REVIEWED", True, 2),
-        ("NOT_REVIEWED", False, 2),
+        ("NOT_A_FINDING", True, "full", 0),
+        ("OPEN", True, "full", 1),
+        ("OPEN", True, "partial", 1),
+        ("OPEN", False, "full", 2),
+        ("OPEN", False, "partial", 2),
+        ("NOT_REVIEWED", True, "full", 2),
+        ("NOT_REVIEWED", False, "full", 2),
+        ("NOT_REVIEWED", False, "partial", 2),
+        ("NOT_REVIEWED", True, "partial", 3),
     ],
 )
-def test_only_a_complete_answer_is_not_2(status: str, complete: bool, expected: int) -> None:
-    assert ExitStatus.of_run({"status": status, "complete": complete}) == expected
+def test_exit_status_of_a_run_that_is_not_complete_is_2(status: str, complete: bool, scope: str, expected: int) -> None:
+    assert ExitStatus.of_run({"status": status, "complete": complete, "scope": scope}) == expected
 
 
 def test_a_crash_is_no_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -276,7 +276,7 @@ def test_a_batch_that_is_gone_was_not_read_and_the_run_is_closed_all_the_same(sc
 
 def test_a_run_of_which_no_batch_came_to_a_result_is_no_pass(scene: Scene) -> None:
     run = scene.fanned.execute(EVENT, without=[1, 2])
-    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert (run["status"], run["complete"]) == ("OPEN", False)
     assert "batches 1, 2 of 2 came to no result: 4 repositories were not read" in run["incomplete_because"][0]
     assert run["findings"]["open"] == len(scene.states()) == 11
 
@@ -471,7 +471,7 @@ def test_a_result_that_comes_after_the_proof_counts_for_nothing(scene: Scene) ->
     scene.dtr.faults = Faults(missing_though_listed=tags_of(name))
     scene.make("examine", 2)
     run = scene.make("report")
-    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert (run["status"], run["complete"]) == ("OPEN", False)
     assert "batch 2 of 2 came to no result" in run["incomplete_because"][0]
 
 
@@ -637,7 +637,7 @@ def test_what_another_execution_proved_resolves_nothing_in_this_one(
         scene.fanned.make(steps.inventory, payload)
     scissors.operation = ""
     run = scene.fanned.make(steps.report, {**payload, "failure": {"Error": "Lambda.Unknown"}})
-    assert (run["status"], run["complete"], run["findings"]["resolved"]) == ("NOT_REVIEWED", False, 0)
+    assert (run["status"], run["complete"], run["findings"]["resolved"]) == ("OPEN", False, 0)
     assert set(scene.states().values()) == {"OPEN"}
     assert scene.audited.rows(RUN_ID) == []
 
@@ -775,7 +775,7 @@ def test_a_run_whose_step_failed_is_closed_with_what_is_known(
     assert any(
         f"the step '{step}' of this run failed (Lambda.Unknown)" in reason for reason in run["incomplete_because"]
     )
-    assert run["status"] == ("OPEN" if until in {"examine", "prove"} else "NOT_REVIEWED")
+    assert run["status"] == "OPEN"
     assert "RESOLVED" not in scene.states().values()
     assert run["findings"]["open"] == len(scene.states())
     (message,) = scene.audited.messages()
@@ -808,7 +808,7 @@ def test_the_summary_fits_whatever_the_texts(scene: Scene) -> None:
 def test_a_registry_that_refuses_the_account_is_not_connected_and_says_why(scene: Scene) -> None:
     scene.audited.put_secret(username="admin", password="wrong")
     run = scene.fanned.execute(EVENT)
-    assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
+    assert (run["status"], run["complete"]) == ("OPEN", False)
     assert "does not accept the credentials" in run["incomplete_because"][0]
     assert len(run["incomplete_because"]) == 1
     assert run["findings"]["open"] == 11
@@ -843,7 +843,7 @@ def test_a_list_that_is_not_at_its_end_in_time_is_said(scene: Scene, held_time: 
     assert inventory["count"] == 0
     scene.make("prove")
     run = scene.make("report")
-    assert run["status"] == "NOT_REVIEWED"
+    assert run["status"] == "OPEN"
     assert (
         "the list of repositories was not at its end when the time of the function was over"
         in run["incomplete_because"][0]

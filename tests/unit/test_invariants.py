@@ -58,12 +58,12 @@ INCOMPLETE = replace(
     repositories=RepositoryCounts(listed=5, audited=2, unreadable=1, removed=1),
     unreadable=(("web/till", "500"),),
     tags=TagCounts(signed=4, unknown=1),
-    findings=FindingCounts(open=1),
-    oldest_open=OLDEST,
+    findings=FindingCounts(),
 )
+KNOWN = replace(INCOMPLETE, status=Status.OPEN, findings=FindingCounts(open=1), oldest_open=OLDEST)
 
 
-@pytest.mark.parametrize("run", [PASS, OPEN, PARTIAL, INCOMPLETE])
+@pytest.mark.parametrize("run", [PASS, OPEN, PARTIAL, INCOMPLETE, KNOWN])
 def test_a_sound_record_is_recorded_as_it_is(run: Run) -> None:
     assert find_contradictions(run, proven=True) == ()
     assert _deny_contradictions(run, proven=True) is run
@@ -96,6 +96,9 @@ BROKEN: list[tuple[str, Run, str]] = [
     ("unknown", replace(PASS, tags=TagCounts(signed=4, unknown=1)), "the verdict of tags is unknown"),
     ("not audited", replace(PASS, repositories=RepositoryCounts(listed=4, audited=2)), "were not audited"),
     ("open", replace(PASS, findings=FindingCounts(open=1), oldest_open=OLDEST), "findings are open"),
+    ("open in part", replace(PARTIAL, findings=FindingCounts(open=1), oldest_open=OLDEST), "findings are open that no"),
+    ("known pass", replace(KNOWN, status=Status.NOT_A_FINDING), "is NOT_A_FINDING, and findings are open"),
+    ("known unreviewed", replace(KNOWN, status=Status.NOT_REVIEWED), "is NOT_REVIEWED, and findings are open"),
     ("empty open", replace(PASS, status=Status.OPEN), "nothing is open"),
     ("partial pass", replace(PARTIAL, status=Status.NOT_A_FINDING), "in a partial run"),
     ("incomplete pass", replace(INCOMPLETE, status=Status.NOT_A_FINDING), "it is not complete"),
@@ -132,6 +135,7 @@ def records(draw: st.DrawFn) -> Run:
     scope = draw(st.sampled_from(Scope))
     reasons = draw(st.sampled_from([(), ("why",)]))
     tags = TagCounts(*(draw(counts) for _ in range(6)))
+    findings = FindingCounts(*(draw(counts) for _ in range(4)))
     unreadable = draw(st.integers(0, UNREADABLE_KEPT))
     return replace(
         PASS,
@@ -140,11 +144,11 @@ def records(draw: st.DrawFn) -> Run:
         incomplete_because=reasons,
         repositories=RepositoryCounts(*(draw(counts) for _ in range(4))),
         tags=tags,
-        findings=FindingCounts(*(draw(counts) for _ in range(4))),
+        findings=findings,
         oldest_open=draw(st.sampled_from(["", OLDEST])),
         unreadable=(("web/till", "500"),) * unreadable,
         trust=draw(st.sampled_from([None, TrustCounts(verified=1), TrustCounts()])),
-        status=decide(tags, complete=not reasons, scope=scope),
+        status=decide(tags, open_findings=findings.open, complete=not reasons, scope=scope),
     )
 
 

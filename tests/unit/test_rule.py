@@ -86,4 +86,10 @@ def test_a_signature_artifact_gets_no_verdict() -> None:
 def test_only_a_complete_full_run_without_any_doubt_passes(
     counts: TagCounts, complete: bool, scope: Scope, status: Status
 ) -> None:
-    assert decide(counts, complete=complete, scope=scope) is status
+    assert decide(counts, open_findings=counts.failed, complete=complete, scope=scope) is status
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("complete", [True, False])
+def test_status_with_a_finding_of_an_earlier_run_is_open(scope: Scope, complete: bool) -> None:
+    assert decide(TagCounts(signed=3), open_findings=1, complete=complete, scope=scope) is Status.OPEN

@@ -502,7 +502,8 @@ class _Composer:
             lines.append(f"{more} not judged.")
         if run.findings.open:
             are = _spoken_count(run.findings.open, "finding is", "findings are")
-            lines.append(f"{are} open, the oldest since {self._standing.oldest}.")
+            known = f", {run.known_open} of them from earlier runs and not read again" if run.known_open else ""
+            lines.append(f"{are} open{known}, the oldest since {self._standing.oldest}.")
         if run.findings.excepted:
             are = _spoken_count(run.findings.excepted, "of them is", "of them are")
             lines.append(f"{are} under an exception, and told of only when it ends.")
@@ -567,7 +568,9 @@ def _group(names: Sequence[str], most: int) -> list[list[str]]:
 def _spoken(run: Run) -> str:
     answer = {
         Status.NOT_A_FINDING: "every image tag is signed",
-        Status.OPEN: "there are image tags that are not signed" + (" or not trusted" if run.tags.untrusted else ""),
+        Status.OPEN: "there are image tags that are not signed" + (" or not trusted" if run.tags.untrusted else "")
+        if run.tags.failed
+        else "findings of earlier runs are still open",
         Status.NOT_REVIEWED: "the rule could not be answered",
     }[run.status]
     if run.is_empty:

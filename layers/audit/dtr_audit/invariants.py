@@ -64,11 +64,12 @@ def _list_invariants(run: Run, *, proven: bool) -> Iterator[tuple[bool, str]]:
         yield proven, "it is complete, and admin access was not verified before and after"
         all_read = repositories.audited + repositories.removed == repositories.listed
         yield all_read, "it is complete, and listed repositories were not audited"
-        if is_full:
-            yield findings.open == tags.failed, "it is complete, and findings are open that no image tag has"
+        yield findings.open == tags.failed, "it is complete, and findings are open that no image tag has"
     # -- the answer
     if run.status is Status.OPEN:
-        yield tags.failed + findings.open > 0, "the status is OPEN, and nothing is open"
+        yield findings.open > 0, "the status is OPEN, and nothing is open"
+    if run.status is Status.NOT_REVIEWED:
+        yield findings.open == 0, "the status is NOT_REVIEWED, and findings are open"
     if run.status is Status.NOT_A_FINDING:
         yield is_full, "the status is NOT_A_FINDING in a partial run"
         yield run.complete, "the status is NOT_A_FINDING, and it is not complete"

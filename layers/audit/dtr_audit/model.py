@@ -326,7 +326,10 @@ class RepositoryCounts:
 
 @dataclass(slots=True)
 class FindingCounts:
-    """Findings of the registry after the run, and what the run changed."""
+    """Findings in the run's scope after the run, and what the run changed.
+
+    `open` counts those of the tags that the run read, and those of earlier runs that it could not prove resolved.
+    """
 
     open: int = 0
     opened: int = 0
@@ -551,6 +554,17 @@ class Run:
         """Whether the registry is proven to hold no image at all."""
         nothing = self.tags.audited == self.tags.artifacts == 0
         return self.scope is Scope.FULL and self.complete and nothing
+
+    @property
+    def known_open(self) -> int:
+        """Count the open findings of earlier runs whose tags this run could not read."""
+        return max(self.findings.open - self.tags.failed, 0)
+
+    @property
+    def unread(self) -> int:
+        """Count the listed repositories that were not read to the end: unreadable ones, and those there was no time for."""
+        left = self.repositories.listed - self.repositories.audited - self.repositories.removed
+        return max(left, self.repositories.unreadable)
 
     @property
     def coverage_percent(self) -> float:

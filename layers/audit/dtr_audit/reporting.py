@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
 
 from . import __version__
 from .alerts import Alerts, Places, Standing
@@ -118,6 +119,7 @@ class Reporter:
         self._ends_at = ends_at
         self._closings = closings
         self._closed = FindingSpool()  # of repositories that are gone
+        self._unread_table: Exception | None = None  # why not all findings of the table are known
         self._read = ExceptionsRead()
         # What only a run needs is loaded by the first run, not by the start: likewise below.
         from .evidence.gathering import Gathering  # noqa: PLC0415
@@ -161,7 +163,7 @@ class Reporter:
         if finding.state is State.OPEN:
             if self._read.exceptions is not None:
                 excepted = self._read.exceptions.of(finding.repository, finding.tag, finding.digest)
-            self._tally.count_open(finding, excepted)
+            self._tally.count_open(finding, excepted, in_scope=self._request.covers(finding.repository))
         self._gathering.add(finding, excepted)
 
     def keep_open(self, repositories: Collection[Repository], *, counted: Collection[Repository]) -> None:
@@ -205,7 +207,7 @@ class Reporter:
             run_id=self._request.run_id,
             scope=self._request.scope,
             namespaces=self._request.namespaces,
-            status=decide(tally.tags, complete=complete, scope=self._request.scope),
+            status=decide(tally.tags, open_findings=tally.findings.open, complete=complete, scope=self._request.scope),
             incomplete_because=tuple(map(REDACTOR.redact, tally.incomplete_because)),
             warnings=tuple(map(REDACTOR.redact, tally.warnings)),
             domains=tally.domains,
@@ -234,6 +236,9 @@ class Reporter:
         )
         run = self._seal(run)
         self._runs.record(run, rows=places.rows, record=places.record)
+        if self._unread_table is not None:
+            # AWS failing is retried from outside. Until that succeeds, the record says what is known.
+            raise self._unread_table
         if self._request.alerts:
             self._confirm()
             self._announce(run, places)
@@ -297,7 +302,7 @@ class Reporter:
         all_listed = may_resolve and not tally.listing.problem and not tally.listing.ghosts
         removed: set[Repository] = set()
         hidden: set[Repository] = set()
-        for finding in self._findings.open():
+        for finding in self._read_findings(self._findings.open()):
             repository = finding.repository
             if tally.is_examined.get(repository) or repository in removed:
                 continue
@@ -319,6 +324,18 @@ class Reporter:
                 f"the registry lists {tally.listing.ghosts} {noun} without a name, and {min(hidden)}, which has open findings, "
                 "not at all: it may be one of them. Look for it in the registry's own console"
             )
+
+    def _read_findings(self, findings: Iterator[Finding]) -> Iterator[Finding]:
+        """Yield findings of the table. That it cannot be read is a reason; it is raised once the run is recorded."""
+        try:
+            yield from findings
+        except (BotoCoreError, ClientError) as error:
+            if self._unread_table is None:
+                self._unread_table = error
+                self._tally.note_incomplete(
+                    f"the findings of earlier runs could not be read, so some of them may be open: {error}. See whether the role "
+                    "of the audit may query the findings table and its indexes, and use its key"
+                )
 
     def _write(self, findings: Iterable[Finding]) -> None:
         """Write findings that are closed, with a look now and then whether the run is still this attempt's."""
@@ -347,7 +364,7 @@ class Reporter:
         """Yield what an earlier attempt at this run closed in repositories that this one did not see."""
         if not self._is_retry:
             return
-        for finding in self._findings.unannounced():
+        for finding in self._read_findings(self._findings.unannounced()):
             is_closed = finding.transition is News.RESOLVED and finding.changed_in == self._moment.run_id
             if is_closed and not self._tally.is_examined.get(finding.repository):
                 yield finding
@@ -425,7 +442,7 @@ class Reporter:
         It gets half of the time that is left, so that evidence and alerts go out whatever it does.
         """
         settings, tally = self._settings, self._tally
-        if not (settings.security_hub_product and self._request.alerts):
+        if not (settings.security_hub_product and self._request.alerts) or self._unread_table is not None:
             return None
         from .security_hub import AsffWriter, SecurityHub  # noqa: PLC0415 - and with it the largest of the clients
 

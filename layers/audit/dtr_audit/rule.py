@@ -83,12 +83,14 @@ def _unread_flags(trust: TrustFlags) -> str:
     return ", ".join(missing)
 
 
-def decide(tags: TagCounts, *, complete: bool, scope: Scope) -> Status:
+def decide(tags: TagCounts, *, open_findings: int, complete: bool, scope: Scope) -> Status:
     """Answer the rule for a run.
 
-    A finding is a finding however little was read; a pass needs every tag of the whole registry.
+    `open_findings` counts the findings that are open in the run's scope: those of the tags that it read, and those of earlier runs
+    that it could not prove resolved. One of them is enough for OPEN, however little was read. A pass needs every tag of the whole
+    registry.
     """
-    if tags.failed:
+    if open_findings or tags.failed:
         return Status.OPEN
     if not complete or tags.unknown or scope is not Scope.FULL:
         return Status.NOT_REVIEWED

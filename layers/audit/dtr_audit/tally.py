@@ -89,15 +89,20 @@ class Tally:
         if seen.warning:
             self.warnings.append(seen.warning)
 
-    def count_open(self, finding: Finding, excepted: Excepted | None) -> None:
-        """Count a finding that is open after the run, with the exception that covers it."""
-        self.findings.open += 1
-        self.open_by_namespace[finding.repository.namespace] += 1
-        self.oldest = min(self.oldest or finding.first_seen, finding.first_seen)
+    def count_open(self, finding: Finding, excepted: Excepted | None, *, in_scope: bool) -> None:
+        """Count a finding that is open after the run, with the exception that covers it.
+
+        A finding outside the run's scope counts for its namespace only.
+        """
+        namespace = finding.repository.namespace
+        self.open_by_namespace[namespace] += 1
         if excepted is not None:
-            self.findings.excepted += 1
-            self.excepted_by_namespace[finding.repository.namespace] += 1
+            self.excepted_by_namespace[namespace] += 1
             self.matched.add(excepted.exception_id)
+        if in_scope:
+            self.findings.open += 1
+            self.findings.excepted += excepted is not None
+            self.oldest = min(self.oldest or finding.first_seen, finding.first_seen)
 
 
 def _add(counts: RepositoryCounts | TagCounts | TrustCounts, more: RepositoryCounts | TagCounts | TrustCounts) -> None:

@@ -55,6 +55,7 @@ _FACTS_NAMED = 20
 _LINE_LENGTH = 400  # of a reason, an answer, and the like
 _NAME_LENGTH = 256
 _TRUST_LENGTH = 2_000
+_UNREAD_LENGTH = 8_000  # of the details, for the repositories that were not read
 
 _WORST_FIRST = (Status.OPEN, Status.NOT_REVIEWED, Status.NOT_A_FINDING)
 
@@ -132,7 +133,15 @@ def _headline(run: Run) -> str:
     match run.status:
         case Status.OPEN:
             more = "" if run.complete else " Not everything could be read, so there may be more."
-            return f"OPEN: {tags.failed} of {tags.audited} image tags are not signed and trusted.{more}"
+            failed = f"{tags.failed} of {tags.audited} image tags are not signed and trusted"
+            known = (
+                "1 finding of earlier runs is"
+                if run.known_open == 1
+                else f"{run.known_open} findings of earlier runs are"
+            )
+            unseen = f"{known} still open, as it could not be read whether they are resolved"
+            seen = [failed] * bool(tags.failed) + [unseen] * bool(run.known_open)
+            return f"OPEN: {', and '.join(seen)}.{more}"
         case Status.NOT_A_FINDING if run.is_empty:
             return (
                 f"NOT A FINDING: the registry is empty. An administrator's account listed all of it, and its "
@@ -152,14 +161,18 @@ def _details(report: Report, headline: str) -> str:
     run = report.run
     repositories, tags, findings = run.repositories, run.tags, run.findings
     # Rounded down: 99.97 % is not 100 %.
-    percent = math.floor(run.coverage_percent * 10) / 10
+    coverage = f"{math.floor(run.coverage_percent * 10) / 10:.1f} % of the repositories"
+    if not run.complete:
+        # Of a list that is not known to be whole, all is no share.
+        coverage = (
+            f"NOT complete, {coverage}" if run.unread else "NOT complete, nothing but the repositories that were listed"
+        )
     before = [
         headline,
         "",
         f"Registry: {_name_registry(report)}",
-        f"Coverage: {'complete' if run.complete else 'NOT complete'}, {percent:.1f} % of the repositories; {repositories.listed} "
-        f"listed, {repositories.audited} read to the end, {repositories.unreadable} unreadable, {repositories.removed} removed "
-        "meanwhile",
+        f"Coverage: {'complete, ' if run.complete else ''}{coverage}; {repositories.listed} listed, {repositories.audited} read to "
+        f"the end, {repositories.unreadable} unreadable, {repositories.removed} removed meanwhile",
         f"Image tags: {tags.audited} audited: {tags.signed} signed, {tags.unsigned} unsigned, {tags.mismatched} mismatched, "
         f"{tags.untrusted} untrusted, {tags.unknown} unknown; {tags.artifacts} signature artifacts beside them",
         f"Open findings: {findings.open}, of them {findings.excepted} under an exception",
@@ -170,12 +183,26 @@ def _details(report: Report, headline: str) -> str:
     ]
     if run.incomplete_because:
         before += ["", "Not complete because:", *_bullets(run.incomplete_because, _REASONS_NAMED)]
+    if run.unread:
+        before.append(_unread(run))
     if run.warnings:
         before += ["", "Warnings:", *_bullets(run.warnings, _REASONS_NAMED)]
     items = [f"- {describe_finding(one)}" for one in report.findings[:_FINDINGS_NAMED]]
     if items:
         before += ["", "Open findings, by name:"]
     return _fill(before, items, ["", _tell_run(report)], total=findings.open, noun="findings", length=DETAILS_LENGTH)
+
+
+def _unread(run: Run) -> str:
+    """Name the repositories that were not read to the end, as many as there is room for, and count the others."""
+    items = [f"- {describe_unreadable(name, reason)}" for name, reason in run.unreadable]
+    heading = ["", f"Repositories that were not read to the end ({run.unread}):"]
+    return _fill(heading, items, (), total=run.unread, noun="repositories", length=_UNREAD_LENGTH)
+
+
+def describe_unreadable(repository: str, reason: str) -> str:
+    """Tell in one line of a repository that could not be read to the end, and why."""
+    return f"{_outside(repository, _NAME_LENGTH)}: {_outside(reason, _LINE_LENGTH)}"
 
 
 def describe_finding(reported: ReportedFinding) -> str:

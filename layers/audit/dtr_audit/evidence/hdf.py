@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import __version__
 from ..model import RULE_ID, Status, iso
-from .checklist import Answer, answer_rules, describe_exception, describe_finding
+from .checklist import Answer, answer_rules, describe_exception, describe_finding, describe_unreadable
 from .report import TOOL_NAME, Report
 from .stig import Release, load_release
 
@@ -119,7 +119,7 @@ def _control(answer: Answer, release: Release, report: Report) -> Mapping[str, A
         },
         "code": "",
         "source_location": {},
-        "results": [_result(answer, report), *(_findings(report) if is_ours else [])],
+        "results": [_result(answer, report), *([*_findings(report), *_unread(report)] if is_ours else [])],
     }
     if is_ours and any(one.excepted for one in report.findings):
         control["waiver_data"] = _waiver(report)
@@ -138,7 +138,7 @@ def _result(answer: Answer, report: Report) -> Mapping[str, Any]:
 
 
 def _findings(report: Report) -> Sequence[Mapping[str, Any]]:
-    # A finding of earlier, which an incomplete run could not see again, must not fail what this run does not fail.
+    # Only a record that contradicts itself has findings without being open, and then it answers nothing.
     if report.run.status is not Status.OPEN:
         return []
     return [
@@ -148,6 +148,23 @@ def _findings(report: Report) -> Sequence[Mapping[str, Any]]:
             "start_time": iso(report.run.started_at),
         }
         for one in report.findings[:_FINDINGS_TOLD]
+    ]
+
+
+def _unread(report: Report) -> Sequence[Mapping[str, Any]]:
+    """Give a result for each repository that was not read and is named, and one for the others."""
+    run = report.run
+    told = [describe_unreadable(name, reason) for name, reason in run.unreadable]
+    if run.unread > len(told):
+        told.append(f"{run.unread - len(told)} repositories more, which are not named here")
+    return [
+        {
+            "status": "skipped",
+            "code_desc": f"Not read to the end: {one}",
+            "skip_message": "Nothing is known of tags that were not read. Their findings of earlier runs stay open.",
+            "start_time": iso(run.started_at),
+        }
+        for one in told
     ]
 
 

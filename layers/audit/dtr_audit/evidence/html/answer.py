@@ -14,6 +14,7 @@ from .words import (
     STATUS_WORDS,
     VERDICT_WORDS,
     say_count,
+    say_coverage,
     say_day,
     say_days,
     say_moment,
@@ -23,6 +24,7 @@ from .words import (
 
 REASONS_SHOWN = 200
 
+_UNREAD = "unread"  # the class of what no verdict is known of
 _STATUS_CLASSES = {Status.NOT_A_FINDING: "pass", Status.OPEN: "open", Status.NOT_REVIEWED: "unknown"}
 
 
@@ -64,7 +66,9 @@ def _headline(run: Run) -> str:
         least = "" if run.complete else "At least "
         are = "is" if tags.failed == 1 else "are"
         what = "not signed or not trusted" if tags.untrusted else "not signed"
-        return f"{least}{tags.failed:,} of {say_count(tags.audited, 'image tag')} {are} {what}."
+        failed = f"{least}{tags.failed:,} of {say_count(tags.audited, 'image tag')} {are} {what}"
+        known = f"{say_count(run.known_open, 'finding')} of earlier runs {'is' if run.known_open == 1 else 'are'} still open"
+        return f"{', and '.join([failed] * bool(tags.failed) + [known] * bool(run.known_open))}."
     if not run.complete:
         return "The audit could not be completed."
     return "Only a part of the registry was audited."
@@ -98,6 +102,11 @@ def _meaning(run: Run) -> Iterator[str]:
         yield "No image tag could be judged. Nothing is known, so this is no pass."
     else:
         yield f"Every image tag in the namespaces looked at is signed {under}. The rule asks for the whole registry."
+    if run.status is Status.OPEN and run.known_open:
+        yield (
+            "What earlier runs found stays open until a run proves that it is resolved. This run could not read "
+            f"{say_count(run.known_open, 'such tag')}."
+        )
     if run.status is Status.OPEN and not run.complete:
         yield "Not everything could be read. There may be more of them where this run could not look."
     if run.scope is Scope.PARTIAL:
@@ -121,16 +130,15 @@ def _limits(run: Run) -> Iterator[str]:
 def _figures(report: Report) -> Markup:
     run = report.run
     tags, findings, repositories = run.tags, run.findings, run.repositories
-    left = repositories.listed - repositories.audited - repositories.removed
     is_moved = findings.opened or findings.resolved or report.changed_count
     figures = [
         (
             "Coverage",
-            say_percent(run.coverage_percent),
+            say_coverage(run.coverage_percent, complete=run.complete),
             f"{repositories.audited:,} of {say_count(repositories.listed, 'repository', 'repositories')} read to the end"
-            + (f", {left:,} not" if left > 0 else "")
+            + (f", {run.unread:,} not" if run.unread else "")
             + (f", {repositories.removed:,} removed meanwhile" if repositories.removed else "")
-            + ("" if run.complete or left > 0 else ", yet the audit is not complete"),
+            + ("" if run.complete or run.unread else ", yet the audit is not complete"),
         ),
         (
             "Image tags",
@@ -167,7 +175,9 @@ def _figures(report: Report) -> Markup:
 
 
 def _known(run: Run) -> str:
-    whole = "in the whole registry" if run.complete else "as far as known"
+    whole = "in the whole registry" if run.complete and run.scope is Scope.FULL else "as far as known"
+    if run.known_open:
+        whole += f", {run.known_open:,} of them from earlier runs"
     return f"{whole}, {run.findings.excepted:,} excepted" if run.findings.excepted else whole
 
 
@@ -186,7 +196,10 @@ def _failed(run: Run) -> str:
 
 
 def _verdict_bar(run: Run) -> Markup:
-    """Draw the verdicts as shares of all image tags; a share that there is can be seen, however small."""
+    """Draw the verdicts as shares of all image tags; a share that there is can be seen, however small.
+
+    What was not read has a share of its own, so that no incomplete run is drawn as if all of it were signed.
+    """
     counts = {
         Verdict.SIGNED: run.tags.signed,
         Verdict.UNSIGNED: run.tags.unsigned,
@@ -195,28 +208,42 @@ def _verdict_bar(run: Run) -> Markup:
         Verdict.UNKNOWN: run.tags.unknown,
     }
     total = run.tags.audited
-    if not total:
+    unread = 0.0 if run.complete else 1 - run.coverage_percent / 100
+    of = "" if run.complete else " of those read"
+    parts = [
+        (
+            verdict.lower(),
+            (1 - unread) * count / total,
+            f"{count:,} {VERDICT_WORDS[verdict]} ({say_percent(100 * count / total)}{of})",
+        )
+        for verdict, count in counts.items()
+        if count
+    ]
+    if run.unread:
+        parts.append((_UNREAD, unread, f"{say_count(run.unread, 'repository', 'repositories')} not read to the end"))
+    elif not run.complete:
+        parts.append((_UNREAD, unread, "and what the audit could not see"))
+    if not parts:
         return Markup("")
-    present = {verdict: count for verdict, count in counts.items() if count}
     width, least = 1_000, 6
-    widths = {verdict: max(least, round(width * count / total)) for verdict, count in present.items()}
-    widths[max(widths, key=lambda verdict: widths[verdict])] -= sum(widths.values()) - width
+    widths = [max(least, round(width * share)) for _, share, _ in parts]
+    widths[widths.index(max(widths))] -= sum(widths) - width
     bars, at = [], 0
-    for verdict, size in widths.items():
-        bars.append(element("rect", x=at, y=0, width=size, height=10, class_=f"verdict-{verdict.lower()}"))
+    for (kind, _, _), size in zip(parts, widths, strict=True):
+        bars.append(element("rect", x=at, y=0, width=size, height=10, class_=f"verdict-{kind}"))
         at += size
     legend = [
         element(
             "li",
             element(
                 "svg",
-                element("rect", width=10, height=10, class_=f"verdict-{verdict.lower()}"),
+                element("rect", width=10, height=10, class_=f"verdict-{kind}"),
                 viewBox="0 0 10 10",
                 aria_hidden="true",
             ),
-            f" {count:,} {VERDICT_WORDS[verdict]} ({say_percent(100 * count / total)})",
+            f" {text}",
         )
-        for verdict, count in present.items()
+        for kind, _, text in parts
     ]
     return element(
         "div",
@@ -236,10 +263,10 @@ def _reasons(texts: Sequence[str]) -> Markup:
 def _unreadable(run: Run) -> Iterator[Markup]:
     if not run.unreadable:
         return
-    more = run.repositories.unreadable - len(run.unreadable)
+    more = run.unread - len(run.unreadable)
     yield element(
         "details",
-        element("summary", f"Repositories that could not be read ({run.repositories.unreadable:,})"),
+        element("summary", f"Repositories that were not read ({run.unread:,})"),
         write_table(
             ("Repository", "Why"),
             (

@@ -8,7 +8,7 @@ from ..report import Report, TrendPoint
 from . import trend
 from .markup import Markup, element, join
 from .tables import write_image, write_pushed, write_section, write_small, write_table, write_verdict
-from .words import NAME_LENGTH, STATUS_WORDS, say_age, say_count, say_day, say_instant, say_percent
+from .words import NAME_LENGTH, STATUS_WORDS, say_age, say_count, say_coverage, say_day, say_instant
 
 CHANGES_SHOWN = 50  # opened, and resolved, likewise
 TREND_SHOWN = 120  # runs
@@ -120,7 +120,7 @@ def write_trend(report: Report) -> Iterator[Markup]:
                     f"{point.tags:,}",
                     f"{point.failed:,}",
                     f"{point.open:,}",
-                    say_percent(point.coverage_percent),
+                    say_coverage(point.coverage_percent, complete=point.complete),
                 )
             ),
         )

@@ -49,6 +49,11 @@ def say_percent(percent: float) -> str:
     return f"{min(max(percent, 0.01), 99.99):.{2 if percent > 99 or percent < 1 else 1}f}%"
 
 
+def say_coverage(percent: float, *, complete: bool) -> str:
+    """Write the share of the repositories that were read; all of an incomplete audit is no share."""
+    return say_percent(percent) if complete or percent < 100 else NOTHING
+
+
 def say_moment(time: datetime) -> str:
     """Write a time to the minute."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
