@@ -296,7 +296,7 @@ def test_the_registry_is_asked_with_its_certificate_verified_and_the_login_on_no
     ]
 
 
-@pytest.mark.parametrize("fails", ["reset", "key", "init", "delegation", "list", DOMAIN])
+@pytest.mark.parametrize("fails", ["reset", "key", "init", "delegation", DOMAIN])
 def test_a_step_that_fails_is_the_last_of_its_block(run: Runner, fails: str) -> None:
     for block in blocks(fix_commands(finding(), DOMAIN)):
         status, calls = run(block, fails=fails)

@@ -44,7 +44,7 @@ _CHECK = {
     ),
     Verdict.UNTRUSTED: (
         "# The signature does not count, for the reason that the finding gives. Signing helps if a required signer has not signed,",
-        "# if another digest is signed, or if the signature of a delegation has expired. Otherwise see docs/operations.md.",
+        "# or if another digest is signed. For other reasons, such as expired trust data, see docs/operations.md first.",
         "# Sign this digest only after a person has checked that it is the intended image. If it is not, delete the tag.",
     ),
 }
@@ -60,6 +60,11 @@ _WITHOUT_DIGEST = (
     "# The registry gives no SHA-256 digest of what the tag holds, so no lines can be given that sign just that image.",
     "# Push the image again and audit again, or delete the tag.",
 )
+# Only where there is no trust data do the owner's lines make some: a second root would be refused, and would spoil the files of the
+# owner's client. A signer's client would make a root of its own. What else is wrong shows when the lines publish.
+_WITHOUT_TRUST_DATA = '{ said=$(trust list "$GUN" 2>&1) || case $said in *"does not have trust data"*) %s ;; esac; }'
+_BEGIN = _WITHOUT_TRUST_DATA % 'trust init "$GUN" && trust key rotate "$GUN" snapshot --server-managed'
+_STOP = _WITHOUT_TRUST_DATA % 'printf "%s\\n" "$said"; false'
 _NEEDED = '"${CA:?}" "${NOTARY_AUTH:?}"'
 
 
@@ -135,16 +140,10 @@ def _begin(domain: str, trust: TrustCounts | None) -> tuple[str, ...]:
 
 def _let_sign(finding: Finding, domain: str, trust: TrustCounts | None) -> tuple[str, ...]:
     """Give the owner's lines: trust data, if there is none, and the signer's delegations."""
-    # A second root for a repository that has trust data would be refused, and would stay in the owner's files.
-    begin_trust_data = (
-        '{ said=$(trust list "$GUN" 2>&1) || '
-        '{ case $said in *"does not have trust data"*) ;; *) printf "%s\\n" "$said"; false ;; esac && '
-        'trust init "$GUN" && trust key rotate "$GUN" snapshot --server-managed; }; }'
-    )
     return (
         f"GUN={shlex.quote(f'{domain}/{finding.repository}')}",
         *_begin(domain, trust),
-        *((begin_trust_data,) if finding.verdict is Verdict.UNSIGNED else ()),
+        _BEGIN if finding.verdict is Verdict.UNSIGNED else _STOP,
         'trust delegation add -p "$GUN" targets/releases cert.pem --all-paths',
         'trust delegation add -p "$GUN" "targets/$SIGNER" cert.pem --all-paths',
     )
@@ -171,8 +170,7 @@ def _sign(finding: Finding, digest: str, domain: str, trust: TrustCounts | None)
         'printf "%s  %s\\n" "$DIGEST" "$MANIFEST" | sha256sum -c -',
         'SIZE=$(wc -c < "$MANIFEST" | tr -d " ")',
         'rm "$MANIFEST"',
-        # Without trust data the client would make a root of the signer's own here, which the owner's does not follow.
-        '{ said=$(trust list "$GUN" 2>&1) || { printf "%s\\n" "$said"; false; }; }',
+        _STOP,
         'trust key import --role "$SIGNER" key.pem',
         'trust addhash -p -r targets/releases -r "targets/$SIGNER" --sha256 "$DIGEST" -- "$GUN" "$TAG" "$SIZE"',
     )
