@@ -19,7 +19,7 @@ from dtr_audit.evidence.checklist import (
 )
 from dtr_audit.evidence.report import Asset, Report, ReportedFinding, StoredFile
 from dtr_audit.evidence.stig import load_release
-from dtr_audit.model import RepositoryCounts, Scope, Status, SupportingFact, TagCounts, Verdict
+from dtr_audit.model import RepositoryCounts, Scope, Status, SupportingFact, TagCounts, TrustCounts, Verdict
 from dtr_audit.rule import SEVERITY, TITLE
 
 from tests.evidence.html_report import EXCEPTED, digest, finding, findings, report
@@ -142,6 +142,21 @@ def test_the_details_tell_counts_coverage_auditor_domains_tags_and_where_all_of_
         f"the run record: s3://dtr-audit-evidence/{made.record_key}",
     ):
         assert told in details
+
+
+def test_what_the_first_run_alone_sees_stands_in_the_last_line_of_the_details() -> None:
+    def told(*, first_use: int, opened: int, changed: int) -> Answer:
+        made = report([finding()], changed_count=changed)
+        findings = replace(made.run.findings, opened=opened)
+        return answer(
+            replace(made, run=replace(made.run, findings=findings, trust=TrustCounts(verified=7, first_use=first_use)))
+        )
+
+    first, second = told(first_use=7, opened=1, changed=2), told(first_use=0, opened=0, changed=0)
+    *same, last = first.details.splitlines()
+    assert same == second.details.splitlines()[:-1]
+    assert "findings opened: 1, changed: 2, resolved: 0; roots seen for the first time: 7; " in last
+    assert first.comments == second.comments
 
 
 def test_an_excepted_finding_stays_open_and_the_comment_names_its_owner_and_end() -> None:

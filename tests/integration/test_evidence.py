@@ -310,4 +310,4 @@ def test_the_report_tells_what_changed_beside_what_was_opened_and_resolved(
     changes = evidence(audited, run)["report.html"].decode().split('id="changes"')[1].split("</section>")[0]
     assert "<h3>Changed (1)</h3>" in changes
     assert "team/app" in changes
-    assert b"1 changed, 0 resolved" in evidence(audited, run)["checklist.ckl"]
+    assert b"changed: 1, resolved: 0" in evidence(audited, run)["checklist.ckl"]

@@ -238,8 +238,8 @@ def _tell_run(report: Report) -> str:
         left = len(report.rows) - _FILES_NAMED
         rows.append(f"and {left} files more, all with their sha256 in manifest.json beside this checklist")
     told = [
-        f"Run {run.run_id}, {iso(run.started_at)} to {iso(run.finished_at)}, {TOOL}: {findings.opened} findings opened, "
-        f"{report.changed_count} changed, {findings.resolved} resolved{first_use}",
+        f"Run {run.run_id}, {iso(run.started_at)} to {iso(run.finished_at)}, {TOOL}: findings opened: "
+        f"{findings.opened}, changed: {report.changed_count}, resolved: {findings.resolved}{first_use}",
         f"a row for every tag that was read: {', '.join(rows) or 'there is none, since no tag was read'}",
     ]
     if report.record_key:
