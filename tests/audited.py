@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 
+from local.dtr.journal import RequestRecord
 from local.dtr.server import Server
 from local.invocation import invoke
 from local.stack import Message, Stack
@@ -103,3 +104,12 @@ class Audited:
     def mails(self) -> list[Message]:
         """Give every message about this registry, as mail shows it."""
         return [mail for mail in self._mailbox.messages() if mail.attributes["registry"] == self.name]
+
+
+def needed_requests(server: Server) -> list[RequestRecord]:
+    """Give what was asked of a registry, without the few requests for the Notary's changefeed, on which no answer hangs."""
+    return [
+        one
+        for one in server.requests
+        if "changefeed" not in one.path and "registry:catalog:*" not in one.query.get("scope", ())
+    ]

@@ -381,6 +381,7 @@ class _Composer:
         if self._is_by_namespace and namespaces:
             of_others = {
                 run.trust.spoken_expiring if run.trust else "",
+                run.other_hosts.spoken,
                 run.security_hub.warning if run.security_hub else "",
             }
         return _lines([warning for warning in run.warnings if warning not in of_others])

@@ -1,5 +1,7 @@
 """The registry and its Notary, as one invocation sees them: logged in to, proven, and asked in time."""
 
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -11,11 +13,12 @@ from .credentials import SecretsManagerCredentials
 from .dtr import DtrClient, choose_domains
 from .errors import AuditError, OutOfTimeError, TransientError
 from .examination import answer_in_time, ask_aside
-from .model import TrustCounts
+from .model import Repository, TrustCounts
 from .settings import Settings, TrustVerification
 from .text import clean
 
 if TYPE_CHECKING:
+    from .notary.changefeed import TrustHosts
     from .notary.client import NotaryClient
     from .notary.policy import Pin
     from .reuse import Reused
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from .trust import TrustVerifier
 
 REASON_LENGTH = 400
+CHANGEFEED_SECONDS = 30.0  # for all of it, in which repositories without a signed tag wait for it
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -65,6 +69,9 @@ class Connection:
         self._registry: DtrClient | None = None
         self._login: Callable[[float], str] | None = None  # under way
         self._notary: NotaryClient | None = None
+        self._feed: TrustHosts | None = None  # None: it was not read, or could not be
+        self._is_feed_read = False
+        self._feed_lock = threading.Lock()
         self._is_connected = False
 
     @property
@@ -142,14 +149,33 @@ class Connection:
 
     def hint_at_domain(self) -> str:
         """Say under which host the Notary does have trust data, if it tells; '' if not."""
-        from .notary.changefeed import read_hosts, suggest_domain  # noqa: PLC0415 - as above
+        from .notary.changefeed import suggest_domain  # noqa: PLC0415 - as above
 
-        try:
-            hosts = self.in_time(lambda: read_hosts(self._ask_notary()))
-        except AuditError as error:
-            logger.info("the changefeed was not read", because=clean(str(error), REASON_LENGTH))
-            return ""
-        return suggest_domain(hosts, self.domains)
+        feed = self._changefeed()
+        return suggest_domain(feed, self.domains) if feed is not None else ""
+
+    def find_other_hosts(self, repository: Repository) -> tuple[str, ...]:
+        """Give the hosts, none of which was asked for, under which the Notary has trust data for a repository, if it tells."""
+        feed = self._changefeed()
+        # As text: the Notary keeps trust data apart under each spelling of a host.
+        return (
+            tuple(host for host in feed.find(str(repository)) if host not in self.domains) if feed is not None else ()
+        )
+
+    def _changefeed(self) -> "TrustHosts | None":
+        """Give the changefeed, read when it is first asked for, once and in CHANGEFEED_SECONDS; None if it cannot be read."""
+        from .notary.changefeed import read_hosts  # noqa: PLC0415 - as above
+
+        with self._feed_lock:
+            if not self._is_feed_read:
+                self._is_feed_read = True
+                stop_at = min(self._stop_at, time.monotonic() + CHANGEFEED_SECONDS)
+                try:
+                    notary = self._ask_notary()
+                    self._feed = answer_in_time(lambda: read_hosts(notary), stop_at=stop_at)
+                except AuditError as error:
+                    logger.info("the changefeed was not read", because=clean(str(error), REASON_LENGTH))
+            return self._feed
 
     def in_time(self, ask: Callable[[], _T]) -> _T:
         """Ask something in a thread of its own, so that its answer cannot outlast the time; raises OutOfTimeError."""

@@ -14,7 +14,7 @@ from .dtr import DtrClient, TagReading
 from .errors import AuditError, OutOfTimeError, RepositoryGoneError, TransientError
 from .findings import Moves
 from .loading import collector_relaxed
-from .model import PassingFault, Repository, RepositoryReading, TrustFlags
+from .model import PassingFault, Repository, RepositoryReading, TrustFlags, Verdict
 from .rule import explain_image, judge_together
 from .text import clean
 from .transport import RETRIED_STATUSES, Answer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 20.0  # past the time for reading, to write down what had been read in time
 REASON_LENGTH = 400
+HOSTS_NAMED = 2  # of those under which a repository has trust data
 READ_AHEAD = 2_000  # repositories, listed and not yet begun; with the largest pages, two of them
 
 logger = Logger(service="dtr-signature-audit", child=True)
@@ -214,11 +215,13 @@ def read_repository(
     domains: Sequence[str],
     verifier: "TrustVerifier | None" = None,
     memories: Mapping[str, str] | None = None,
+    *,
+    find_other_hosts: Callable[[Repository], Sequence[str]] | None = None,
 ) -> RepositoryReading:
     """Read and judge every tag of a repository; whatever goes wrong becomes its problem, not the run's.
 
-    With a `verifier` the signatures themselves are looked at too; `memories` is what it left of the repository, by domain.
-    Raises OutOfTimeError alone.
+    With a `verifier` the signatures themselves are looked at too; `memories` is what it left of the repository, by domain. If no
+    tag is signed, `find_other_hosts` is asked under which other hosts there is trust data. Raises OutOfTimeError alone.
     """
     try:
         read = _read_tags(registry, repository, domains, of_each=verifier is not None)
@@ -229,7 +232,8 @@ def read_repository(
         reading = RepositoryReading(repository, judged, problem=problem, fault=read.fault or manifests.fault)
         if verifier is not None:
             reading = verifier.verify(reading, memories or {})
-        return _explain(reading, looked_into) if looked_into else reading
+        reading = _explain(reading, looked_into) if looked_into else reading
+        return _name_other_hosts(reading, find_other_hosts) if find_other_hosts is not None else reading
     except OutOfTimeError:
         raise
     except RepositoryGoneError as error:
@@ -281,6 +285,29 @@ class _Manifests:
 def _explain(reading: RepositoryReading, looked_into: Mapping[str, str]) -> RepositoryReading:
     explained = (explain_image(judged, looked_into.get(judged.tag.name, "")) for judged in reading.tags)
     return replace(reading, tags=tuple(explained))
+
+
+def _name_other_hosts(
+    reading: RepositoryReading, find_other_hosts: Callable[[Repository], Sequence[str]]
+) -> RepositoryReading:
+    """Say of each unsigned tag under which other hosts the Notary has trust data, if no tag of the repository is signed."""
+    if any(judged.verdict is Verdict.SIGNED for judged in reading.tags):
+        return reading  # nearly always, after the first tag
+    if not any(judged.verdict is Verdict.UNSIGNED for judged in reading.tags):
+        return reading
+    hosts = tuple(find_other_hosts(reading.repository))
+    if not hosts:
+        return reading
+    more = f" and {len(hosts) - HOSTS_NAMED} more hosts" if len(hosts) > HOSTS_NAMED else ""
+    known = (
+        f"; the Notary has trust data for this repository under {', '.join(hosts[:HOSTS_NAMED])}{more}: was the registry renamed, "
+        "or is that a second name of it?"
+    )
+    tags = (
+        judged._replace(reason=judged.reason + known) if judged.verdict is Verdict.UNSIGNED else judged
+        for judged in reading.tags
+    )
+    return replace(reading, tags=tuple(tags), other_hosts=hosts)
 
 
 def _read_tags(registry: DtrClient, repository: Repository, domains: Sequence[str], *, of_each: bool) -> TagReading:

@@ -176,7 +176,12 @@ class Examiner:
             connection = self._connection
             known = self._known.known_of(repository)
             reading = read_repository(
-                connection.registry, repository, connection.domains, connection.verifier, known.trust
+                connection.registry,
+                repository,
+                connection.domains,
+                connection.verifier,
+                known.trust,
+                find_other_hosts=connection.find_other_hosts,
             )
             if reading.gone:
                 return Examined(reading, Moves((), (), ()))
@@ -207,6 +212,8 @@ class Examiner:
         for judged in reading.tags:
             if judged.verdict is Verdict.UNKNOWN:
                 tally.note_unknown(f"{repository}:{judged.tag.name}", judged.reason)
+        if reading.other_hosts:
+            tally.note_other_hosts(str(repository), reading.other_hosts[0])
         self._take_trust(reading)
         if reading.is_complete:
             tally.repositories.audited += 1

@@ -13,6 +13,8 @@ REUSE = (
     "have seen in two repositories or roles do not count. Against others, use one delegation key per repository, and pin the roots."
 )
 EXPIRING_NAMED = 5  # repositories whose trust data expires soon
+OTHER_HOSTS_NAMED = 5  # repositories with trust data under another host, in a text
+OTHER_HOSTS_KEPT = 100  # and in the run record
 NAME_LENGTH = 255  # characters of a namespace, or of a repository's own name
 NAME_BYTES = 900  # of the same as UTF-8: two of them and the registry's name fit into a key of DynamoDB, which has 2048
 
@@ -182,6 +184,7 @@ class RepositoryReading:
     trust: tuple[TrustSeen, ...] = ()  # by domain; empty unless trust is verified
     documents: SignedDocuments | None = None  # None unless trust is verified
     fault: PassingFault | None = None  # that spoiled a part of it: the tags, a manifest or the trust data
+    other_hosts: tuple[str, ...] = ()  # with trust data, where no tag is signed under a domain that was asked for
 
     @property
     def is_complete(self) -> bool:
@@ -485,6 +488,35 @@ class TrustCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherHosts:
+    """Repositories without a signed tag for which the Notary has trust data under a host that was not asked for."""
+
+    repositories: int = 0
+    first: tuple[tuple[str, str], ...] = ()  # by name: (repository, the first of those hosts)
+
+    @property
+    def spoken(self) -> str:
+        """Say which they are, and what is to be done; '' if there are none."""
+        if not self.repositories:
+            return ""
+        noun = "repository has" if self.repositories == 1 else "repositories have"
+        named = "; ".join(f"{repository} under {host}" for repository, host in self.first[:OTHER_HOSTS_NAMED])
+        first = ", the first of them" if self.repositories > len(self.first[:OTHER_HOSTS_NAMED]) else ""
+        return (
+            f"{self.repositories} {noun} no signed tag under the domains asked for, and trust data under another host{first}: "
+            f"{named}. If that is a former or a second name of this registry, add it to DTR_DOMAINS, or sign the images under the "
+            "present name"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the form of the run record."""
+        return {
+            "repositories": self.repositories,
+            "first": [{"repository": repository, "host": host} for repository, host in self.first],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class BaselineRead:
     """The customer's own checklist as one run found it."""
 
@@ -543,6 +575,7 @@ class Run:
     exceptions: ExceptionsInForce = field(default_factory=ExceptionsInForce)
     security_hub: SecurityHubUpdate | None = None  # None: it was not told
     trust: TrustCounts | None = None  # None: the registry's word was taken
+    other_hosts: OtherHosts = field(default_factory=OtherHosts)
 
     @property
     def complete(self) -> bool:
@@ -621,6 +654,7 @@ class Run:
             "evidence": dict(self.evidence),
             "security_hub": self.security_hub.as_dict() if self.security_hub else None,
             "trust": self.trust.as_dict() if self.trust else None,
+            "other_hosts": self.other_hosts.as_dict(),
         }
 
 

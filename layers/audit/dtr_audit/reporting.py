@@ -25,6 +25,7 @@ from .model import (
     ExceptionsInForce,
     Finding,
     News,
+    OtherHosts,
     PreviousRun,
     Repository,
     Run,
@@ -225,6 +226,7 @@ class Reporter:
             exceptions=self._exceptions_in_force(is_whole=complete and is_full),
             security_hub=security_hub,
             trust=tally.trust if tally.is_trust_verified else None,
+            other_hosts=_other_hosts(tally),
         )
         run = _deny_contradictions(run, proven=proven)
         if is_full:
@@ -394,6 +396,8 @@ class Reporter:
                 "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
                 + (clean(f". The changefeed says: {hint}", REASON_LENGTH) if hint else "")
             )
+        if tally.other_hosts:
+            tally.warnings.append(_other_hosts(tally).spoken)
         if self._settings.pin_trust and tally.trust.first_use:
             tally.warnings.append(
                 f"{tally.trust.first_use} roots are covered by no pin and were trusted on first use. See whether the patterns in "
@@ -563,6 +567,10 @@ class Reporter:
             run, standing, places, expected=self._tally.holding_news, now=self._now(), until=self._ends_at
         )
         logger.info("alerts published", messages=messages)
+
+
+def _other_hosts(tally: Tally) -> OtherHosts:
+    return OtherHosts(tally.other_hosts, tuple(tally.first_other_hosts))
 
 
 def _deny_contradictions(run: Run, *, proven: bool) -> Run:

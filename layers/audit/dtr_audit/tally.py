@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .dtr import Listing
 from .model import (
+    OTHER_HOSTS_KEPT,
     Excepted,
     Finding,
     FindingCounts,
@@ -47,6 +48,8 @@ class Tally:
     facts: tuple[SupportingFact, ...] = ()
     is_trust_verified: bool = False  # else the registry's word was taken
     trust: TrustCounts = field(default_factory=TrustCounts)
+    other_hosts: int = 0  # repositories without a signed tag that have trust data under another host
+    first_other_hosts: list[tuple[str, str]] = field(default_factory=list)  # the first by name, and such a host
     first_unknown: tuple[str, str] = ("", "")  # of the tags that could not be judged, by name: which, and why
 
     @property
@@ -64,6 +67,15 @@ class Tally:
         insort(self.unreadable, (repository, reason))
         del self.unreadable[UNREADABLE_KEPT:]
 
+    def note_other_hosts(self, repository: str, host: str) -> None:
+        """Count a repository with trust data under a host that was not asked for, and keep it if it is one of the first."""
+        self.other_hosts += 1
+        self._keep_other_hosts(repository, host)
+
+    def _keep_other_hosts(self, repository: str, host: str) -> None:
+        insort(self.first_other_hosts, (repository, host))
+        del self.first_other_hosts[OTHER_HOSTS_KEPT:]
+
     def note_unknown(self, image: str, reason: str) -> None:
         """Remember the first by name of the tags that could not be judged."""
         self.first_unknown = min(self.first_unknown, (image, reason)) if self.first_unknown[0] else (image, reason)
@@ -76,6 +88,9 @@ class Tally:
         self.trust.keep_expiring(part.trust.first_expiring)
         for repository, reason in part.unreadable:
             self.keep_unreadable(repository, reason)
+        self.other_hosts += part.other_hosts
+        for repository, host in part.first_other_hosts:
+            self._keep_other_hosts(repository, host)
         if part.first_unknown[0]:
             self.note_unknown(*part.first_unknown)
 

@@ -37,6 +37,7 @@ from .evidence.report import StoredFile
 from .findings import parse_finding, write_finding
 from .model import (
     EXPIRING_NAMED,
+    OTHER_HOSTS_KEPT,
     Finding,
     News,
     Repository,
@@ -181,6 +182,8 @@ class BatchResult:
             "trust": asdict(tally.trust),
             "unreadable": tally.unreadable,
             "first_unknown": tally.first_unknown,
+            "other_hosts": tally.other_hosts,
+            "first_other_hosts": tally.first_other_hosts,
             "examined": _write_names(self.examined),
             "left": _write_names(self.left),
             "is_late": self.is_late,
@@ -208,6 +211,10 @@ class BatchResult:
             trust=_take_trust(kept["trust"]),
             unreadable=take_list(kept["unreadable"], "$.unreadable", _take_pair, most=UNREADABLE_KEPT),
             first_unknown=(image, why),
+            other_hosts=take_count(kept["other_hosts"], "$.other_hosts"),
+            first_other_hosts=take_list(
+                kept["first_other_hosts"], "$.first_other_hosts", _take_pair, most=OTHER_HOSTS_KEPT
+            ),
         )
         result = cls(
             tally=tally,
@@ -249,6 +256,11 @@ class BatchResult:
         _hold(
             len(tally.unreadable) == min(repositories.unreadable, UNREADABLE_KEPT),
             "$.unreadable: as many were not counted",
+        )
+        _hold(tally.other_hosts <= examined, "$.other_hosts: there are more than were examined")
+        _hold(
+            len(tally.first_other_hosts) == min(tally.other_hosts, OTHER_HOSTS_KEPT),
+            "$.first_other_hosts: as many were not counted",
         )
         _hold(tally.tags.audited + tally.tags.artifacts == 0 or examined > 0, "$.tags: nothing was examined")
         _hold(

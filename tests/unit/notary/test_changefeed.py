@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 from dtr_audit.errors import TrustDataError
-from dtr_audit.notary.changefeed import PAGES, RECORDS, TrustHosts, read_hosts, suggest_domain
+from dtr_audit.notary import changefeed
+from dtr_audit.notary.changefeed import (
+    GUN_LENGTH,
+    HOSTS,
+    KEY_BYTES,
+    PAGES,
+    RECORDS,
+    TrustHosts,
+    read_hosts,
+    suggest_domain,
+)
 
 
 class Feed:
@@ -101,3 +111,34 @@ def test_nothing_is_said_where_the_domain_is_right_or_not_all_was_read() -> None
     assert suggest_domain(TrustHosts({"a.example": 1, "b.example": 5}), ("a.example",)) == ""
     assert suggest_domain(TrustHosts({}, is_whole=False), ("a.example",)) == ""
     assert "nothing was ever signed" in suggest_domain(TrustHosts({}), ("a.example",))
+
+
+def test_hosts_of_a_repository_are_found_by_its_whole_name() -> None:
+    feed = Feed(
+        *updates(
+            "a.example/x/y", "b.example/x/y", "b.example/x/z", "c.example/x/y/z", "A.example/x/y", "b.example/X/y"
+        ),
+        ("b.example/x/z", "deletion"),
+    )
+    hosts = read_hosts(feed)
+    assert hosts.find("x/y") == ("A.example", "a.example", "b.example")
+    assert hosts.find("x/z") == hosts.find("x") == hosts.find("") == ()
+    assert TrustHosts({"a.example": 1}).find("x/y") == ()
+
+
+def test_hosts_beyond_the_limit_are_passed_over_and_the_feed_is_told_to_be_a_part() -> None:
+    feed = Feed(*updates(*(f"h{number}.example/x/y" for number in range(HOSTS + 1)), "h0.example/x/z"))
+    hosts = read_hosts(feed)
+    assert (len(hosts.find("x/y")), hosts.is_whole) == (HOSTS, False)
+    assert hosts.find("x/z") == ("h0.example",)
+
+
+def test_feed_with_long_names_and_many_hosts_is_kept_as_short_keys_and_few_hosts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changefeed, "RECORDS", 100)
+    letters = "\U0001f600" * (GUN_LENGTH - 40)
+    hosts = read_hosts(Feed(*updates(*(f"h{number}.example/r{number}/{letters}" for number in range(250)))))
+    assert (len(hosts.hosts), len(hosts.repositories), hosts.is_whole) == (HOSTS, HOSTS, False)
+    assert {len(key) for key in hosts._bits} == {KEY_BYTES}
+    assert len(hosts._bits) == HOSTS, "of a host that is passed over nothing is kept"

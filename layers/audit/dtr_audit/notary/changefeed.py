@@ -1,10 +1,14 @@
-"""Under which hosts a Notary has trust data at all, read from its changefeed.
+"""Under which hosts a Notary has trust data, of which repositories, read from its changefeed.
+
+Of a repository no name is kept, and of hosts a few: the feed is as long as whoever may publish wants it to be.
 
 Source: Notary, server/handlers/changefeed.go and server/storage (Change): `{"count", "records": [{"ID", "GUN", "Category"}]}`.
 """
 
+import hashlib
 import re
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +19,8 @@ from . import canonical
 RECORDS = 1_000  # of one page
 PAGES = 20
 GUN_LENGTH = 512
+HOSTS = 64  # that are told apart; GUNs under more of them are passed over
+KEY_BYTES = 16  # of a repository's name, hashed
 
 # A number where the Notary keeps its data in SQL; DTR's, which keeps it in RethinkDB, makes UUIDs.
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -35,31 +41,62 @@ class TrustHosts:
 
     repositories: dict[str, int] = field(default_factory=dict)
     is_whole: bool = True
+    hosts: tuple[str, ...] = field(default=(), compare=False, repr=False)  # in the order of their bits
+    _bits: Mapping[bytes, int] = field(default_factory=dict, compare=False, repr=False)  # by repository: its hosts
+
+    def find(self, repository: str) -> tuple[str, ...]:
+        """Give the hosts under which there is trust data for `namespace/name`, by name."""
+        bits = self._bits.get(_key(repository), 0)
+        return tuple(sorted(host for number, host in enumerate(self.hosts) if bits >> number & 1))
+
+
+class _Places:
+    """Which repositories have trust data under which hosts."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}  # of hosts
+        self._bits: dict[bytes, int] = {}
+        self._is_whole = True
+
+    def note(self, gun: str, *, is_deleted: bool) -> None:
+        """Take down a change of a GUN."""
+        host, _, repository = gun.partition("/")
+        if not is_domain(host):
+            return
+        if host not in self._numbers and len(self._numbers) == HOSTS:
+            self._is_whole = False
+            return
+        bit = 1 << self._numbers.setdefault(host, len(self._numbers))
+        key = _key(repository)
+        bits = self._bits.get(key, 0)
+        self._bits[key] = bits & ~bit if is_deleted else bits | bit
+
+    def sum_up(self, *, is_whole: bool) -> TrustHosts:
+        """Give what was found."""
+        hosts = tuple(self._numbers)
+        counts = Counter[str]()
+        for bits, many in Counter(self._bits.values()).items():
+            counts.update({host: many for number, host in enumerate(hosts) if bits >> number & 1})
+        ordered = dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+        return TrustHosts(ordered, is_whole and self._is_whole, hosts, self._bits)
 
 
 def read_hosts(source: ChangeSource) -> TrustHosts:
     """Read the changefeed from its beginning, PAGES at most; raises RegistryError, OutOfTimeError."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
+    places = _Places()
     after = _BEGINNING
     seen = {after}
     for _ in range(PAGES):
         records = _records(source.fetch_changes(RECORDS, after))
         for record in records:
-            gun = record["GUN"]
-            host = gun.partition("/")[0]
-            if not is_domain(host):
-                continue
-            if record.get("Category") == "deletion":
-                found[host].discard(gun)
-            else:
-                found[host].add(gun)
+            places.note(record["GUN"], is_deleted=record.get("Category") == "deletion")
         if len(records) < RECORDS:
-            return _hosts(found, is_whole=True)
+            return places.sum_up(is_whole=True)
         after = records[-1]["ID"]
         if after in seen:
             raise TrustDataError("the changefeed: a page leads back to one that was read already")
         seen.add(after)
-    return _hosts(found, is_whole=False)
+    return places.sum_up(is_whole=False)
 
 
 def suggest_domain(hosts: TrustHosts, asked: tuple[str, ...]) -> str:
@@ -78,9 +115,8 @@ def suggest_domain(hosts: TrustHosts, asked: tuple[str, ...]) -> str:
     )
 
 
-def _hosts(found: dict[str, set[str]], *, is_whole: bool) -> TrustHosts:
-    counts = {host: len(guns) for host, guns in found.items() if guns}
-    return TrustHosts(dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))), is_whole)
+def _key(repository: str) -> bytes:
+    return hashlib.blake2b(repository.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
 def _records(body: bytes) -> list[dict[str, Any]]:

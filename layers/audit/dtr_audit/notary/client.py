@@ -112,22 +112,33 @@ class NotaryClient:
         raise _status_error(answer, path)
 
     def fetch_changes(self, records: int, after: str) -> bytes:
-        """Give a page of the changefeed, oldest first, from behind the change `after`; raises RegistryError, OutOfTimeError."""
+        """Give a page of the changefeed, oldest first, from behind the change `after`; raises RegistryError, OutOfTimeError.
+
+        It is asked once: nothing that is needed waits for it.
+        """
         path = "/v2/_trust/changefeed"
         params = {"records": str(records), "change_id": after}
         with BUDGET.charge(CHANGES_PARSED_BYTES) as charge:
-            answer = self._get(path, CATALOG, params, limit=CHANGES_BYTES, charge=charge)
+            answer = self._get(path, CATALOG, params, limit=CHANGES_BYTES, charge=charge, is_optional=True)
             if answer.status != 200:
                 raise _status_error(answer, path)
-            # It is parsed by one thread alone, when everything else has been read: what matters is that it is not too large.
+            # It is parsed by one thread alone, and once a run: what matters is that it is not too large.
             charge.grow(estimate_parsed(answer.body), self.check_time)
             return _without_secret(answer, path)
 
     def _get(
-        self, path: str, scope: str, params: dict[str, str] | None = None, *, limit: int, charge: Charge | None
+        self,
+        path: str,
+        scope: str,
+        params: dict[str, str] | None = None,
+        *,
+        limit: int,
+        charge: Charge | None,
+        is_optional: bool = False,
     ) -> Answer:
         token = self._token(scope) if self._realm is not None else ""
-        answer = self._transport.get(path, params=params, authorization=token, limit=limit, charge=charge)
+        asked: dict[str, Any] = {"params": params, "limit": limit, "charge": charge, "is_optional": is_optional}
+        answer = self._transport.get(path, authorization=token, **asked)
         if answer.status != 401:
             return answer
         # The first question of all, or a token that has expired.
@@ -135,7 +146,7 @@ class NotaryClient:
         with self._lock:
             if self._tokens.get(scope) == token:
                 del self._tokens[scope]
-        return self._transport.get(path, params=params, authorization=self._token(scope), limit=limit, charge=charge)
+        return self._transport.get(path, authorization=self._token(scope), **asked)
 
     def _learn_realm(self, answer: Answer) -> None:
         """Take the address for tokens from a challenge, if credentials may be sent there; raises AuthenticationError."""
