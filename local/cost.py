@@ -37,7 +37,9 @@ ITEM_BYTES = 600  # of a finding in its table; it stands once more in the index 
 ITEM_OVERHEAD_BYTES = 100  # DynamoDB counts so many to each item, for its own index
 LOG_BYTES = 2_500  # of a run, Lambda's own lines among them
 LOG_BYTES_A_SECOND = 30  # a line of progress every ten seconds
-LOGIN_REQUESTS = 6  # the challenge, the token, who we are, before and after, and what stands beside the rule
+LOGIN_REQUESTS = (
+    7  # the challenge, the token, who we are, before and after, the version, and what stands beside the rule
+)
 # An opened finding: table and two indexes, written, and marked as told, which in a transaction counts twice for the table. A
 # resolved one is less.
 WRITES_OF_A_MOVE = 7

@@ -480,6 +480,8 @@ class DtrApi:
         path = f"{namespace}/{name}"
         if path in self._misfortune.deleted or "missing_though_listed" in call.struck.names:
             raise missing
+        if "orphaned" in call.struck.names:
+            raise _Refusal(404, "NO_SUCH_ACCOUNT", f"There is no account {namespace}.")
         if not call.caller.is_admin:
             repositories = self._backend.repositories()
             position = self._pager.position(repositories, path)

@@ -428,6 +428,8 @@ class Faults:
     """A repository whose tags are asked for has just been deleted: 404, and gone from the list from then on."""
     missing_though_listed: Calls | None = None
     """A repository's tags answer 404 NO_SUCH_REPOSITORY, and yet it stays in the list."""
+    orphaned: Calls | None = None
+    """A repository's tags answer 404 NO_SUCH_ACCOUNT, as LDAP sync removed its account, and yet it stays in the list."""
     notary_down: Calls | None = None
     """The tags call answers 500: Notary cannot be asked."""
     notary_silent: Calls | None = None

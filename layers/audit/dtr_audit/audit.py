@@ -249,6 +249,7 @@ class _OneRun:
         if self._request.scope is Scope.FULL:
             self._known = KnownBefore(self._findings, with_trust=connection.verifier is not None)
         looked = connection.begin_to_look_around() if self._request.scope is Scope.FULL else None
+        version = connection.begin_to_read_version()
         self._examine_all(exceptions)
         self._batches.flush()
         unproven = connection.prove_admin()
@@ -256,6 +257,7 @@ class _OneRun:
             tally.note_incomplete(unproven)
         if looked is not None:
             tally.note_surroundings(looked())
+        tally.registry_version = version()
         hint = connection.hint_at_domain() if tally.is_all_unsigned else ""
         # Where not all documents were compared, what looks signed since may be signed elsewhere.
         may_resolve = not unproven and not self._documents.problem

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aws_lambda_powertools import Logger
 
 from .credentials import SecretsManagerCredentials
-from .dtr import DtrClient, choose_domains
+from .dtr import VERSION, DtrClient, choose_domains, read_version
 from .errors import AuditError, OutOfTimeError, TransientError
 from .examination import answer_in_time, ask_aside
 from .model import Repository, TrustCounts
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REASON_LENGTH = 400
 CHANGEFEED_SECONDS = 30.0  # for all of it, in which repositories without a signed tag wait for it
+VERSION_SECONDS = 5.0  # for which a run waits for the registry's version, once all else is read
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -146,6 +147,22 @@ class Connection:
             x509_strict=self._settings.x509_strict,
             stop_at=self._stop_at,
         )
+
+    def begin_to_read_version(self) -> Callable[[], str]:
+        """Begin to ask for the registry's version; gives what waits for it.
+
+        That gives '' where the registry does not say it, or not in time. It is never required, and cannot fail.
+        """
+        registry = self.registry
+        asked = ask_aside(lambda: read_version(registry.look_up(VERSION)))
+
+        def wait() -> str:
+            try:
+                return asked(min(self._stop_at, time.monotonic() + VERSION_SECONDS))
+            except AuditError:
+                return ""
+
+        return wait
 
     def hint_at_domain(self) -> str:
         """Say under which host the Notary does have trust data, if it tells; '' if not."""

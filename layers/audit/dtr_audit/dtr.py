@@ -65,6 +65,9 @@ TOKEN_SECONDS = 60.0  # where the server does not say how long (the Docker token
 TOKEN_SECONDS_LEAST = 10.0
 TOKEN_SECONDS_LIMIT = 3_600.0
 TOKEN_RENEWAL_SHARE = 0.8  # of its life; the rest is for requests under way
+NO_SUCH_ACCOUNT = "NO_SUCH_ACCOUNT"  # the code of a 404 for a repository whose account was deleted
+VERSION = "/api/v0/admin/version"  # of Mirantis Secure Registry; Docker Trusted Registry has no such document
+VERSION_LENGTH = 64
 ROTATION_SECONDS = 10.0  # for which a new password may be known to the registry and not yet stand in the secret
 
 # Wider than DTR's own grammar on purpose: whatever is safe in a path is asked for.
@@ -678,7 +681,7 @@ class DtrClient:
         said = self._error_text(answer)
         what = f"GET {path}: {answer.status} on page {page}" + (f": {said}" if said else "")
         if answer.status == 404 and page == 1 and path != "/api/v0/repositories":
-            return RepositoryGoneError(what)
+            return RepositoryGoneError(what, has_no_account=_error_of(answer).get("code") == NO_SUCH_ACCOUNT)
         if answer.status in {401, 403}:
             return AuthenticationError(f"{what}. The account must be an administrator of the registry")
         if answer.status == 500:
@@ -742,19 +745,24 @@ class DtrClient:
 
     def _error_text(self, answer: Answer) -> str:
         """Read any of the three forms of errors, or name a page of HTML."""
-        try:
-            body = json.loads(answer.body)
-        except (ValueError, RecursionError):
-            if b"<html" in answer.body[:2048].lower():
-                return "a page of HTML, so probably a proxy or load balancer answers in the registry's place"
-            return ""
-        if not isinstance(body, dict):
-            return ""
-        errors = body.get("errors")
-        first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else body
+        first = _error_of(answer)
+        if not first and b"<html" in answer.body[:2048].lower():
+            return "a page of HTML, so probably a proxy or load balancer answers in the registry's place"
         parts = [first.get(key) for key in ("code", "message", "details")]
         text = ": ".join(part for part in parts if isinstance(part, str) and part)
         return clean(text, 200)
+
+
+def _error_of(answer: Answer) -> dict[str, Any]:
+    """Give the first error of an answer, in any of the forms that JSON has; empty if there is none."""
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(body, dict):
+        return {}
+    errors = body.get("errors")
+    return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else body
 
 
 def remove_secrets(reading: TagReading) -> None:
@@ -820,6 +828,14 @@ def _foreign_host(challenge: str, own: str) -> str:
         if host and canonical_host(host) != canonical_host(own):
             return host
     return ""
+
+
+def read_version(document: Any) -> str:
+    """Take the registry's version out of what it answers for VERSION; '' where it does not say it."""
+    version = document.get("version") if isinstance(document, dict) else None
+    if not isinstance(version, str) or REDACTOR.holds_secret(version):
+        return ""
+    return clean(version, VERSION_LENGTH)
 
 
 def _settings(answer: Answer) -> dict[str, Any] | None:

@@ -22,7 +22,14 @@ class TransientError(RegistryError):
 
 
 class RepositoryGoneError(RegistryError):
-    """The registry answers 404 for a repository: deleted meanwhile, or not readable by this account."""
+    """The registry answers 404 for a repository: deleted meanwhile, or not readable by this account.
+
+    `has_no_account` says that the account whose namespace it is does not exist.
+    """
+
+    def __init__(self, message: str, *, has_no_account: bool = False) -> None:
+        super().__init__(message)
+        self.has_no_account = has_no_account
 
 
 class ContradictionError(RegistryError):

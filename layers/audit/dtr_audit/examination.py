@@ -237,7 +237,9 @@ def read_repository(
     except OutOfTimeError:
         raise
     except RepositoryGoneError as error:
-        return RepositoryReading(repository, problem=clean(str(error), REASON_LENGTH), gone=True)
+        return RepositoryReading(
+            repository, problem=clean(str(error), REASON_LENGTH), gone=True, has_no_account=error.has_no_account
+        )
     except AuditError as error:
         problem = clean(str(error), REASON_LENGTH)
         return RepositoryReading(repository, problem=problem, fault=_fault_of(error, problem))

@@ -31,10 +31,12 @@ from .model import (
 )
 from .reuse import Reused, explain_elsewhere
 from .tally import Tally
+from .text import clean
 
 PROGRESS_SECONDS = 10.0
 # Between the first pass and the second: a failover or a restart of one replica takes about as long.
 SECOND_PASS_SECONDS = 30.0
+NAMESPACE_LENGTH = 100  # characters, of an orphan's
 DISTRUSTED = 1_000  # repositories whose signatures one run takes back after they were read
 
 logger = Logger(service="dtr-signature-audit", child=True)
@@ -265,10 +267,7 @@ class Examiner:
             del tally.is_examined[repository]
         for examined in self._examine_once(iter(sorted(still))):
             if examined.reading.gone:
-                repository = examined.reading.repository
-                tally.note_unreadable(
-                    repository, f"{examined.reading.problem}; yet it is listed, so this account may not read it"
-                )
+                tally.note_unreadable(examined.reading.repository, explain_not_found(examined.reading))
             else:
                 self.take(examined)
 
@@ -374,6 +373,17 @@ class Examiner:
 def _failed_again(failed: Mapping[Repository, PassingFault]) -> Iterator[Examined]:
     for repository, fault in failed.items():
         yield Examined(RepositoryReading(repository, problem=fault.reason, fault=fault), Moves((), (), ()))
+
+
+def explain_not_found(reading: RepositoryReading) -> str:
+    """Say why a repository that is listed answers 404: its account was deleted, or this one may not read it."""
+    if reading.has_no_account:
+        namespace = clean(reading.repository.namespace, NAMESPACE_LENGTH)
+        return (
+            f"an orphan: it is still listed, and its account '{namespace}' does not exist any more. Recreate the account, or "
+            f"delete the repository ({reading.problem})"
+        )
+    return f"{reading.problem}; yet it is listed, so this account may not read it"
 
 
 def _repository_of(row: Row) -> Repository:

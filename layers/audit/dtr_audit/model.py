@@ -181,6 +181,7 @@ class RepositoryReading:
     tags: tuple[JudgedTag, ...] = ()
     problem: str = ""
     gone: bool = False  # the registry answered 404: deleted meanwhile, or not readable
+    has_no_account: bool = False  # and said that the account whose namespace it is does not exist
     trust: tuple[TrustSeen, ...] = ()  # by domain; empty unless trust is verified
     documents: SignedDocuments | None = None  # None unless trust is verified
     fault: PassingFault | None = None  # that spoiled a part of it: the tags, a manifest or the trust data
@@ -576,6 +577,7 @@ class Run:
     security_hub: SecurityHubUpdate | None = None  # None: it was not told
     trust: TrustCounts | None = None  # None: the registry's word was taken
     other_hosts: OtherHosts = field(default_factory=OtherHosts)
+    registry_version: str = ""  # as the registry says; '' where it does not
 
     @property
     def complete(self) -> bool:
@@ -655,6 +657,7 @@ class Run:
             "security_hub": self.security_hub.as_dict() if self.security_hub else None,
             "trust": self.trust.as_dict() if self.trust else None,
             "other_hosts": self.other_hosts.as_dict(),
+            "registry_version": self.registry_version or None,
         }
 
 

@@ -227,6 +227,7 @@ class Reporter:
             security_hub=security_hub,
             trust=tally.trust if tally.is_trust_verified else None,
             other_hosts=_other_hosts(tally),
+            registry_version=tally.registry_version,
         )
         run = _deny_contradictions(run, proven=proven)
         if is_full:

@@ -134,6 +134,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
         unproven = ""
         if connected:
             looked = connection.begin_to_look_around() if parts.request.scope is Scope.FULL else None
+            version = connection.begin_to_read_version()
             try:
                 listing = list_repositories(connection.registry, parts.request, tally)
                 connection.in_time(lambda: deque(listing, maxlen=0))
@@ -147,6 +148,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             unproven = connection.prove_admin()
             if looked is not None:
                 tally.note_surroundings(looked())
+            tally.registry_version = version()
     parts.confirm()
     sums = work.put_batches(batches)
     sha256 = work.put_inventory(
@@ -167,6 +169,7 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
             exceptions_version=document.version_id if isinstance(document, ExceptionsDocument) else "",
             exceptions_problem=str(document) if isinstance(document, ExceptionsError) else "",
             facts=tally.facts,
+            registry_version=tally.registry_version,
             settings=judged_by,
             batch_sums=sums,
         )
@@ -502,6 +505,7 @@ class _Closing:
         self._reporter.know_exceptions(self._exceptions_of(known))
         tally.domains = known.domains
         tally.facts = known.facts
+        tally.registry_version = known.registry_version
         tally.is_trust_verified = known.is_trust_verified
         if known.is_trust_verified:
             tally.trust = count_trust(self._parts.settings)

@@ -46,6 +46,7 @@ class Tally:
     oldest: str = ""
     holding_news: int = 0
     facts: tuple[SupportingFact, ...] = ()
+    registry_version: str = ""
     is_trust_verified: bool = False  # else the registry's word was taken
     trust: TrustCounts = field(default_factory=TrustCounts)
     other_hosts: int = 0  # repositories without a signed tag that have trust data under another host

@@ -111,6 +111,7 @@ class Inventory:
     exceptions_version: str
     exceptions_problem: str  # why they could not be fetched
     facts: tuple[SupportingFact, ...] = ()  # what was seen beside the rule
+    registry_version: str = ""
 
     settings: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each that can change a verdict, by name
     batch_sums: tuple[str, ...] = ()  # the SHA-256 of each batch
@@ -139,6 +140,7 @@ class Inventory:
             exceptions_version=take_text(kept["exceptions_version"], "$.exceptions_version"),
             exceptions_problem=take_text(kept["exceptions_problem"], "$.exceptions_problem"),
             facts=tuple(take_list(kept["facts"], "$.facts", _take_fact, most=FACTS)),
+            registry_version=take_text(kept["registry_version"], "$.registry_version"),
             settings={
                 take_name(name, "$.settings"): take_sha256(sha256, f"$.settings.{name}")
                 for name, sha256 in settings.items()

@@ -221,9 +221,10 @@ def _image(finding: Finding) -> str:
 
 
 def _name_registry(report: Report) -> str:
-    """Name the registry, with its address."""
-    name = _outside(report.run.registry, _NAME_LENGTH)
-    return f"{name}, {_outside(report.url, _NAME_LENGTH)}" if report.url else name
+    """Name the registry, with its address, and its version where it says it."""
+    version = report.run.registry_version
+    parts = [report.run.registry, report.url, f"version {version}" if version else ""]
+    return ", ".join(_outside(part, _NAME_LENGTH) for part in parts if part)
 
 
 def _tell_run(report: Report) -> str:

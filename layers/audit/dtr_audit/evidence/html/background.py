@@ -45,6 +45,8 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
     run, asset, repositories = report.run, report.asset, report.run.repositories
     names = [asset.host_name, *([asset.host_fqdn] if asset.host_fqdn not in ("", asset.host_name) else ())]
     address = f" at {shorten(report.url)}" if report.url else ""
+    if run.registry_version:
+        address += f", version {shorten(run.registry_version)}"
     if run.complete:
         right = (
             "Proven to be an administrator's before the first list was read, and again after the last. Other accounts do not see "
