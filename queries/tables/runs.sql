@@ -25,6 +25,7 @@ CREATE EXTERNAL TABLE runs (
         required_signers:array<string>, all_signers:boolean, repository_key_suffices:boolean, pinned:boolean,
         verified:bigint, without:bigint, failing:bigint, unreadable:bigint, first_use:bigint, expiring:bigint,
         first_expiring:array<struct<repository:string, role:string, expires:string>>>,
+    other_hosts struct<repositories:bigint, first:array<struct<repository:string, host:string>>>,
     registry_version string COMMENT 'as the registry says; null where it does not',
     facts array<struct<subject:string, answer:string, rule_id:string, status:string>>,
     exceptions struct<version_id:string, holding:bigint, ended:bigint, unmatched:bigint, problem:string>,
