@@ -38,7 +38,7 @@ REGISTRY_NAME = "demo"
 TEAM = "payments"
 TEAM_FILTER = {"namespaces": [TEAM]}
 PUBLIC_KEY = "signing-key.pem"
-FIRST_MAIL_LINES = 34
+FIRST_MAIL_LINES = 42
 _DUE_HOUR = 5  # UTC, as the template's schedule has it
 
 

@@ -85,6 +85,7 @@ def test_the_environment_is_resolved_to_the_stacks_own_resources(stack: Stack) -
         "FAN_OUT_WORKERS": "4",
         "EXECUTION_SECONDS": "43200",
         "PAGE_SIZE": "100",
+        "ALERT_CONTACT": "",
         "ALERT_GROUPING": "run",
         "REMINDER_DAYS": "7",
         "RESOLVED_DAYS": "90",

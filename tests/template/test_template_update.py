@@ -47,6 +47,7 @@ CHANGED = {
     **NETWORK,
     "AccessLogBucket": "logs-of-mine",
     "AlertEmail": "isso@example.mil",
+    "AlertContact": "registry-team@example.mil",
     "AlertGrouping": "namespace",
     "AlertTopicArn": f"{_TOPIC}:alerts",
     "AlertTopicKeyArn": _KEY,

@@ -133,6 +133,7 @@ def announce(
     expected: int | None = None,
     until: float = float("inf"),
     now: datetime = NOW,
+    contact: str = "",
 ) -> list[dict[str, Any]]:
     topic = topic or Topic()
     alerts = Alerts(
@@ -143,6 +144,8 @@ def announce(
         grouping=grouping,
         reminder_days=reminder_days,
         threads=4,
+        url="https://dtr.example.mil",
+        contact=contact,
         sleep=lambda _: None,
     )
     alerts.announce(
@@ -309,14 +312,12 @@ def test_one_is_spoken_of_in_the_singular_and_more_in_the_plural() -> None:
         "1 of 1 repository read; 1 image tag, 1 of them",
         "1 more tag holds a signature (Cosign), no image, and is not judged.",
         "1 finding is open, ",
-        "1 finding is still open",
     ):
         assert text in one
     for text in (
         "2 of 2 repositories read; 2 image tags, 2 of them",
         "2 more tags hold signatures (Cosign), no images, and are not judged.",
         "2 findings are open, ",
-        "2 findings are still open",
     ):
         assert text in two
 
@@ -357,7 +358,7 @@ def test_nothing_open_is_nothing_to_be_reminded_of() -> None:
 def test_what_is_excepted_is_nothing_to_be_reminded_of() -> None:
     assert announce(Findings([]), run(findings=FindingCounts(open=5, excepted=5)), reminder_days=1) == []
     (message,) = announce(Findings([]), run(findings=FindingCounts(open=5, excepted=4)), reminder_days=1)
-    assert "1 finding is still open, 4 excepted" in message["Subject"]
+    assert message["Subject"] == "[prod] OPEN: 5 open, 4 excepted, reminder"
     assert "4 of them are under an exception" in json.loads(message["Message"])["email"]
 
 
@@ -552,7 +553,7 @@ def test_a_baseline_that_cannot_be_answered_is_told_even_if_nothing_else_is() ->
     (message,) = announce(Findings([]), BROKEN, runs=runs)
     assert message["MessageAttributes"]["event"]["StringValue"] == "baseline_unusable"
     assert message["MessageAttributes"]["severity"]["StringValue"] == "medium"
-    assert message["Subject"].endswith("; your own checklist was not answered")
+    assert message["Subject"] == "[prod] NOT_A_FINDING: own checklist not answered, 0 open"
     body = json.loads(message["Message"])
     assert json.loads(body["default"])["warnings"] == list(BROKEN.warnings)
     assert BROKEN.warnings[0] in body["email"]
@@ -597,3 +598,110 @@ def test_a_run_without_a_baseline_asks_nothing_and_forgets_nothing() -> None:
     runs.problems["baseline"] = ("it is not there", NOW)
     announce(Findings([]), replace(BROKEN, baseline=None), runs=runs)
     assert runs.problems
+
+
+def mail(message: dict[str, Any]) -> str:
+    text: str = json.loads(message["Message"])["email"]
+    return text
+
+
+def moved(repository: str, news: News, count: int) -> list[Finding]:
+    """Findings of one kind in a namespace."""
+    state = State.RESOLVED if news is News.RESOLVED else State.OPEN
+    move = Transition(news, "20261122T030000Z", "2026-11-22T03:00:00.000Z", "signed" if news is News.RESOLVED else "")
+    return [finding("web", repository, str(n), state=state, unannounced=(move,)) for n in range(count)]
+
+
+def test_subject_with_changes_counts_what_is_open_and_what_moved() -> None:
+    pending = [*moved("a", News.OPENED, 2), *moved("b", News.CHANGED, 1), *moved("c", News.RESOLVED, 5)]
+    one = run(registry="prod-dtr", findings=FindingCounts(open=11, opened=2, resolved=5))
+    (message,) = announce(Findings(pending), one)
+    assert message["Subject"] == "[prod-dtr] OPEN: 11 open, 2 new, 1 changed, 5 resolved"
+    text = mail(message)
+    for said in ("11 findings are open", "NEW (2)", "CHANGED (1)", "RESOLVED (5)"):
+        assert said in text
+
+
+@pytest.mark.parametrize("registry", ["p" * 63, "dtr-\u00fcber\r\nBcc: x", "p" * 90])
+@pytest.mark.parametrize("count", [1, 1_000])
+def test_subject_without_room_drops_parts_whole_from_the_end(registry: str, count: int) -> None:
+    pending = [one for news in News for one in moved(str(news), news, count)]
+    one = run(registry=registry, findings=FindingCounts(open=10**9, opened=count), incomplete_because=("a reason",))
+    (message,) = announce(Findings(pending), one)
+    subject = message["Subject"]
+    assert len(subject) < 100
+    assert subject.isascii()
+    assert subject.isprintable()
+    whole = [
+        "1000000000 open", "audit not complete", f"{count} new", f"{count} no longer excepted",
+        f"{count} excepted for days only", f"{count} changed", f"{count} resolved",
+    ]  # fmt: skip
+    parts = subject.partition("OPEN: ")[2].split(", ")
+    assert parts == whole[: len(parts)]
+    assert len(parts) >= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject"),
+    [
+        ({"incomplete_because": ("why",)}, "[prod] OPEN: 1 open, audit not complete"),
+        ({"findings": FindingCounts(open=3, excepted=1)}, "[prod] OPEN: 3 open, 1 excepted, reminder"),
+        (
+            {"exceptions": ExceptionsInForce(problem="broken"), "findings": FindingCounts(open=2)},
+            "[prod] OPEN: the exceptions cannot be used, 2 open",
+        ),
+    ],
+)
+def test_subject_without_changes_says_what_the_message_is_about(changes: dict[str, Any], subject: str) -> None:
+    (message,) = announce(Findings([]), run(**changes), reminder_days=7)
+    assert message["Subject"] == subject
+    assert json.loads(message["Message"])["sms"] == subject
+
+
+def test_mail_says_which_registry_when_why_and_whom_to_ask() -> None:
+    (message,) = announce(Findings([finding()]), contact="registry-team@example.mil")
+    text = mail(message)
+    assert "Registry: prod, https://dtr.example.mil\n" in text
+    assert "Audited:  2026-11-22T03:00:00.000Z to 2026-11-22T03:01:00.000Z, run 20261122T030000Z\n" in text
+    assert "subscribed to the alerts of the audit, and findings were opened, changed or resolved." in text
+    assert "Questions: registry-team@example.mil" in text
+
+
+def test_mail_without_a_contact_names_no_one_to_ask() -> None:
+    assert "Questions" not in mail(announce(Findings([finding()]))[0])
+
+
+def test_mail_has_one_fix_block_for_each_namespace_of_the_message() -> None:
+    digest = {"digest": "sha256:" + "0" * 64, "media_type": "application/vnd.docker.distribution.manifest.v2+json"}
+    pending = [
+        finding(f"ns{number:02d}", "shop", tag, **digest) for number in range(20) for tag in ("1", "2", "3", "4")
+    ]
+    (message,) = announce(Findings(pending))
+    text = mail(message)
+    assert text.count("GUN=dtr.example.com/ns") == 2 * 20  # the owner's lines and the signer's
+    for number in range(20):
+        assert f"\n  ns{number:02d}: ns{number:02d}/shop:1\n" in text
+    assert len(json.loads(json.loads(message["Message"])["default"])["fix"]) > 1
+
+
+def test_mail_with_more_fix_blocks_than_room_counts_the_namespaces_that_are_left_out() -> None:
+    digest = {"digest": "sha256:" + "0" * 64, "media_type": "application/vnd.docker.distribution.manifest.v2+json"}
+    (message,) = announce(Findings([finding(f"ns{number:02d}", **digest) for number in range(100)]))
+    text = mail(message)
+    shown = text.count("GUN=dtr.example.com/ns") // 2
+    assert 10 < shown < 100
+    assert f"and {100 - shown} more namespaces: the report has their lines" in text
+    assert size(message) <= SNS_LIMIT
+
+
+def test_mail_names_unreadable_repositories_that_no_reason_names_and_counts_the_others() -> None:
+    unreadable = tuple((f"web/{number:03d}", "500") for number in range(100))
+    one = run(
+        incomplete_because=("120 repositories could not be read to the end, the first of them: web/000 (500)",),
+        repositories=RepositoryCounts(listed=200, audited=80, unreadable=120),
+        unreadable=unreadable,
+    )
+    text = mail(announce(Findings([]), one)[0])
+    assert "  - web/001: 500\n" in text
+    assert "  - web/000: 500\n" not in text
+    assert "  - and 99 more: see the run record" in text

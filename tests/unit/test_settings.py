@@ -22,6 +22,7 @@ GOOD = {
     "PAGE_SIZE": "100",
     "ALERT_GROUPING": "run",
     "REMINDER_DAYS": "0",
+    "ALERT_CONTACT": "",
     "RESOLVED_DAYS": "90",
     "SHRINK_PERCENT": "20",
     "X509_STRICT": "true",
@@ -147,7 +148,7 @@ NOT_JUDGING = {
     *("runs_table", "bucket", "topic_arn", "security_hub_product", "alert_grouping", "reminder_days", "resolved_days"),
     *("concurrency", "fan_out_workers", "execution_seconds", "page_size", "shrink_percent", "trust_warning_days"),
     *("evidence_formats", "neighbour_rules", "baseline_key", "asset_name", "asset_fqdn", "asset_role"),
-    *("asset_marking", "stig_release", "signing_key", "ucp_url", "output_location"),
+    *("alert_contact", "asset_marking", "stig_release", "signing_key", "ucp_url", "output_location"),
 }
 
 

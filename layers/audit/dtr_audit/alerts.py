@@ -37,7 +37,10 @@ NAMESPACE_ITEMS = 60  # held for one namespace
 HELD_ITEMS = 10_000  # held in all, their names alone: memory does not grow with the news
 HELD_ALWAYS = 5  # of each kind in a namespace, so that none is told in numbers alone
 SUBJECT_LENGTH = 99  # SNS wants fewer than 100 characters
+REGISTRY_LENGTH = 63  # of its name in a subject
 LINES_SHOWN = 10  # of reasons and of warnings
+UNREAD_SHOWN = 20  # repositories that could not be read, and that no reason names
+UNREAD_REASON_LENGTH = 200
 LINE_LENGTH = 500
 MAIL_WIDTH = 90  # characters of a line of prose in a mail
 INDEX_ATTEMPTS = 20
@@ -50,6 +53,15 @@ _HEADINGS = {
     News.EXPIRING: "EXCEPTION ENDS SOON",
     News.CHANGED: "CHANGED",
     News.RESOLVED: "RESOLVED",
+}
+# What a subject says of a message that is not about findings alone, and why its reader gets it.
+_EVENTS = {
+    "audit_incomplete": ("audit not complete", "the audit could not be completed"),
+    "trust_expiring": ("trust data expires soon", "trust data expires soon"),
+    "baseline_unusable": ("own checklist not answered", "your own checklist was not answered"),
+    "exceptions_unusable": ("the exceptions cannot be used", "the exceptions cannot be used"),
+    "reminder": ("reminder", "findings are still open"),
+    "findings_changed": ("", "findings were opened, changed or resolved"),
 }
 
 
@@ -122,6 +134,15 @@ class PendingNews:
             limit -= len(first)
         return told
 
+    def to_fix(self, name: str) -> Iterator[Finding]:
+        """Yield the open findings of a namespace that are held, what needs doing first."""
+        for news in _HEADINGS:
+            if news is not News.RESOLVED:
+                for one in sorted(self.namespaces[name].first[news]):
+                    (finding,) = self.findings.at((one.place,))
+                    if finding.state is State.OPEN:
+                        yield finding
+
     def close(self) -> None:
         """Let go of the file."""
         self.findings.close()
@@ -158,9 +179,16 @@ class Alerts:
         grouping: AlertGrouping,
         reminder_days: int,
         threads: int,
+        url: str,
+        contact: str,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare; a reminder is due `reminder_days` after the last message (0: never)."""
+        """Prepare; a reminder is due `reminder_days` after the last message (0: never).
+
+        `url` is the registry's address, `contact` whom readers ask ('' for nobody).
+        """
+        self._url = url
+        self._contact = contact
         self._client = client
         self._topic_arn = topic_arn
         self._findings = findings
@@ -181,7 +209,14 @@ class Alerts:
         pending = self._collect(expected, until)
         published = 0
         try:
-            composer = _Composer(run, standing, places, is_by_namespace=self._grouping is AlertGrouping.NAMESPACE)
+            composer = _Composer(
+                run,
+                standing,
+                places,
+                is_by_namespace=self._grouping is AlertGrouping.NAMESPACE,
+                url=self._url,
+                contact=self._contact,
+            )
             warned = self._warn(composer, "baseline", run.baseline.problem, now) if run.baseline else 0
             if run.trust is not None and run.complete and run.scope is Scope.FULL:
                 expiring = run.trust.spoken_expiring if run.trust.expiring else ""
@@ -287,8 +322,12 @@ class Message:
 class _Composer:
     """Writes the messages of one run: text for people, JSON for machines, both under SNS's limit."""
 
-    def __init__(self, run: Run, standing: Standing, places: Places, *, is_by_namespace: bool) -> None:
+    def __init__(
+        self, run: Run, standing: Standing, places: Places, *, is_by_namespace: bool, url: str, contact: str
+    ) -> None:
         self._is_by_namespace = is_by_namespace
+        self._url = url
+        self._contact = contact
         self._run = run
         self._standing = standing
         self._places = places
@@ -297,7 +336,9 @@ class _Composer:
         """Write one message about some namespaces; without any it is about the registry as a whole."""
         namespaces = {name: pending.namespaces[name] for name in names} if pending is not None else {}
         document = self._document(event, namespaces)
-        limit = MESSAGE_ITEMS
+        fixes = self._fixes(pending, names) if pending is not None else []
+        subject = self._subject(document)
+        limit, blocks = MESSAGE_ITEMS, len(fixes)
         while True:
             told = pending.first(names, limit) if pending is not None else {news: [] for news in _HEADINGS}
             document["omitted"] = {
@@ -307,13 +348,17 @@ class _Composer:
                 document[str(news)] = [self._item(item) for item in items]
             document["fix"] = self._fix(told)
             attributes = self._attributes(document, namespaces)
-            body = _json({"default": _json(document), "email": self._text(document), "sms": self._line(document)})
+            mail = self._text(document, fixes[:blocks], left=len(fixes) - blocks)
+            body = _json({"default": _json(document), "email": mail, "sms": subject})
             if len(body.encode()) + _size(attributes) <= MESSAGE_BYTES:
-                return Message(self._line(document)[:SUBJECT_LENGTH], body, attributes)
+                return Message(subject, body, attributes)
             if limit == 0:
                 # Only reasons and names are left, and each of them is bounded.
                 raise AssertionError("a message without findings is always under the limit")  # pragma: no cover
-            limit //= 2
+            if blocks > limit // 2:
+                blocks //= 2  # the report has the lines for all
+            else:
+                limit //= 2
 
     def _document(self, event: str, namespaces: Mapping[str, NamespaceNews]) -> dict[str, Any]:
         run = self._run
@@ -374,6 +419,20 @@ class _Composer:
             lines.append(line)
         return lines
 
+    def _unread(self, document: Mapping[str, Any]) -> list[str]:
+        """Name the unreadable repositories that no reason names: the first of them, to those who see all of the registry."""
+        run = self._run
+        if self._is_by_namespace and document["namespaces"]:
+            return []
+        reasons = "\n".join(document["incomplete_because"])
+        named = [f"{name} (" in reasons for name, _ in run.unreadable]
+        others = [one for one, is_named in zip(run.unreadable, named, strict=True) if not is_named]
+        lines = [f"{name}: {clean(why, UNREAD_REASON_LENGTH)}" for name, why in others[:UNREAD_SHOWN]]
+        left = run.repositories.unreadable - sum(named) - len(lines)
+        if left > 0:
+            lines.append(f"and {left} more: see the run record")
+        return lines
+
     def _warnings(self, namespaces: Collection[str]) -> list[str]:
         """Say what should be looked at: to a namespace's own team nothing that names others' repositories."""
         run = self._run
@@ -412,11 +471,22 @@ class _Composer:
         }
 
     def _fix(self, told: Mapping[News, Sequence[Told]]) -> list[str]:
-        """Fill the rule's fix in for the first finding that can be fixed by signing."""
-        for item in chain.from_iterable(told[news] for news in _HEADINGS if news is not News.RESOLVED):
-            if item.finding.state is State.OPEN and self._run.domains:
-                return list(fix_commands(item.finding, self._run.domains[0], self._run.trust))
-        return []
+        """Give the lines that fix the first of the findings that can be fixed by signing."""
+        items = chain.from_iterable(told[news] for news in _HEADINGS if news is not News.RESOLVED)
+        first = next((item.finding for item in items if item.finding.state is State.OPEN), None)
+        return list(self._sign(first)) if first is not None else []
+
+    def _fixes(self, pending: PendingNews, names: Sequence[str]) -> list[tuple[Finding, tuple[str, ...]]]:
+        """Give for each namespace the first finding that can be fixed by signing, and the lines that do it."""
+        fixes = []
+        for name in sorted(names):
+            first = next(pending.to_fix(name), None)
+            if first is not None and (lines := self._sign(first)):
+                fixes.append((first, lines))
+        return fixes
+
+    def _sign(self, finding: Finding) -> tuple[str, ...]:
+        return fix_commands(finding, self._run.domains[0], self._run.trust) if self._run.domains else ()
 
     def _attributes(
         self, document: Mapping[str, Any], namespaces: Iterable[str]
@@ -431,49 +501,60 @@ class _Composer:
             attributes["namespaces"] = {"DataType": "String.Array", "StringValue": json.dumps(names)}
         return attributes
 
-    def _line(self, document: Mapping[str, Any]) -> str:
-        """Say it in one line of plain ASCII: the subject, and all that fits a text message."""
-        head = f"{document['registry']}: {_spoken(self._run)}"
-        if document["event"] == "audit_incomplete":
-            return f"{head}; the audit could not be completed"
-        if document["event"] == "trust_expiring":
-            return f"{head}; trust data expires soon"
-        if document["event"] == "baseline_unusable":
-            return f"{head}; your own checklist was not answered"
-        if document["event"] == "exceptions_unusable":
-            return f"{head}; the exceptions cannot be used"
-        findings = document["findings"]
-        if document["event"] == "reminder":
-            excepted = f", {findings['excepted']} excepted" if findings["excepted"] else ""
-            due = findings["open"] - findings["excepted"]
-            return f"{head}; {_spoken_count(due, 'finding is', 'findings are')} still open{excepted}"
-        counts = document["counts"]
+    def _subject(self, document: Mapping[str, Any]) -> str:
+        """Say it in one line of plain ASCII, for a subject and a text message; what has no room is left out, from the end."""
+        findings, counts, event = document["findings"], document["counts"], document["event"]
+        about = _EVENTS[event][0]
         parts = [
+            about if event not in {"audit_incomplete", "reminder"} else "",
+            "the registry is empty" if self._run.is_empty else "",
+            f"{findings['open']} open",
+            "" if self._run.complete else "audit not complete",
+            f"{findings['excepted']} excepted" if event == "reminder" and findings["excepted"] else "",
+            about if event == "reminder" else "",
             f"{counts[News.OPENED]} new" if counts[News.OPENED] else "",
             f"{counts[News.EXPIRED]} no longer excepted" if counts[News.EXPIRED] else "",
             f"{counts[News.EXPIRING]} excepted for days only" if counts[News.EXPIRING] else "",
             f"{counts[News.CHANGED]} changed" if counts[News.CHANGED] else "",
             f"{counts[News.RESOLVED]} resolved" if counts[News.RESOLVED] else "",
-            f"{findings['open']} open",
         ]
-        return f"{head}; " + ", ".join(part for part in parts if part)
+        name = REDACTOR.redact(clean(document["registry"], REGISTRY_LENGTH)).encode("ascii", "replace").decode()
+        line, sign = f"[{name[:REGISTRY_LENGTH]}] {document['status']}", ": "
+        for part in filter(None, parts):
+            if len(line) + len(sign) + len(part) > SUBJECT_LENGTH:
+                break
+            line, sign = f"{line}{sign}{part}", ", "
+        return line
 
-    def _text(self, document: Mapping[str, Any]) -> str:
+    def _text(self, document: Mapping[str, Any], fixes: Sequence[tuple[Finding, tuple[str, ...]]], *, left: int) -> str:
+        """Write the mail; `left` counts the namespaces whose lines had no room."""
         lines = [*self._head(document), ""]
         for news, heading in _HEADINGS.items():
             lines += self._section(document, news, heading)
-        if document["fix"]:
+        if fixes:
             lines += [
-                "HOW TO FIX (the first one; the others likewise)",
+                "HOW TO FIX (the first finding of each namespace; the others likewise)",
                 *(f"  {line}" for line in wrap(HOW_TO_RUN, MAIL_WIDTH)),
-                *(f"    {line}" for line in document["fix"]),
-                "",
             ]
+            for finding, commands in fixes:
+                lines += [
+                    "",
+                    f"  {finding.repository.namespace}: {finding.repository}:{finding.tag}",
+                    *(f"    {line}" for line in commands),
+                ]
+            if left:
+                more = _spoken_count(left, "more namespace", "more namespaces")
+                lines += ["", f"  and {more}: the report has their lines"]
+            lines.append("")
         lines += [
             "WHERE THE REST IS",
             *([f"  the report:             {document['report']}"] if document["report"] else []),
             f"  every tag of this run:  {document['rows']}*",
             f"  the run record:         {document['record']}",
+            "",
+            "WHY YOU GET THIS",
+            f"  This address is subscribed to the alerts of the audit, and {_EVENTS[document['event']][1]}.",
+            *([f"  Questions: {self._contact}"] if self._contact else []),
             "",
             f"{RULE_ID} (CAT II): {TITLE}",
         ]
@@ -481,7 +562,13 @@ class _Composer:
 
     def _head(self, document: Mapping[str, Any]) -> list[str]:
         run, tags, repositories = self._run, self._run.tags, self._run.repositories
-        lines = [f"{run.registry}: {_spoken(run)}", ""]
+        lines = [
+            f"{run.registry}: {_spoken(run)}",
+            "",
+            f"Registry: {run.registry}, {self._url}",
+            f"Audited:  {iso(run.started_at)} to {iso(run.finished_at)}, run {run.run_id}",
+            "",
+        ]
         if run.is_empty:
             lines.append(
                 "The registry is empty: it holds no image. An administrator's account looked, and the counts are 0."
@@ -501,10 +588,10 @@ class _Composer:
                 "more tags hold signatures (Cosign), no images, and are",
             )
             lines.append(f"{more} not judged.")
-        if run.findings.open:
-            are = _spoken_count(run.findings.open, "finding is", "findings are")
-            known = f", {run.known_open} of them from earlier runs and not read again" if run.known_open else ""
-            lines.append(f"{are} open{known}, the oldest since {self._standing.oldest}.")
+        are = _spoken_count(run.findings.open, "finding is", "findings are")
+        known = f", {run.known_open} of them from earlier runs and not read again" if run.known_open else ""
+        oldest = f", the oldest since {self._standing.oldest}" if run.findings.open else ""
+        lines.append(f"{are} open{known}{oldest}.")
         if run.findings.excepted:
             are = _spoken_count(run.findings.excepted, "of them is", "of them are")
             lines.append(f"{are} under an exception, and told of only when it ends.")
@@ -514,6 +601,7 @@ class _Composer:
             )
         for heading, texts in (
             ("THE AUDIT IS NOT COMPLETE, so this is no pass:", document["incomplete_because"]),
+            ("Not read either:", self._unread(document)),
             ("Mind:", document["warnings"]),
         ):
             if texts:

@@ -561,6 +561,8 @@ class Reporter:
             self._runs,
             grouping=settings.alert_grouping,
             reminder_days=settings.reminder_days,
+            url=settings.dtr_url,
+            contact=settings.alert_contact,
             threads=settings.concurrency,
         )
         standing = Standing(self._tally.open_by_namespace, self._tally.oldest, self._tally.excepted_by_namespace)

@@ -68,6 +68,7 @@ class Settings:
     execution_seconds: int  # after which a whole fan-out is ended from outside
     page_size: int
     alert_grouping: AlertGrouping
+    alert_contact: str  # whom readers of a message ask; '' for nobody
     reminder_days: int  # 0: never
     resolved_days: int  # a resolved finding is kept that long
     shrink_percent: int  # a complete run that is smaller by this much carries a warning
@@ -170,6 +171,7 @@ class Settings:
             execution_seconds=_number(environment, "EXECUTION_SECONDS", 900, 31_536_000),
             page_size=_number(environment, "PAGE_SIZE", 10, 1000),
             alert_grouping=AlertGrouping(grouping),
+            alert_contact=_text(environment, "ALERT_CONTACT", may_be_empty=True),
             reminder_days=_number(environment, "REMINDER_DAYS", 0, 365),
             resolved_days=_number(environment, "RESOLVED_DAYS", 1, 3650),
             shrink_percent=_number(environment, "SHRINK_PERCENT", 1, 99),
