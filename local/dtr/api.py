@@ -447,7 +447,8 @@ class DtrApi:
         names, path = call.struck.names, f"{namespace}/{name}"
         if "notary_down" in names:
             raise _Refusal(500, "INTERNAL_ERROR", "unable to reach the Notary server")
-        if call.caller.account is None:
+        is_refused = "trust_refused" in names and call.request.parameter("domain")
+        if call.caller.account is None or is_refused:
             raise _Refusal(500, "INTERNAL_ERROR", "an internal server error occurred")
         if "deleted_when_read" in names:
             self._misfortune.deleted.add(path)

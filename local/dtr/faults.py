@@ -432,6 +432,8 @@ class Faults:
     """A repository's tags answer 404 NO_SUCH_ACCOUNT, as LDAP sync removed its account, and yet it stays in the list."""
     notary_down: Calls | None = None
     """The tags call answers 500: Notary cannot be asked."""
+    trust_refused: Calls | None = None
+    """The tags call answers 500 with a `domain`, and lists the tags without one: trust data that cannot be used."""
     notary_silent: Calls | None = None
     """Every tag looks unsigned: Notary cannot be asked."""
 

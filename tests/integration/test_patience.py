@@ -22,6 +22,9 @@ from local.dtr.faults import (
     TRUST,
     Calls,
     Faults,
+    Forged,
+    Miscount,
+    Slow,
     Status,
     tags_of,
 )
@@ -29,6 +32,7 @@ from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
+from local.notary.attacks import Expired
 from tests.audited import Audited
 from tests.fanned import Fanned
 from tests.held_time import HeldTime
@@ -184,7 +188,9 @@ def test_repository_that_always_fails_is_unread_once_after_the_last_pass(
     assert [one["repository"] for one in record["unreadable"]] == ["team/s05"]
     assert record["tags"]["signed"] == len(audited.verdicts(record["run_id"])) == COUNT - 1
     assert held_time.now - began >= 600.0
-    assert len(dtr.calls("/api/v0/repositories/team/s05/tags")) == 3 * transport.ATTEMPTS
+    assert len(dtr.calls("/api/v0/repositories/team/s05/tags")) == 3 * (transport.ATTEMPTS + 1), (
+        "in each pass once without a domain"
+    )
 
 
 def test_known_finding_of_a_repository_that_always_fails_stays_open(audited: Audited, dtr: DtrServer, run: Run) -> None:
@@ -417,3 +423,110 @@ def test_name_that_does_not_exist_is_not_waited_for(audited: Audited, held_time:
     record = audited.audit(seconds=SECONDS, DTR_URL="https://no-such-registry.invalid")
     assert "no answer" in record["incomplete_because"][0]
     assert held_time.now - began < 60.0
+
+
+def push_many(registry: InMemoryRegistry) -> None:
+    """Give a repository more tags than fit on a page."""
+    for number in range(14):
+        registry.push("team", "s05", f"2.{number}")
+        registry.sign("team", "s05", f"2.{number}")
+
+
+def test_expired_trust_data_leaves_tags_unknown_and_says_so(audited: Audited, dtr: DtrServer, run: Run) -> None:
+    dtr.faults = Faults(trust_refused=tags_of("team/s05"))
+    record = run()
+    assert (record["status"], record["complete"]) == ("NOT_REVIEWED", False)
+    assert record["repositories"]["unreadable"] == 0
+    rows = {row["tag"]: row for row in audited.rows(record["run_id"]) if row["repository"] == "s05"}
+    assert {tag: row["verdict"] for tag, row in rows.items()} == {"1": "UNKNOWN", "unsigned": "UNKNOWN"}
+    assert all("could not be read, and has perhaps expired" in row["reason"] for row in rows.values())
+    assert "has perhaps expired" in " ".join(record["incomplete_because"])
+
+
+def test_trust_data_that_can_be_read_again_in_the_same_run_is_judged(
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+) -> None:
+    ends_at = held_time.now + OUTAGE_SECONDS
+
+    def refuse_for_a_while(_: Request) -> None:
+        dtr.faults = Faults(trust_refused=ALL_TAGS) if held_time.now < ends_at else NO_FAULTS
+
+    dtr.on_request(refuse_for_a_while)
+    assert_nothing_is_lost_or_doubled(audited, run())
+
+
+def test_known_finding_under_expired_trust_data_stays_open(audited: Audited, dtr: DtrServer) -> None:
+    audited.audit(seconds=SECONDS)
+    dtr.faults = Faults(trust_refused=ALL_TAGS)
+    record = audited.audit(seconds=SECONDS)
+    assert record["findings"] == {"open": 1, "opened": 0, "resolved": 0, "excepted": 0}
+    assert audited.findings()[UNSIGNED]["state"] == "OPEN"
+
+
+def test_expired_trust_data_is_named_by_the_notary_where_signatures_are_verified(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+) -> None:
+    trust = dtr.notary.create(f"{dtr.host}/team/s05")
+    trust.add_signer("ci")
+    for entry in registry.tags("team", "s05", dtr.host):
+        trust.sign(entry.name, entry.digest, signer="ci")
+    dtr.faults = Faults(
+        trust_refused=tags_of("team/s05"), forged=(Forged(Expired("targets"), gun=f"{dtr.host}/team/s05"),)
+    )
+    record = run(TRUST_VERIFICATION="signatures")
+    rows = [row for row in audited.rows(record["run_id"]) if row["repository"] == "s05"]
+    assert [row["verdict"] for row in rows] == ["UNTRUSTED", "UNTRUSTED"]
+    assert all("expired" in row["reason"] for row in rows)
+
+
+def test_call_that_is_too_slow_is_tried_twice_and_then_given_longer(
+    audited: Audited, dtr: DtrServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "LONG_SILENCE_SECONDS", 60.0)
+    dtr.faults = Faults(strikes=(Slow(tags_of("team/s05"), delay=0.4),))
+    assert_nothing_is_lost_or_doubled(audited, audited.audit(seconds=SECONDS, CONCURRENCY="2"))
+    assert len(dtr.calls("/api/v0/repositories/team/s05/tags")) == transport.SLOW_ATTEMPTS + 1
+
+
+def test_rows_that_move_at_every_reading_are_read_on_one_large_page(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    push_many(registry)
+    dtr.faults = Faults(rows_shifted=tags_of("team/s05"))
+    record = audited.audit(seconds=SECONDS, PAGE_SIZE="10")
+    assert (record["incomplete_because"], record["tags"]["signed"]) == ([], COUNT + 14)
+    sizes = [call.query["pageSize"] for call in dtr.calls("/api/v0/repositories/team/s05/tags")]
+    assert sizes[-1:] == [["1000"]] or sizes[-1:] == ["1000"]
+
+
+def test_count_that_stays_wrong_names_the_page_size_and_a_remedy(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime
+) -> None:
+    push_many(registry)
+    began = held_time.now
+    dtr.faults = Faults(miscounts=(Miscount(1, tags_of("team/s05")),))
+    for _ in range(2):
+        reasons = " ".join(audited.audit(seconds=SECONDS, PAGE_SIZE="10")["incomplete_because"])
+        assert "counts 17 tags, and 16 could be read" in reasons
+        assert "a page size of 1000" in reasons
+        assert "have the index rebuilt" in reasons
+    assert held_time.now - began < 60.0
+
+
+def test_number_of_tags_that_changes_on_every_page_size_names_the_size(
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
+) -> None:
+    """The server gives small pages, whatever is asked for."""
+    push_many(registry)
+    numbers = itertools.count()
+
+    def push_one_more(request: Request) -> None:
+        if request.parameter("pageStart"):
+            registry.push("team", "s05", f"3.{next(numbers)}")
+
+    dtr.faults = Faults(page_size_ignored=ALL_TAGS)
+    dtr.on_request(push_one_more, "/api/v0/repositories/team/s05/tags")
+    record = audited.audit(seconds=SECONDS, PAGE_SIZE="10")
+    assert record["complete"] is False
+    assert "page size of 1000" in " ".join(record["incomplete_because"])

@@ -41,6 +41,11 @@ from .text import clean
 from .transport import RETRIED_STATUSES, Answer, Clock, SystemClock, Transport
 
 PAGES = 20_000  # of one list
+LARGE_PAGE = 1_000  # entries; the most that the settings allow, for a list that changes while it is read
+MISCOUNT_REMEDY = (
+    "If the next audit says the same, no push explains it, and the registry's index is wrong. Compare X-Resource-Count of each "
+    "replica by hand. Restart or replace the one that differs, or ask the vendor's support to have the index rebuilt"
+)
 ENTRY_BYTES = (
     4 * 1024
 )  # of a page's text, for each entry that was asked for; a tag with its manifest takes about half of it
@@ -112,6 +117,10 @@ class TagReading:
     tags: dict[str, Tag] = field(default_factory=dict)
     problem: str = ""
     fault: PassingFault | None = None  # where the problem may be gone later in the same run
+    status: int = 0  # of the answer that was the fault
+    is_miscounted: bool = False  # the problem is that the registry's own count is another, or changed
+    # Why nothing is known of signatures, by domain, where the tags could be read all the same.
+    unread_trust: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +266,10 @@ class DtrClient:
             "Look at the account; the next run reads everything anew"
         )
         return answer
+
+    def allow_slow_answers(self) -> None:
+        """Wait longer for each answer from now on."""
+        self._transport.allow_slow_answers()
 
     def probe(self) -> None:
         """Ask something small; raises TransientError while the registry does not answer, RegistryError or OutOfTimeError."""
@@ -463,7 +476,7 @@ class DtrClient:
             counts: set[int | None] = set()
             try:
                 path = "/api/v0/repositories"
-                for page in self._pages(path, {}, "repositories", is_patient=True):
+                for page in self._pages(path, {}, "repositories", page_size=self._page_size, is_patient=True):
                     counts.add(page.count)
                     listing.count = max(listing.count, min(page.count or 0, REPOSITORIES))
                     added: list[Repository] = []
@@ -497,7 +510,9 @@ class DtrClient:
                 return
             listing.ghosts = ghosts
             more = f"; {faults - 1} more entries of the list are malformed" if faults > 1 else ""
-            listing.problem = f"{malformed}{more}" or _count_problem("repositories", counts, len(entries) + ghosts)
+            listing.problem = f"{malformed}{more}" or _count_problem(
+                "repositories", counts, len(entries) + ghosts, self._page_size
+            )
             if ghosts and not entries and not listing.problem:
                 listing.problem = f"all {ghosts} repositories that it lists have no name"
             if not listing.problem or malformed or None in counts:
@@ -514,18 +529,54 @@ class DtrClient:
         reading, may_change = self._read_tags(path, domain)
         if may_change:
             reading, _ = self._read_tags(path, domain)
+        if reading.is_miscounted and len(reading.tags) >= self._page_size < LARGE_PAGE:
+            # Under constant pushes rows move from page to page: on a single page none is missed.
+            reading, _ = self._read_tags(path, domain, LARGE_PAGE)
+        if reading.status == 500:
+            reading = self._read_without_trust(path, domain) or reading
         remove_secrets(reading)
         return reading
 
-    def _read_tags(self, path: str, domain: str) -> tuple[TagReading, bool]:
-        """Read a list of tags once; gives also whether a second reading may end its problem."""
+    def _read_without_trust(self, path: str, domain: str) -> TagReading | None:
+        """Read tags whose signatures cannot be read under a domain, as with expired trust data; None if that fails too.
+
+        Whether they are signed is not known, whatever the registry says without a domain.
+        """
+        authorization, _ = self._current_authorization()
+        try:
+            # Once: in an outage it fails as well, and is asked for no longer.
+            probe = self._transport.get(path, params={"pageSize": "1"}, authorization=authorization, is_optional=True)
+        except RegistryError:
+            return None
+        if probe.status != 200:
+            return None
+        reading, _ = self._read_tags(path, "")
+        if reading.problem or not reading.tags:
+            return None
+        why = (
+            f"its trust data under {domain} could not be read, and has perhaps expired: the registry answers 500 with this domain, "
+            "and lists the tags without it. Look at the trust data with `notary list`, and have its owner publish it again"
+        )
+        unread = (TrustFlags(domain, None, None),)
+        for name, tag in reading.tags.items():
+            reading.tags[name] = tag._replace(trust=unread)
+        reading.unread_trust[domain] = why
+        reading.fault = PassingFault(why)
+        return reading
+
+    def _read_tags(self, path: str, domain: str, page_size: int = 0) -> tuple[TagReading, bool]:
+        """Read a list of tags once, by default with the pages of the settings.
+
+        Gives also whether another reading may end its problem.
+        """
+        page_size = page_size or self._page_size
         reading = TagReading()
         counts: set[int | None] = set()
         unpaged = False
         malformed = ""
         contradicting: set[str] = set()
         try:
-            for page in self._pages(path, {"domain": domain}, "tags"):
+            for page in self._pages(path, {"domain": domain} if domain else {}, "tags", page_size=page_size):
                 malformed = _add_tags(page.entries, domain, reading.tags, contradicting) or malformed
                 page.release()
                 counts.add(page.count)
@@ -538,6 +589,7 @@ class DtrClient:
             reading.problem = clean(str(error), REASON_LENGTH)
             if isinstance(error, TransientError):
                 reading.fault = PassingFault(reading.problem, error.retry_after)
+                reading.status = error.status
             return reading, isinstance(error, ContradictionError)
         finally:
             for name in contradicting:
@@ -550,10 +602,13 @@ class DtrClient:
             return reading, True
         reading.problem = malformed
         if not malformed and not (unpaged and counts == {None}):
-            reading.problem = _count_problem("tags", counts, len(reading.tags))
-        return reading, bool(reading.problem) and not malformed and None not in counts
+            reading.problem = _count_problem("tags", counts, len(reading.tags), page_size)
+        reading.is_miscounted = bool(reading.problem) and not malformed and None not in counts
+        return reading, reading.is_miscounted
 
-    def _pages(self, path: str, params: Mapping[str, str], key: str, *, is_patient: bool = False) -> Iterator[_Page]:
+    def _pages(
+        self, path: str, params: Mapping[str, str], key: str, *, page_size: int, is_patient: bool = False
+    ) -> Iterator[_Page]:
         """Follow X-Next-Page-Start to the end of a list; raises RegistryError on a loop, a cap or an unusable answer.
 
         A page is charged until it is released, or the next one is asked for. With `is_patient` a page that meets a fault that may
@@ -562,7 +617,7 @@ class DtrClient:
         cursor = ""
         seen: set[str] = set()
         for number in range(1, PAGES + 1):
-            asked: dict[str, str | bytes] = {**params, "pageSize": str(self._page_size), "count": "true"}
+            asked: dict[str, str | bytes] = {**params, "pageSize": str(page_size), "count": "true"}
             if cursor:
                 # Byte for byte what the header held: a name in it may be UTF-8, and HTTP's headers are read as Latin-1.
                 asked["pageStart"] = cursor.encode("latin-1")
@@ -686,7 +741,7 @@ class DtrClient:
             return AuthenticationError(f"{what}. The account must be an administrator of the registry")
         if answer.status == 500:
             what += ". If many repositories answer so, look at the registry's Notary first"
-        return TransientError(what) if answer.status in RETRIED_STATUSES else RegistryError(what)
+        return TransientError(what, status=answer.status) if answer.status in RETRIED_STATUSES else RegistryError(what)
 
     def _identity_error(self, answer: Answer) -> RegistryError:
         said = self._error_text(answer)
@@ -894,8 +949,8 @@ def _page(body: Any, headers: Mapping[str, str], key: str, path: str, charge: Ch
     return _Page(body, count, is_unpaged, charge)
 
 
-def _count_problem(what: str, counts: Collection[int | None], found: int) -> str:
-    """Say how the registry's own counts, one a page, disagree with what was found; '' if they agree."""
+def _count_problem(what: str, counts: Collection[int | None], found: int, page_size: int) -> str:
+    """Say how the registry's own counts, one a page of so many entries, disagree with what was found; '' if they agree."""
     if None in counts:
         return (
             f"the registry does not say how many {what} there are (X-Resource-Count is missing), so {found} cannot be shown to be "
@@ -903,10 +958,16 @@ def _count_problem(what: str, counts: Collection[int | None], found: int) -> str
         )
     if len(counts) != 1:
         # Something went while something else came: the sum may be right, and one of them still unread.
-        return f"the number of {what} changed while they were read, in two readings"
+        return (
+            f"the number of {what} changed while they were read, in two readings or more, the last with a page size of "
+            f"{page_size}. Run the audit when less is pushed and deleted"
+        )
     (count,) = counts
     if count != found:
-        return f"the registry counts {count} {what}, and {found} could be read, in two readings"
+        return (
+            f"the registry counts {count} {what}, and {found} could be read, in two readings or more, the last with a page size of "
+            f"{page_size}. {MISCOUNT_REMEDY}"
+        )
     return ""
 
 

@@ -14,11 +14,15 @@ class RegistryError(AuditError):
 
 
 class TransientError(RegistryError):
-    """No usable answer came, for a reason that may pass; `retry_after` is how long the peer asks to wait, in seconds."""
+    """No usable answer came, for a reason that may pass.
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    `retry_after` is how long the peer asks to wait, in seconds, and `status` the status of its answer, 0 if there was none.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0, *, status: int = 0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
 
 
 class RepositoryGoneError(RegistryError):

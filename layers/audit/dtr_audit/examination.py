@@ -14,7 +14,7 @@ from .dtr import DtrClient, TagReading
 from .errors import AuditError, OutOfTimeError, RepositoryGoneError, TransientError
 from .findings import Moves
 from .loading import collector_relaxed
-from .model import PassingFault, Repository, RepositoryReading, TrustFlags, Verdict
+from .model import JudgedTag, PassingFault, Repository, RepositoryReading, TrustFlags, Verdict
 from .rule import explain_image, judge_together
 from .text import clean
 from .transport import RETRIED_STATUSES, Answer
@@ -228,6 +228,8 @@ def read_repository(
         manifests = _Manifests(registry)
         looked_into = find_artifacts(manifests, repository, read.tags.values())
         judged = judge_together(read.tags, looked_into)
+        if read.unread_trust:
+            judged = tuple(_explain_unread(one, read.unread_trust) for one in judged)
         problem = clean(read.problem, REASON_LENGTH)
         reading = RepositoryReading(repository, judged, problem=problem, fault=read.fault or manifests.fault)
         if verifier is not None:
@@ -282,6 +284,11 @@ class _Manifests:
     def check_time(self) -> None:
         """Raise OutOfTimeError if the time is up."""
         self._registry.check_time()
+
+
+def _explain_unread(judged: JudgedTag, reasons: Mapping[str, str]) -> JudgedTag:
+    reason = reasons.get(judged.trust.domain) if judged.verdict is Verdict.UNKNOWN and judged.trust else None
+    return judged._replace(reason=reason) if reason else judged
 
 
 def _explain(reading: RepositoryReading, looked_into: Mapping[str, str]) -> RepositoryReading:
@@ -341,6 +348,7 @@ def _read_domains(
         reading = registry.tags(repository, domain)
         read.problem = read.problem or reading.problem
         read.fault = read.fault or reading.fault
+        read.unread_trust |= reading.unread_trust
         if not number:
             tags.update(reading.tags)
             continue

@@ -37,7 +37,7 @@ from .model import (
 from .reading_order import Mark
 from .redaction import REDACTOR
 from .request import AuditRequest
-from .rule import decide
+from .rule import UNREAD_FLAGS, decide
 from .runs import RunsTable
 from .settings import Settings
 from .tally import Tally
@@ -386,7 +386,7 @@ class Reporter:
             first = ": ".join(tally.first_unknown)
             tally.note_incomplete(
                 f"of {tally.tags.unknown} {noun} it is not known whether they are signed, the first of them {first}"
-                if tally.is_trust_verified
+                if tally.is_trust_verified or UNREAD_FLAGS not in tally.first_unknown[1]
                 else f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
                 "is its version older than the rule's, or does something on the way change its answers?"
             )

@@ -9,6 +9,7 @@ from .model import JudgedTag, Scope, Status, Tag, TagCounts, TrustFlags, Verdict
 
 TITLE = "Only trusted, signed images must be stored in Docker Trusted Registry (DTR) in Docker Enterprise."
 SEVERITY = "medium"
+UNREAD_FLAGS = "the registry does not say whether it is signed"
 
 OVERWRITTEN = "overwritten by an unsigned push; a likely cause is a client that was upgraded to Docker CLI 29, which does not sign"
 COSIGN_REMEDY = "Sign it with Content Trust, or record an exception"
@@ -30,7 +31,7 @@ def judge(tag: Tag, *, artifact: bool = False) -> JudgedTag:
     for trust in tag.trust:
         unread = _unread_flags(trust)
         if unread:
-            reason = f"the registry does not say whether it is signed ({unread})"
+            reason = f"{UNREAD_FLAGS} ({unread})"
             return JudgedTag(tag, Verdict.UNKNOWN, reason, trust)
     for trust in tag.trust:
         if trust.in_notary:

@@ -36,6 +36,10 @@ from .watchdog import WATCHDOG, Watch
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # the longest wait for the next byte
+LONG_SILENCE_SECONDS = (
+    170.0  # the same for what is read again, since it may have been too slow; less than a request has
+)
+SLOW_ATTEMPTS = 2  # at a request to which no answer comes in time: each takes a minute or more
 REQUEST_SECONDS = 180.0  # of one attempt, from connecting to the last byte of its answer, also while bytes arrive
 BODY_BYTES = 64 * 1024  # of an answer, decompressed, unless the caller names another limit
 ERROR_BYTES = 64 * 1024  # of an answer that is none to the question: the rest of it is not read
@@ -175,6 +179,13 @@ class Transport:
         self._has_own_pace = pace is None
         self.pace = pace or Pace(connections, self._clock, party.name)
         self._stopped = threading.Event()
+        self.silence_seconds = SILENCE_SECONDS
+        self._slow_attempts = SLOW_ATTEMPTS
+
+    def allow_slow_answers(self) -> None:
+        """Wait longer for each answer from now on, and for a slow one once."""
+        self.silence_seconds = LONG_SILENCE_SECONDS
+        self._slow_attempts = 1
 
     def close(self) -> None:
         """Close every connection; a request under way ends with an error."""
@@ -204,13 +215,15 @@ class Transport:
         """
         call = _Call("GET", path, accept, authorization, is_optional, limit, charge)
         attempts = 1 if is_optional else ATTEMPTS
+        slow = 0
         for attempt in range(1, attempts + 1):
             last = attempt == attempts
             try:
                 answer = self._ask(call, params=params)
             except _BrokenConnectionError as error:
-                if last:
-                    tried = f" ({attempts} attempts)" if attempts > 1 else ""
+                slow += error.is_slow
+                if last or slow >= self._slow_attempts:
+                    tried = f" ({attempt} attempts)" if attempt > 1 else ""
                     kind = TransientError if error.may_pass else RegistryError
                     raise kind(f"{call}: {error}{tried}") from None
                 self._wait(_backoff(attempt), call)
@@ -271,7 +284,7 @@ class Transport:
                 waited = None
                 if left <= REQUEST_SECONDS:
                     raise self._out_of_time(call)
-                raise _BrokenConnectionError(f"no {missing} came within {REQUEST_SECONDS:g} s")
+                raise _BrokenConnectionError(f"no {missing} came within {REQUEST_SECONDS:g} s", is_slow=True)
             return answer
         finally:
             self.pace.end(turn, waited, refused=refused)
@@ -308,7 +321,7 @@ class Transport:
                 f"{call.path}?{urlencode(params)}" if params else call.path,
                 body=content,
                 headers=headers,
-                timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(SILENCE_SECONDS, left)),
+                timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(self.silence_seconds, left)),
                 retries=False,
                 redirect=False,
                 preload_content=False,
@@ -328,7 +341,7 @@ class Transport:
                 raise _BrokenConnectionError(f"the answer's headers are larger than {HEAD_BYTES // 1024} KiB") from None
             # Whom nobody answers at all is a timeout too, to urllib3.
             if isinstance(error, TookTooLongError) and not isinstance(error, NewConnectionError):
-                raise _BrokenConnectionError("no answer in time") from None
+                raise _BrokenConnectionError(f"no answer in time ({self.silence_seconds:g} s)", is_slow=True) from None
             unresolved = _find(socket.gaierror, error)
             # That there is no such name is an answer, which waiting does not change.
             is_unknown = unresolved is not None and unresolved.errno == socket.EAI_NONAME
@@ -382,7 +395,8 @@ class Transport:
         except (HTTPError, OSError) as error:
             if _find(TooManyLinesError, error):
                 raise _BrokenConnectionError("the answer's chunks or trailers have no end") from None
-            raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}") from None
+            is_slow = isinstance(error, TookTooLongError)
+            raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}", is_slow=is_slow) from None
         # No body at all is no broken one, whatever encoding it claims.
         if inflate and body.received and not inflate.eof:
             raise _BrokenConnectionError("the answer broke off")
@@ -496,11 +510,15 @@ class _Body:
 
 
 class _BrokenConnectionError(Exception):
-    """A fault of the connection; `may_pass` is that it may have passed in some minutes."""
+    """A fault of the connection.
 
-    def __init__(self, message: str, *, may_pass: bool = True) -> None:
+    `may_pass` is that it may have passed in some minutes, `is_slow` that the peer was given all the time that one request has.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = True, is_slow: bool = False) -> None:
         super().__init__(message)
         self.may_pass = may_pass
+        self.is_slow = is_slow
 
 
 def _tls_context(authorities: Sequence[bytes], x509_strict: bool) -> ssl.SSLContext:

@@ -127,8 +127,7 @@ class TrustVerifier:
         return verify(source, gun, recalled.memory, self._policy, self._at, refused=recalled.refused)
 
     def _judge(self, judged: JudgedTag, readings: Mapping[str, TrustReading]) -> JudgedTag:
-        # Of what the registry does not say nothing is proven by the Notary alone.
-        if judged.is_artifact or judged.verdict is Verdict.UNKNOWN:
+        if judged.is_artifact or (judged.verdict is Verdict.UNKNOWN and not _is_expired(judged, readings)):
             return judged
         tag = judged.tag
         judgements = [
@@ -214,6 +213,15 @@ def _recall(remembered: str) -> _Recalled:
 def _is_refusal(remembered: str) -> bool:
     """Tell whether nothing but a refusal is remembered, so that no root is known."""
     return len(remembered) < REFUSAL_TEXT and _recall(remembered).refused != ""
+
+
+def _is_expired(judged: JudgedTag, readings: Mapping[str, TrustReading]) -> bool:
+    """Tell whether all trust data that could sign a tag has expired.
+
+    Of what the registry does not say, the Notary alone proves nothing else: under expired trust data nothing is signed.
+    """
+    trust = judged.tag.trust
+    return bool(trust) and all(readings[flags.domain].flaw is Flaw.EXPIRED for flags in trust)
 
 
 def _first_fault(readings: Iterable[TrustReading]) -> PassingFault | None:

@@ -91,6 +91,10 @@ class NotaryClient:
         for transport in self._token_transports.values():
             transport.close()
 
+    def allow_slow_answers(self) -> None:
+        """Wait longer for each answer from now on."""
+        self._transport.allow_slow_answers()
+
     def check_time(self) -> None:
         """Raise OutOfTimeError if the time is up."""
         self._transport.check_time("/v2/")
