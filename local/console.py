@@ -240,7 +240,7 @@ class Display:
                 Text(_shown(f"{row['namespace']}/{row['repository']}:{row['tag']}"), overflow="fold"),
                 Text(row["verdict"], _STYLES.get(row["verdict"], "red")),
                 Text(_short(row["digest"])),
-                Text(_shown(row["author"], author_length) or "unknown"),
+                Text(_shown(row["author_name"] or row["author"], author_length) or "unknown"),
                 Text(_shown(row["pushed_at"])[:10] or "unknown"),
             )
         self._console.print(table)

@@ -8,7 +8,7 @@ audits AS (
 )
 SELECT
     a.registry, a.run_id, a.status,
-    f.namespace, f.repository, f.tag, f.verdict, f.reason, f.digest, f.author, f.pushed_at,
+    f.namespace, f.repository, f.tag, f.verdict, f.reason, f.digest, f.author, f.author_name, f.pushed_at,
     f.exception_id, f.exception_ends
 FROM audits AS a
 LEFT JOIN findings AS f

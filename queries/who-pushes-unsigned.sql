@@ -1,7 +1,7 @@
 -- Who pushes images without signing them?
 -- Of every author, the images (a digest under a tag) that the complete audits of the last 30 days saw; how many of them at least
 -- one audit found not signed; how many still are not, as of the newest. The author is what the registry says: often an account's
--- id. No row: nothing was found, or no complete audit: see the query trend.
+-- id, with its name where the registry tells it. No row: nothing was found, or no complete audit: see the query trend.
 WITH
 audits AS (
     SELECT registry, dt, run_id, row_number() OVER (PARTITION BY registry ORDER BY run_id DESC) AS from_last
@@ -11,6 +11,7 @@ audits AS (
 images AS (
     SELECT
         a.registry, f.author, f.namespace, f.repository, f.tag, f.digest, max(f.pushed_at) AS pushed_at,
+        max(f.author_name) AS author_name,
         bool_or(f.verdict IN ('UNSIGNED', 'MISMATCHED', 'UNTRUSTED')) AS was_failing,
         bool_or(f.verdict IN ('UNSIGNED', 'MISMATCHED', 'UNTRUSTED') AND a.from_last = 1) AS is_failing
     FROM audits AS a
@@ -19,7 +20,7 @@ images AS (
     GROUP BY a.registry, f.author, f.namespace, f.repository, f.tag, f.digest
 )
 SELECT
-    registry, author,
+    registry, author, max(author_name) AS author_name,
     count_if(is_failing) AS not_signed_now,
     count_if(was_failing) AS not_signed,
     count(*) AS images,

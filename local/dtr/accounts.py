@@ -84,6 +84,11 @@ class Accounts:
         with self._lock:
             return self._accounts.get(name)
 
+    def find_by_id(self, uuid_: str) -> Account | None:
+        """Find an account by the UUID under which it is shown as an author."""
+        with self._lock:
+            return next((one for one in self._accounts.values() if account_id(one.name) == uuid_), None)
+
     def rotate_password(self, name: str, password: str | None = None) -> str:
         """Change the password, to a random one unless given; bearer tokens already given out stay valid."""
         fresh = password or secrets.token_urlsafe(18)

@@ -400,7 +400,7 @@ class DtrApi:
         if call.caller.account is None:
             return Response(302, headers=(("Location", "/login"), *self._replica), content_type=HTML)
         name = call.request.segments[3]
-        account = self.accounts.find(name)
+        account = self.accounts.find(name) or self.accounts.find_by_id(name)
         if account is None:
             raise _Refusal(404, "NO_SUCH_ACCOUNT", f"There is no account {name}.")
         if not call.caller.is_admin and call.caller.name != name:

@@ -17,6 +17,7 @@ CREATE EXTERNAL TABLE findings (
     exception_id string,
     exception_ends string COMMENT 'YYYY-MM-DD, the last day on which the exception holds',
     author string,
+    author_name string COMMENT 'of the account, for a finding; null where the registry does not name it',
     pushed_at string COMMENT 'ISO 8601, as the registry says it',
     media_type string,
     rule_id string,

@@ -26,7 +26,7 @@ from tests.held_time import HeldTime
 
 ROW_KEYS = {
     "registry", "namespace", "repository", "tag", "digest", "verdict", "reason", "in_notary", "hash_mismatch",
-    "signed_domain", "signers", "cosign_signed", "artifact", "exception_id", "exception_ends", "author", "pushed_at",
+    "signed_domain", "signers", "cosign_signed", "artifact", "exception_id", "exception_ends", "author", "author_name", "pushed_at",
     "media_type", "trust_expires",
     "rule_id", "run_id", "audited_at",
 }  # fmt: skip

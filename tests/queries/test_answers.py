@@ -425,6 +425,7 @@ def test_an_author_is_told_of_images_that_an_audit_of_30_days_found_unsigned(his
                     {
                         "registry": registry,
                         "author": author,
+                        "author_name": None,  # none of them is an id
                         "not_signed_now": len(
                             [seen for seen in unsigned.values() if any(tag.failing and last for tag, last in seen)]
                         ),

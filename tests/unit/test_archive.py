@@ -53,6 +53,7 @@ def row_of(
         "exception_id": excepted.exception_id if excepted else None,
         "exception_ends": excepted.ends if excepted else None,
         "author": tag.author,
+        "author_name": None,
         "pushed_at": tag.pushed_at,
         "media_type": tag.media_type,
         "rule_id": RULE_ID,

@@ -465,6 +465,7 @@ class _Composer:
             "resolution": move.resolution,
             "exception": _exception(move.excepted or finding.excepted),
             "author": finding.author,
+            "author_name": finding.author_name or None,
             "pushed_at": finding.pushed_at,
             "first_seen": move.first_seen,
             "last_changed": finding.last_changed,
@@ -625,7 +626,8 @@ class _Composer:
                 since = "; open again" if item["state"] == State.OPEN else ""
                 lines.append(f"{name}  ({item['resolution']}{since})")
                 continue
-            pushed = f"pushed {item['pushed_at'] or 'at an unknown time'} by {item['author'] or 'an unknown account'}"
+            by = item["author_name"] or item["author"] or "an unknown account"
+            pushed = f"pushed {item['pushed_at'] or 'at an unknown time'} by {by}"
             lines += [
                 f"{name}  {item['verdict']}" + ("" if item["state"] == State.OPEN else "; resolved since"),
                 f"      {item['reason']}",

@@ -126,9 +126,15 @@ class Archive:
         excepted: Mapping[str, Excepted],
         *,
         audited_at: datetime,
+        author_names: Mapping[str, str] | None = None,
     ) -> None:
-        """Write a row for each tag; a full part is uploaded. `excepted` are the findings under an exception, by tag."""
-        rows = write_rows(self._registry, self._run_id, repository, tags, excepted, audited_at=audited_at)
+        """Write a row for each tag; a full part is uploaded.
+
+        `excepted` are the findings under an exception, by tag; `author_names` the names of accounts, by id.
+        """
+        rows = write_rows(
+            self._registry, self._run_id, repository, tags, excepted, audited_at=audited_at, author_names=author_names
+        )
         while handful := tuple(islice(rows, min(ROWS_TOGETHER, PART_ROWS - self._rows))):
             if self._file is None or self._zip is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by discard()
@@ -278,6 +284,7 @@ def write_rows(
     excepted: Mapping[str, Excepted],
     *,
     audited_at: datetime,
+    author_names: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Yield the row of each tag of a repository, a line of JSON; always the same keys, in the same order.
 
@@ -298,8 +305,11 @@ def write_rows(
         if answer != before:
             middle = _write_answer(judged, exception)
             before = answer
+        named = author_names.get(author) if author_names else None
+        author_name = _quote(named) if named and judged.is_finding else "null"
         yield (
-            f'{head}{_quote(name)},"digest":{_quote(digest)}{middle}{_quote(author)},"pushed_at":{_quote(pushed_at)},'
+            f'{head}{_quote(name)},"digest":{_quote(digest)}{middle}{_quote(author)},"author_name":{author_name},'
+            f'"pushed_at":{_quote(pushed_at)},'
             f'"media_type":{_quote(media_type)}{tail}'
         )
 

@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -38,6 +38,7 @@ class Examined:
 
     reading: RepositoryReading
     moves: Moves
+    author_names: Mapping[str, str] = field(default_factory=dict)  # of accounts that have pushed a finding, by id
 
 
 def examine(

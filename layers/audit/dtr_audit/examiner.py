@@ -10,6 +10,7 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 
 from .archive import ROWS_TOGETHER, Archive, Row
+from .authors import AuthorNames
 from .batches import FindingBatches
 from .connection import Connection
 from .dtr import Listing
@@ -106,6 +107,10 @@ class Examiner:
         self._wait = wait
         self._note_documents = note_documents
         self._told_at = time.monotonic()
+        self._authors = AuthorNames(self._look_up, stop_at=stop_at)
+
+    def _look_up(self, path: str) -> object:
+        return self._connection.registry.look_up(path)
 
     def examine(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
         """Examine repositories and yield each once, in no order; raises OutOfTimeError after all that was done in time.
@@ -187,6 +192,7 @@ class Examiner:
             )
             if reading.gone:
                 return Examined(reading, Moves((), (), ()))
+            names = self._authors.find(judged.tag.author for judged in reading.tags if judged.is_finding)
             moves = compare(
                 self._name,
                 repository,
@@ -195,8 +201,9 @@ class Examiner:
                 is_complete=reading.is_complete,
                 moment=self._moment,
                 exceptions=self._exceptions,
+                author_names=names,
             )
-            return Examined(reading, moves)
+            return Examined(reading, moves, names)
 
         return examine(repositories, examine_one, concurrency=self._threads, stop_at=self._stop_at)
 
@@ -209,7 +216,13 @@ class Examiner:
         if moves.writes and any(seen.memory for seen in reading.trust):
             # What is remembered of trust data is never ahead of the findings that came of it.
             self._batches.flush()
-        self._archive.add(repository, reading.tags, self._excepted_in(reading), audited_at=self._now())
+        self._archive.add(
+            repository,
+            reading.tags,
+            self._excepted_in(reading),
+            audited_at=self._now(),
+            author_names=examined.author_names,
+        )
         tally.tags.count(reading.tags)
         for judged in reading.tags:
             if judged.verdict is Verdict.UNKNOWN:
@@ -312,6 +325,7 @@ class Examiner:
             "verdict": str(Verdict.UNTRUSTED),
             "reason": reason,
             "signed_domain": "",
+            "author_name": self._authors.find((row["author"],)).get(row["author"]),
             "exception_id": excepted.exception_id if excepted else None,
             "exception_ends": excepted.ends if excepted else None,
         }
@@ -327,6 +341,7 @@ class Examiner:
             is_complete=False,
             moment=self._moment,
             exceptions=self._exceptions,
+            author_names=self._authors.find(one.tag.author for one in judged),
         )
         self._batches.write(moves.writes)
         for finding in moves.standing:

@@ -81,6 +81,7 @@ def compare(
     is_complete: bool,
     moment: Moment,
     exceptions: Exceptions | None = None,
+    author_names: Mapping[str, str] | None = None,
 ) -> Moves:
     """Compare what was read of a repository, each tag once, with what is known of it; `known` is by tag.
 
@@ -94,7 +95,8 @@ def compare(
     for tag in judged:
         before = left.pop(tag.tag.name, None)
         if tag.is_finding:
-            after = _opened(registry, repository, tag, before, moment)
+            name = author_names.get(tag.tag.author, "") if author_names else ""
+            after = _opened(registry, repository, tag, before, moment, author_name=name)
             if exceptions is not None:
                 after = _except(after, before, exceptions, moment)
             if after != before:
@@ -113,8 +115,19 @@ def compare(
     return Moves(tuple(writes), tuple(resolutions), tuple(standing))
 
 
-def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Finding | None, moment: Moment) -> Finding:
+def _opened(
+    registry: str,
+    repository: Repository,
+    tag: JudgedTag,
+    before: Finding | None,
+    moment: Moment,
+    *,
+    author_name: str,
+) -> Finding:
     """Give the finding that stands for an unsigned tag; `before` itself where nothing moved."""
+    if not author_name and before is not None and before.author == tag.tag.author:
+        # Its account was named before, and is not this time.
+        author_name = before.author_name
     if tag.verdict is None:
         raise ValueError("a signature artifact is no finding")
     now = iso(moment.at)
@@ -128,6 +141,7 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
             reason=tag.reason,
             digest=tag.tag.digest,
             author=tag.tag.author,
+            author_name=author_name,
             pushed_at=tag.tag.pushed_at,
             first_seen=now,
             last_changed=now,
@@ -143,6 +157,7 @@ def _opened(registry: str, repository: Repository, tag: JudgedTag, before: Findi
         reason=tag.reason,
         digest=tag.tag.digest,
         author=tag.tag.author,
+        author_name=author_name,
         pushed_at=tag.tag.pushed_at,
         media_type=tag.tag.media_type,
     )
@@ -521,6 +536,8 @@ def write_finding(finding: Finding) -> dict[str, Any]:
         "resolution": finding.resolution,
         "media_type": finding.media_type,
     }
+    if finding.author_name:
+        fields["author_name"] = finding.author_name
     if finding.excepted is not None:
         fields["excepted"] = asdict(finding.excepted)
     if finding.told_end:
@@ -564,6 +581,7 @@ def parse_finding(item: Mapping[str, Any]) -> Finding:
         transition=News(item["transition"]),
         resolution=item["resolution"],
         media_type=item.get("media_type", ""),
+        author_name=item.get("author_name", ""),
         excepted=_from_excepted(item),
         told_end=item.get("told_end", ""),
         is_unheard=item.get("unheard", False),

@@ -243,6 +243,12 @@ class Finding:
     excepted: Excepted | None = None
     told_end: str = ""  # the end of its exception that was news, YYYY-MM-DD
     is_unheard: bool = False  # it is open, and no message that says so has been published yet
+    author_name: str = ""  # of the account whose id is `author`; '' where the registry does not name it
+
+    @property
+    def pushed_by(self) -> str:
+        """Give who pushed it, as people are told: the account's name, else what the registry shows; '' where that is nothing."""
+        return self.author_name or self.author
 
 
 @dataclass(slots=True)

@@ -669,7 +669,7 @@ _FINDING_TEXTS = (
     *("registry", "namespace", "repository", "tag", "state", "verdict", "reason", "digest", "author", "pushed_at"),
     *("first_seen", "last_changed", "changed_in", "transition", "resolution", "media_type"),
 )
-_FINDING_KEYS = frozenset({*_FINDING_TEXTS, "excepted", "told_end", "unheard", "unannounced"})
+_FINDING_KEYS = frozenset({*_FINDING_TEXTS, "author_name", "excepted", "told_end", "unheard", "unannounced"})
 _MOVE_TEXTS = ("news", "run_id", "first_seen", "resolution")
 _MOVE_KEYS = frozenset({*_MOVE_TEXTS, "excepted", "quiet"})
 _EXCEPTED_KEYS = ("exception_id", "owner", "reason", "reference", "ends")
@@ -775,6 +775,7 @@ def _take_finding(document: object, registry: str) -> Finding:
         take_text(document[name], f"$.finding.{name}")
     take_time(document["first_seen"], "$.finding.first_seen")
     take_time(document["last_changed"], "$.finding.last_changed")
+    take_text(document.get("author_name", ""), "$.finding.author_name")
     take_text(document.get("told_end", ""), "$.finding.told_end")
     take_flag(document.get("unheard", False), "$.finding.unheard")
     _check_excepted(document, "$.finding")

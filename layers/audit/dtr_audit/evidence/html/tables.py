@@ -54,7 +54,7 @@ def write_verdict(finding: Finding) -> Markup:
 def write_pushed(finding: Finding) -> tuple[Markup | str, ...]:
     """Write when a tag was pushed, and who did."""
     pushed = say_instant(finding.pushed_at) if finding.pushed_at else "not known"
-    return (pushed, write_small(finding.author)) if finding.author else (pushed,)
+    return (pushed, write_small(finding.pushed_by)) if finding.pushed_by else (pushed,)
 
 
 def write_small(text: str) -> Markup:
