@@ -10,6 +10,7 @@ IMPATIENT = {
     "patience.FIRST_WAIT_SECONDS": 0.001,
     "patience.PATIENCE_SECONDS": 0.004,
     "examiner.SECOND_PASS_SECONDS": 0.0,
+    "examiner.RECENT_SECONDS": 0.0,
 }
 
 

@@ -4,6 +4,7 @@ Both need a deployed stack, and so some seconds before the first case.
 """
 
 import gzip
+import importlib
 import json
 from contextlib import closing
 from functools import cached_property
@@ -24,6 +25,7 @@ from tests.fuzz.step_documents import PASSES, SCENARIOS, Left, make_runs
 from tests.fuzz.targets import ANSWERS, SECRETS, make_change
 from tests.fuzz.wire import Change, Plain, Served, leave
 from tests.fuzz.world import PASSWORD, USERNAME
+from tests.held_time import IMPATIENT
 from tests.stack_state import StackState
 
 DOCUMENTS = ("inventory.json", "proof.json", "exceptions.json", "results/00001.json", "results/00001.findings.jsonl.gz")
@@ -132,5 +134,7 @@ def fuzz_steps(deployed: Deployed, target: str, seed: int) -> None:
 
 def without_waiting() -> None:
     """Wait as often as in production, but not as long."""
-    transport.BACKOFF_SECONDS = 0.001
+    for name, seconds in IMPATIENT.items():
+        module, constant = name.split(".")
+        setattr(importlib.import_module(f"dtr_audit.{module}"), constant, seconds)
     transport.RETRY_AFTER_LIMIT_SECONDS = 0.5

@@ -435,11 +435,12 @@ def test_dtr_host_that_the_settings_do_not_name_is_reported_and_not_used(
     assert any("evil.example (dtrHost), which is neither" in warning for warning in run["warnings"])
     (mail,) = audited.mails()
     commands = [line for line in mail.text.splitlines() if line.startswith("    ")]
-    assert any(f"docker login {host}" in line for line in commands)
+    assert any(f"GUN={host}/pay/api" in line for line in commands)
     said = [line for line in mail.text.splitlines() if "evil.example" in line]
     assert said == [line for line in said if "the registry calls itself" in line]
     report = audited.read(run["evidence"]["report"]).decode()
-    assert "docker login evil.example" not in report
+    assert f"GUN={host}/pay/api" in report
+    assert "GUN=evil.example" not in report
 
 
 @pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "pinned to another"])

@@ -37,6 +37,12 @@ from .text import clean
 PROGRESS_SECONDS = 10.0
 # Between the first pass and the second: a failover or a restart of one replica takes about as long.
 SECOND_PASS_SECONDS = 30.0
+# A push sends the image first and signs it some seconds later. So what was pushed so recently and is not signed ...
+RECENT_SECONDS = 600.0
+# ... is read once more, so long after it was read first ...
+SIGNING_SECONDS = 60.0
+# ... unless the repositories that wait for it have more tags than this: their first readings are kept, about 1 KB for each tag.
+WAITING_TAGS = 5_000
 NAMESPACE_LENGTH = 100  # characters, of an orphan's
 DISTRUSTED = 1_000  # repositories whose signatures one run takes back after they were read
 
@@ -117,21 +123,30 @@ class Examiner:
 
         What meets a fault that may pass is read once more when all others have been read. If it meets one again, or there is no
         time for it, what is yielded has a fault. Only names and reasons wait: the tags that were read before a fault do not.
+        What may be signed at this very moment is read once more, too. If that fails, its first reading stands.
         """
         failed: dict[Repository, PassingFault] = {}
+        unsigned = _RecentPushes()
         try:
             for examined in self._examine_once(repositories):
-                fault = examined.reading.fault
-                if fault is None:
+                reading = examined.reading
+                if reading.fault is not None:
+                    failed[reading.repository] = reading.fault
+                elif not unsigned.hold(examined, self._now()):
                     yield examined
+            seconds = SECOND_PASS_SECONDS if failed else 0.0
+            for examined in self._examine_again(failed | unsigned.faults(), seconds, is_last=False):
+                repository = examined.reading.repository
+                if first := unsigned.held.pop(repository, None):
+                    yield first if examined.reading.fault else examined
                 else:
-                    failed[examined.reading.repository] = fault
-            for examined in self._examine_again(failed, SECOND_PASS_SECONDS, is_last=False):
-                del failed[examined.reading.repository]
-                yield examined
+                    del failed[repository]
+                    yield examined
         except OutOfTimeError:
+            yield from unsigned.held.values()
             yield from _failed_again(failed)
             raise
+        yield from unsigned.held.values()
         yield from _failed_again(failed)
 
     def _examine_at_last(self, failed: Mapping[Repository, PassingFault], *, waits: bool) -> Iterator[Examined]:
@@ -383,6 +398,42 @@ class Examiner:
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
             logger.info("progress", extra=progress)
+
+
+class _RecentPushes:
+    """First readings of repositories with a tag that was pushed recently and is not signed: its signature may be on the way."""
+
+    def __init__(self) -> None:
+        self.held: dict[Repository, Examined] = {}
+        self._tags = 0
+        self._held_at = 0.0  # the last one, on time.monotonic()
+
+    def hold(self, examined: Examined, now: datetime) -> bool:
+        """Keep a reading if such a tag is in it and there is room; tells whether it is kept."""
+        reading = examined.reading
+        if self._tags + len(reading.tags) > WAITING_TAGS or not any(_is_recent(one, now) for one in reading.tags):
+            return False
+        self.held[reading.repository] = examined
+        self._tags += len(reading.tags)
+        self._held_at = time.monotonic()
+        return True
+
+    def faults(self) -> dict[Repository, PassingFault]:
+        """Give why each of them is to be read again, and after how many seconds."""
+        seconds = max(0.0, self._held_at + SIGNING_SECONDS - time.monotonic())
+        fault = PassingFault("a tag was pushed recently and is not signed: its signature may be on the way", seconds)
+        return dict.fromkeys(self.held, fault)
+
+
+def _is_recent(judged: JudgedTag, now: datetime) -> bool:
+    """Tell whether a tag was pushed recently and is not signed, by the registry's clock, which may be ahead of this one."""
+    if judged.verdict not in {Verdict.UNSIGNED, Verdict.MISMATCHED}:
+        return False
+    try:
+        pushed_at = datetime.fromisoformat(judged.tag.pushed_at)
+        return abs((now - pushed_at).total_seconds()) < RECENT_SECONDS
+    except (ValueError, TypeError, OverflowError):
+        return False  # no time, or one without a zone
 
 
 def _failed_again(failed: Mapping[Repository, PassingFault]) -> Iterator[Examined]:
