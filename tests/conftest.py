@@ -37,11 +37,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{number} tests were skipped. To run them: {command}", yellow=True)
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait as often as in production for a registry that does not answer, but not as long."""
-    for name, seconds in IMPATIENT.items():
-        monkeypatch.setattr(f"dtr_audit.{name}", seconds)
+@pytest.fixture(scope="session", autouse=True)
+def impatient() -> Iterator[None]:
+    """Wait as often as in production for a registry that does not answer, but not as long; in every fixture, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, seconds in IMPATIENT.items():
+            patch.setattr(f"dtr_audit.{name}", seconds)
+        yield
 
 
 @pytest.fixture(scope="session")

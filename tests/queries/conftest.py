@@ -3,7 +3,6 @@
 import pytest
 
 from local.stack import Stack
-from tests.held_time import IMPATIENT
 from tests.queries.history import History, make_history
 from tests.stack_state import StackState
 
@@ -11,10 +10,6 @@ from tests.stack_state import StackState
 @pytest.fixture(scope="session")
 def history(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> History:
     before = StackState.take(stack)
-    with pytest.MonkeyPatch.context() as patch:
-        # As `impatient` does it, which comes after the fixtures of a session.
-        for name, seconds in IMPATIENT.items():
-            patch.setattr(f"dtr_audit.{name}", seconds)
-        history = make_history(stack, tmp_path_factory.mktemp("history"))
+    history = make_history(stack, tmp_path_factory.mktemp("history"))
     before.restore()  # the queries read the files, and each later test would pay for what is stored
     return history
