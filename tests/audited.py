@@ -21,7 +21,7 @@ class Audited:
     def __init__(self, stack: Stack, server: Server) -> None:
         self.stack = stack
         self.server = server
-        self.name = f"registry-{next(_NUMBERS)}"
+        self.name = f"registry-{next(_NUMBERS):04}"  # of one length: messages of two registries are cut at one place
         self.runs = 0
         self.environment = {"DTR_URL": server.url, "REGISTRY_NAME": self.name}
         self._inbox = stack.subscribe_queue({"registry": [self.name]})

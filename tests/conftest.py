@@ -5,6 +5,7 @@ import pkgutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import dtr_audit
 import pytest
@@ -15,6 +16,7 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import EmbeddedAws, Stack
 from tests.audited import Audited
+from tests.fanned import Fanned, MakeRun
 from tests.held_time import IMPATIENT, HeldTime
 from tests.requirement import TO_RUN
 from tests.scissors import Scissors
@@ -94,6 +96,22 @@ def audited(stack: Stack, dtr: DtrServer) -> Iterator[Audited]:
     audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
     yield audited
     audited.close()
+
+
+@pytest.fixture(params=["lambda", "stepfunctions"])
+def make_run(request: pytest.FixtureRequest, audited: Audited) -> MakeRun:
+    """Make a run by each of the engines in turn."""
+
+    def make(
+        event: dict[str, Any] | None = None, *, seconds: float | None = None, **environment: str
+    ) -> dict[str, Any]:
+        if request.param == "lambda":
+            return audited.audit(event, seconds=seconds, **environment)
+        fanned = Fanned(audited, environment)
+        fanned.seconds = seconds or fanned.seconds
+        return fanned.record(fanned.execute(event)["run_id"])
+
+    return make
 
 
 @pytest.fixture

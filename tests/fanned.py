@@ -13,6 +13,7 @@ from dtr_audit.settings import Settings
 from tests.audited import Audited
 
 Step = Callable[[steps.Invocation], dict[str, Any]]
+MakeRun = Callable[..., dict[str, Any]]  # of an event, if any, and of settings: makes a run and gives its record
 
 
 class Fanned:

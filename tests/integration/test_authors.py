@@ -1,7 +1,5 @@
 """Who pushed a finding is named where the registry names the account behind the id; that is never required."""
 
-from typing import Any
-
 import pytest
 
 from local.dtr.accounts import Account, account_id
@@ -9,7 +7,7 @@ from local.dtr.faults import LOGIN_PAGE, Body, Calls, Closed, Faults, Redirect, 
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 
 ACCOUNTS = Calls("/enzi/v0/accounts/*")
 JANE = account_id("jane.doe")
@@ -19,21 +17,15 @@ def lookups(dtr: DtrServer) -> list[str]:
     return [call.path for call in dtr.requests if call.path.startswith("/enzi/")]
 
 
-@pytest.mark.parametrize("engine", ["one", "fanned"])
 def test_the_account_that_pushed_a_finding_is_named_in_finding_row_mail_and_report(
-    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, engine: str
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
     dtr.accounts.add(Account("jane.doe", "secret"))
     for tag in ("1.0", "2.0"):
         registry.push("team", "app", tag, author=JANE)
     registry.push("team", "app", "signed", author=account_id("another"))
     registry.sign("team", "app", "signed")
-    run: dict[str, Any]
-    if engine == "one":
-        run = audited.audit()
-    else:
-        fanned = Fanned(audited)
-        run = fanned.record(str(fanned.execute()["run_id"]))
+    run = make_run()
     finding = audited.findings()["team/app:1.0"]
     assert (finding["author"], finding["author_name"]) == (JANE, "jane.doe")
     rows = {row["tag"]: (row["author"], row["author_name"]) for row in audited.rows(run["run_id"])}

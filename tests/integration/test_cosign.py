@@ -1,7 +1,6 @@
 """Images that are signed with Cosign: what the registry says of them is counted and named, and decides nothing."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from local.dtr.faults import Faults, Rewrite, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 
 REASON = "signed with Cosign only; the rule's check asks for Docker Content Trust"
 COUNTS = (
@@ -18,21 +17,6 @@ COUNTS = (
     "The registry reports Cosign signatures and does not verify them."
 )
 HINT = "set DTR_DOMAINS"
-
-Engine = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(params=["one", "fanned"])
-def run(request: pytest.FixtureRequest, audited: Audited) -> Engine:
-    """Give what makes a run, by one of the engines."""
-
-    def make(event: dict[str, Any] | None = None, **environment: Any) -> dict[str, Any]:
-        if request.param == "one":
-            return audited.audit(event, **environment)
-        fanned = Fanned(audited, environment)
-        return fanned.record(str(fanned.execute(event)["run_id"]))
-
-    return make
 
 
 def kinds(record: dict[str, Any]) -> tuple[int, int, int]:
@@ -49,10 +33,10 @@ def push_one_of_each(registry: InMemoryRegistry) -> None:
 
 
 def test_tags_signed_with_cosign_only_are_findings_that_are_counted_and_named_in_every_place(
-    run: Engine, audited: Audited, registry: InMemoryRegistry
+    make_run: MakeRun, audited: Audited, registry: InMemoryRegistry
 ) -> None:
     push_one_of_each(registry)
-    record = run(EVIDENCE_FORMATS="report,ckl,cklb,xccdf,hdf")
+    record = make_run(EVIDENCE_FORMATS="report,ckl,cklb,xccdf,hdf")
     assert (record["status"], record["tags"]["unsigned"]) == ("OPEN", 3)
     assert kinds(record) == (1, 2, 1)
     reasons = {name: item["reason"] for name, item in audited.findings().items()}
@@ -78,13 +62,13 @@ def test_the_counts_of_a_registry_that_does_not_know_cosign_are_zero_and_no_text
 
 
 def test_a_partial_or_incomplete_run_counts_cosign_in_what_it_has_read(
-    run: Engine, dtr: DtrServer, registry: InMemoryRegistry
+    make_run: MakeRun, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     push_one_of_each(registry)
     dtr.faults = Faults(strikes=(Status(403, tags_of("team/app")),))
-    assert kinds(run({"scheduled_time": "2026-11-01T03:00:00Z"})) == (0, 1, 1)
+    assert kinds(make_run({"scheduled_time": "2026-11-01T03:00:00Z"})) == (0, 1, 1)
     dtr.faults = Faults()
-    partial = run({"scheduled_time": "2026-11-02T03:00:00Z", "namespaces": ["team"]})
+    partial = make_run({"scheduled_time": "2026-11-02T03:00:00Z", "namespaces": ["team"]})
     assert (partial["scope"], kinds(partial)) == ("partial", (1, 1, 0))
 
 
@@ -102,13 +86,13 @@ def test_a_flag_of_cosign_that_is_no_boolean_counts_as_not_said(
 
 @pytest.mark.parametrize(("cosign", "others", "is_hinted"), [(6, 0, False), (2, 2, False), (1, 2, True), (0, 1, True)])
 def test_the_hint_at_the_domain_is_given_unless_cosign_explains_why_all_tags_look_unsigned(
-    run: Engine, registry: InMemoryRegistry, cosign: int, others: int, *, is_hinted: bool
+    make_run: MakeRun, registry: InMemoryRegistry, cosign: int, others: int, *, is_hinted: bool
 ) -> None:
     for number in range(cosign):
         registry.push("team", "app", f"cosign-{number}", cosign_signed=True)
     for number in range(others):
         registry.push("team", "app", f"unsigned-{number}")
-    assert (HINT in json.dumps(run()["warnings"])) is is_hinted
+    assert (HINT in json.dumps(make_run()["warnings"])) is is_hinted
 
 
 def test_a_tag_overwritten_after_signing_names_cosign_and_stays_mismatched(

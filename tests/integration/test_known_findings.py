@@ -1,7 +1,7 @@
 """A finding of an earlier run is open until a run proves that it is resolved: in the status, and in all that shows it."""
 
 import json
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,23 +16,14 @@ from local.dtr.server import DtrServer
 from local.exit_status import ExitStatus
 from tests.audited import Audited
 from tests.evidence.html_page import read
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 from tests.integration.test_evidence import ALL, evidence
 
-Run = Callable[..., dict[str, Any]]
 
-
-@pytest.fixture(params=["lambda", "stepfunctions"])
-def run(request: pytest.FixtureRequest, audited: Audited) -> Run:
-    """Make a run with one of the engines, and give its record."""
-
-    def run(event: dict[str, Any] | None = None) -> dict[str, Any]:
-        if request.param == "lambda":
-            return audited.audit(event, EVIDENCE_FORMATS=ALL)
-        fanned = Fanned(audited, {"EVIDENCE_FORMATS": ALL})
-        return fanned.record(fanned.execute(event)["run_id"])
-
-    return run
+@pytest.fixture
+def run(make_run: MakeRun) -> MakeRun:
+    """Make a run that leaves the evidence in every format."""
+    return partial(make_run, EVIDENCE_FORMATS=ALL)
 
 
 def push(registry: InMemoryRegistry, *images: str, signed: bool = False) -> None:
@@ -54,7 +45,7 @@ def hdf_results(files: dict[str, bytes]) -> list[dict[str, Any]]:
 
 
 def test_status_with_a_known_finding_in_a_repository_that_answers_500_stays_open(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry, "web/shop:1")
     push(registry, "web/till:1", signed=True)
@@ -95,7 +86,7 @@ def test_status_with_a_known_finding_in_a_repository_that_answers_500_stays_open
 
 
 def test_status_without_known_findings_and_with_an_unread_repository_is_not_reviewed(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry, "web/shop:1", "web/till:1", signed=True)
     dtr.faults = unreadable("web/shop")
@@ -106,7 +97,7 @@ def test_status_without_known_findings_and_with_an_unread_repository_is_not_revi
 
 
 def test_status_with_a_known_finding_that_is_excepted_stays_open(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     excepted = {
         "id": "EX-1",
@@ -131,7 +122,7 @@ def test_status_with_a_known_finding_that_is_excepted_stays_open(
 
 
 def test_status_of_a_run_that_is_refused_with_a_known_finding_is_open_and_not_complete(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry, "web/shop:1")
     run()
@@ -148,7 +139,7 @@ def test_status_of_a_run_that_is_refused_with_a_known_finding_is_open_and_not_co
 
 
 def test_status_without_any_list_and_with_a_known_finding_is_open_and_not_complete(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry, "web/shop:1")
     run()
@@ -159,7 +150,7 @@ def test_status_without_any_list_and_with_a_known_finding_is_open_and_not_comple
 
 
 def test_status_once_the_repository_is_read_again_and_signed_is_not_a_finding(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry, "web/shop:1")
     run()
@@ -175,7 +166,7 @@ def test_status_once_the_repository_is_read_again_and_signed_is_not_a_finding(
 
 
 def test_status_of_a_partial_run_with_known_findings_elsewhere_counts_its_own_namespaces_only(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry, "web/shop:1", "ops/tool:1", "ops/tool:2")
     push(registry, "data/lake:1", signed=True)
@@ -191,7 +182,7 @@ def test_status_of_a_partial_run_with_known_findings_elsewhere_counts_its_own_na
 
 
 def test_status_with_a_findings_table_that_cannot_be_read_is_not_reviewed_and_the_run_is_tried_again(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run, monkeypatch: pytest.MonkeyPatch
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(registry, "web/shop:1")
     run()

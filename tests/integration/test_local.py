@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +42,7 @@ from tests.command import command_environment, run_command
 from tests.evidence.html_report import report
 
 Tree = Mapping[str, bytes]
+PUSHED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def tree(folder: Path) -> Tree:
@@ -81,6 +83,12 @@ class Laptop:
 
     def state(self) -> Tree:
         return tree(self.out / "state")
+
+
+@pytest.fixture
+def registry() -> InMemoryRegistry:
+    """Its images were pushed long ago: a command waits a minute for the signature of one that was pushed just now."""
+    return InMemoryRegistry(clock=lambda: PUSHED)
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Names that LDAP allows, from the list of repositories to all that a run leaves; and names that no request can carry."""
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
@@ -13,27 +12,12 @@ from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 
 # Accounts' names: what UCP takes from LDAP. The last letter of one is a byte that Latin-1 calls a blank.
 NAMES = ("doe.jane@agency.mil", "_svc", "svc$", "jürgen", "team~x", "-lead", "a#b", "50%", "%2e%2e", "voilà", "é" * 100)
 MALFORMED = (".", "..", "a/b", "line\nbreak", "\x7f", "\x85", "half\ud800", "\u202egnp.exe", "\u2028", "x" * 256)
 UNNAMED = (Rewrite({"namespace": None}, None, "old/one"), Rewrite({"namespace": MISSING}, None, "old/two"))
-
-Engine = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(params=["lambda", "stepfunctions"])
-def engine(request: pytest.FixtureRequest, audited: Audited) -> Engine:
-    """Give what makes a run by one of the engines, and gives its record."""
-
-    def run(event: dict[str, Any] | None = None, **environment: Any) -> dict[str, Any]:
-        if request.param == "lambda":
-            return audited.audit(event, PAGE_SIZE="10", **environment)
-        fanned = Fanned(audited, {"PAGE_SIZE": "10", **environment})
-        return fanned.record(fanned.execute(event)["run_id"])
-
-    return run
 
 
 @pytest.fixture
@@ -48,9 +32,9 @@ def registry() -> InMemoryRegistry:
 
 
 def test_names_that_ldap_allows_are_read_and_found_again_by_the_next_run(
-    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, engine: Engine
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
-    run = engine()
+    run = make_run(PAGE_SIZE="10")
     assert (run["status"], run["complete"], run["unreadable"]) == ("OPEN", True, [])
     assert run["repositories"] == {"listed": len(NAMES), "audited": len(NAMES), "unreadable": 0, "removed": 0}
     expected = {
@@ -63,7 +47,7 @@ def test_names_that_ldap_allows_are_read_and_found_again_by_the_next_run(
     assert message.attributes["namespaces"] == sorted(NAMES)
     assert {one["repository"] for one in message.body["opened"]} == {f"{name}/tool" for name in NAMES}
     registry.sign("jürgen", "tool", "2.0")
-    again = engine()
+    again = make_run(PAGE_SIZE="10")
     assert (again["findings"]["opened"], again["findings"]["resolved"]) == (0, 1)
     found = audited.findings()
     assert found["jürgen/tool:2.0"]["state"] == "RESOLVED"
@@ -73,25 +57,25 @@ def test_names_that_ldap_allows_are_read_and_found_again_by_the_next_run(
 
 
 def test_entries_whose_namespace_is_null_or_missing_are_unnamed_and_counted(
-    dtr: DtrServer, registry: InMemoryRegistry, engine: Engine
+    dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
     for name in ("one", "two"):
         registry.create_repository("old", name)
     dtr.faults = Faults(rewrites=UNNAMED)
-    run = engine()
+    run = make_run(PAGE_SIZE="10")
     assert (run["status"], run["complete"], run["repositories"]["listed"]) == ("OPEN", True, len(NAMES))
     assert any("lists 2 repositories without a name" in warning for warning in run["warnings"])
 
 
 def test_names_that_no_request_can_carry_are_counted_unread_and_no_pass(
-    dtr: DtrServer, registry: InMemoryRegistry, engine: Engine
+    dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
     for name in NAMES:
         registry.sign(name, "tool", "2.0")
     for name in MALFORMED:
         registry.push(name, "tool", "1.0")
         registry.push("team", name, "1.0")
-    run = engine()
+    run = make_run(PAGE_SIZE="10")
     assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
     (reason,) = run["incomplete_because"]
     assert "with which it cannot be asked for" in reason
@@ -100,7 +84,7 @@ def test_names_that_no_request_can_carry_are_counted_unread_and_no_pass(
     assert asked == {f"/api/v0/repositories/{name}/tool/tags" for name in NAMES}
 
 
-def test_a_partial_run_and_an_exception_take_such_names(audited: Audited, engine: Engine) -> None:
+def test_a_partial_run_and_an_exception_take_such_names(audited: Audited, make_run: MakeRun) -> None:
     exceptions = [
         {
             "id": f"EX-{number}",
@@ -115,14 +99,17 @@ def test_a_partial_run_and_an_exception_take_such_names(audited: Audited, engine
     ]
     document = json.dumps({"exceptions": exceptions}).encode()
     audited.stack.s3.put_object(Bucket=audited.stack.outputs["BucketName"], Key=EXCEPTIONS_KEY, Body=document)
-    run = engine({"namespaces": ["doe.jane@agency.mil", "-lead", "50%"], "scheduled_time": "2026-11-01T03:00:00Z"})
+    run = make_run(
+        {"namespaces": ["doe.jane@agency.mil", "-lead", "50%"], "scheduled_time": "2026-11-01T03:00:00Z"},
+        PAGE_SIZE="10",
+    )
     assert (run["scope"], run["complete"], run["repositories"]["audited"]) == ("partial", True, 3)
     excepted = {row["namespace"]: row["exception_id"] for row in audited.rows(run["run_id"]) if row["tag"] == "2.0"}
     assert excepted == {"doe.jane@agency.mil": "EX-0", "-lead": None, "50%": "EX-1"}
 
 
 def test_trust_data_and_manifests_of_such_names_are_read(
-    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, engine: Engine
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
     roots = {}
     # A root's certificate bears the whole name, and X.509 has 64 characters for it; longer ones are not made here.
@@ -140,7 +127,7 @@ def test_trust_data_and_manifests_of_such_names_are_read(
     pins = [{"pattern": f"{dtr.host}/{name}/tool", "root_keys": [roots[name]]} for name in names]
     document = json.dumps({"pins": pins}).encode()
     audited.stack.s3.put_object(Bucket=audited.stack.outputs["BucketName"], Key=PINS_KEY, Body=document)
-    run = engine(TRUST_VERIFICATION="signatures", PIN_TRUST="true")
+    run = make_run(TRUST_VERIFICATION="signatures", PIN_TRUST="true", PAGE_SIZE="10")
     assert (run["status"], run["incomplete_because"]) == ("NOT_A_FINDING", [])
     assert (run["tags"]["signed"], run["tags"]["artifacts"]) == (len(names), len(names))
     assert (run["trust"]["verified"], run["trust"]["first_use"]) == (len(names), 0)

@@ -1,14 +1,10 @@
 """Repositories that are listed and answer 404: orphans of deleted accounts, told apart from those that the account may not read."""
 
-from typing import Any
-
-import pytest
-
 from local.dtr.faults import Faults, Status, tags_of
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 
 ORPHAN = (
     "an orphan: it is still listed, and its account 'gone' does not exist any more. "
@@ -16,9 +12,8 @@ ORPHAN = (
 )
 
 
-@pytest.mark.parametrize("engine", ["one", "fanned"])
 def test_orphans_of_a_deleted_account_are_named_with_the_remedy_apart_from_what_may_not_be_read(
-    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, engine: str
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
     for namespace in ("gone", "hidden", "refused", "team"):
         registry.push(namespace, "app", "1.0")
@@ -28,12 +23,7 @@ def test_orphans_of_a_deleted_account_are_named_with_the_remedy_apart_from_what_
         orphaned=tags_of("gone/app"),
         missing_though_listed=tags_of("hidden/app"),
     )
-    run: dict[str, Any]
-    if engine == "one":
-        run = audited.audit()
-    else:
-        fanned = Fanned(audited)
-        run = fanned.record(str(fanned.execute()["run_id"]))
+    run = make_run()
     assert (run["complete"], run["status"]) == (False, "NOT_REVIEWED")
     reasons = {entry["repository"]: entry["reason"] for entry in run["unreadable"]}
     assert reasons.keys() == {"gone/app", "hidden/app", "refused/app"}

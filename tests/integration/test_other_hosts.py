@@ -1,6 +1,5 @@
 """Registries that were renamed, and second names: trust data that lies under a host that was not asked for."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,23 +9,9 @@ from local.dtr.faults import CHANGEFEED, TRUST, Body, Calls, Faults, Slow, Statu
 from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 
 OLD = "old.example.mil"
-Engine = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(params=["lambda", "stepfunctions"])
-def engine(request: pytest.FixtureRequest, audited: Audited) -> Engine:
-    """Give what makes a run by one of the engines, and gives its record."""
-
-    def run(**environment: Any) -> dict[str, Any]:
-        if request.param == "lambda":
-            return audited.audit(**environment)
-        fanned = Fanned(audited, environment)
-        return fanned.record(fanned.execute()["run_id"])
-
-    return run
 
 
 @pytest.fixture
@@ -55,10 +40,10 @@ def trust_data(dtr: DtrServer, *guns: str) -> None:
 
 
 def test_repository_with_trust_data_under_another_host_says_so_also_where_others_are_signed(
-    audited: Audited, dtr: DtrServer, engine: Engine
+    audited: Audited, dtr: DtrServer, make_run: MakeRun
 ) -> None:
     trust_data(dtr, f"{OLD}/team/renamed", f"{OLD}/team/partly", f"{OLD}/team/signed", f"{dtr.host}/team/signed")
-    run = engine()
+    run = make_run()
     assert (run["status"], run["complete"], run["tags"]["signed"]) == ("OPEN", True, 3)
     said = reasons(audited, run)
     unsigned = f"not signed under {dtr.host}"
@@ -83,27 +68,27 @@ def test_repository_with_trust_data_under_another_host_says_so_also_where_others
 
 
 def test_another_spelling_of_the_own_host_is_another_host_and_a_domain_that_was_asked_for_is_none(
-    audited: Audited, dtr: DtrServer, engine: Engine
+    audited: Audited, dtr: DtrServer, make_run: MakeRun
 ) -> None:
     spelt = dtr.host.upper()
     trust_data(dtr, f"{spelt}/team/renamed", f"{OLD}/team/never")
-    run = engine(DTR_DOMAINS=f"{dtr.host},{OLD}")
+    run = make_run(DTR_DOMAINS=f"{dtr.host},{OLD}")
     assert run["other_hosts"] == {"repositories": 1, "first": [{"repository": "team/renamed", "host": spelt}]}
     assert reasons(audited, run)["never"] == {f"not signed under {dtr.host}, {OLD}"}
 
 
-def test_trust_data_that_was_deleted_is_not_named(dtr: DtrServer, engine: Engine) -> None:
+def test_trust_data_that_was_deleted_is_not_named(dtr: DtrServer, make_run: MakeRun) -> None:
     trust_data(dtr, f"{OLD}/team/renamed")
     dtr.notary.delete(f"{OLD}/team/renamed")
-    assert engine()["other_hosts"] == {"repositories": 0, "first": []}
+    assert make_run()["other_hosts"] == {"repositories": 0, "first": []}
 
 
 def test_changefeed_is_not_asked_where_every_repository_has_a_signed_tag(
-    dtr: DtrServer, registry: InMemoryRegistry, engine: Engine
+    dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
     registry.delete_repository("team", "never")
     registry.delete_repository("team", "renamed")
-    engine()
+    make_run()
     assert dtr.calls("/v2/_trust/changefeed") == ()
 
 
@@ -133,25 +118,25 @@ def test_changefeed_is_read_once_for_all_repositories(
     ids=["500", "503 with a wait", "404", "no list", "no text", "no trust data", "late"],
 )
 def test_changefeed_that_cannot_be_read_costs_the_run_nothing(
-    audited: Audited, dtr: DtrServer, engine: Engine, monkeypatch: pytest.MonkeyPatch, strike: Any
+    audited: Audited, dtr: DtrServer, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, strike: Any
 ) -> None:
     monkeypatch.setattr(connection, "CHANGEFEED_SECONDS", 0.3)
     dtr.faults = Faults(strikes=(strike,))
-    run = engine()
+    run = make_run()
     assert (run["status"], run["complete"], run["other_hosts"]["repositories"]) == ("OPEN", True, 0)
     assert reasons(audited, run)["renamed"] == {f"not signed under {dtr.host}"}
     assert len(dtr.calls("/v2/_trust/changefeed")) <= 2 * 3  # steps
 
 
 def test_signatures_that_are_verified_are_not_disturbed(
-    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, engine: Engine
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, make_run: MakeRun
 ) -> None:
     trust_data(dtr, f"{OLD}/team/renamed")
     own = dtr.notary.create(f"{dtr.host}/team/signed")
     own.add_signer("ci")
     for entry in registry.tags("team", "signed", dtr.host):
         own.sign(entry.name, entry.digest, signer="ci")
-    run = engine(TRUST_VERIFICATION="signatures")
+    run = make_run(TRUST_VERIFICATION="signatures")
     assert (run["complete"], run["tags"]["signed"]) == (True, 2)
     assert {one["repository"]: one["host"] for one in run["other_hosts"]["first"]} == {"team/renamed": OLD}
     assert any(OLD in reason for reason in reasons(audited, run)["renamed"])

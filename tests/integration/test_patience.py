@@ -1,7 +1,8 @@
 """A fault of seconds or minutes does not cost the run, whichever request meets it, and a registry that is down is not hammered."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,15 +35,13 @@ from local.dtr.server import DtrServer
 from local.dtr.transport import Request
 from local.notary.attacks import Expired
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import Fanned, MakeRun
 from tests.held_time import HeldTime
 
 SECONDS = 900.0  # of a run in one function, and of each step of one in several
 OUTAGE_SECONDS = 300.0
 COUNT = 12
 UNSIGNED = "team/s05:unsigned"
-
-Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -66,19 +65,10 @@ def _as_patient_as_in_production(monkeypatch: pytest.MonkeyPatch, held_time: Hel
     monkeypatch.setattr(examiner, "SECOND_PASS_SECONDS", 30.0)
 
 
-@pytest.fixture(params=["lambda", "stepfunctions"])
-def run(request: pytest.FixtureRequest, audited: Audited) -> Run:
-    """Make a run with either engine; gives its record."""
-
-    def in_one(**environment: Any) -> dict[str, Any]:
-        return audited.audit(seconds=SECONDS, **{"PAGE_SIZE": "10", "CONCURRENCY": "2", **environment})
-
-    def in_steps(**environment: str) -> dict[str, Any]:
-        fanned = Fanned(audited, {"PAGE_SIZE": "10", **environment})
-        fanned.seconds = SECONDS
-        return fanned.record(fanned.execute()["run_id"])
-
-    return in_one if request.param == "lambda" else in_steps
+@pytest.fixture
+def run(make_run: MakeRun) -> MakeRun:
+    """Make a run that has as much time as in production."""
+    return partial(make_run, seconds=SECONDS, PAGE_SIZE="10", CONCURRENCY="2")
 
 
 class Outage:
@@ -143,7 +133,7 @@ def assert_nothing_is_lost_or_doubled(audited: Audited, record: dict[str, Any]) 
     ],
 )
 def test_outage_of_five_minutes_in_a_run_of_fifteen_loses_nothing(
-    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run, begins: tuple[str, int]
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: MakeRun, begins: tuple[str, int]
 ) -> None:
     path, after = begins
     outage = Outage(dtr, held_time, path, after=after)
@@ -171,7 +161,7 @@ def test_fault_of_one_kind_of_request_for_five_minutes_loses_nothing(
 
 
 def test_repository_that_fails_until_a_tenth_of_the_time_is_left_is_read_once(
-    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     outage = Outage(dtr, held_time, "/api/v0/repositories/*/tags", calls=tags_of("team/s05"), status=500)
     outage.seconds = 580.0
@@ -179,7 +169,7 @@ def test_repository_that_fails_until_a_tenth_of_the_time_is_left_is_read_once(
 
 
 def test_repository_that_always_fails_is_unread_once_after_the_last_pass(
-    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     began = held_time.now
     dtr.faults = Faults(strikes=(Status(500, tags_of("team/s05")),))
@@ -193,7 +183,9 @@ def test_repository_that_always_fails_is_unread_once_after_the_last_pass(
     )
 
 
-def test_known_finding_of_a_repository_that_always_fails_stays_open(audited: Audited, dtr: DtrServer, run: Run) -> None:
+def test_known_finding_of_a_repository_that_always_fails_stays_open(
+    audited: Audited, dtr: DtrServer, run: MakeRun
+) -> None:
     run()
     audited.messages()
     dtr.faults = Faults(strikes=(Status(500, tags_of("team/s05")),))
@@ -212,7 +204,7 @@ def test_known_finding_of_a_repository_that_always_fails_stays_open(audited: Aud
     ],
 )
 def test_permanent_error_is_not_waited_for(
-    dtr: DtrServer, held_time: HeldTime, run: Run, strikes: tuple[Status, ...]
+    dtr: DtrServer, held_time: HeldTime, run: MakeRun, strikes: tuple[Status, ...]
 ) -> None:
     began = held_time.now
     dtr.faults = Faults(strikes=strikes)
@@ -228,7 +220,7 @@ def test_certificate_that_is_refused_is_not_waited_for(audited: Audited, dtr: Dt
 
 
 def test_wrong_password_while_the_registry_fails_is_not_tried_again_and_again(
-    audited: Audited, dtr: DtrServer, run: Run
+    audited: Audited, dtr: DtrServer, run: MakeRun
 ) -> None:
     audited.put_secret(username=dtr.admin.name, password="wrong")
     dtr.faults = Faults(strikes=(Status(503, SETTINGS),))
@@ -237,7 +229,7 @@ def test_wrong_password_while_the_registry_fails_is_not_tried_again_and_again(
 
 
 def test_token_server_that_is_down_does_not_make_a_login_with_basic_alone_final(
-    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     """A registry that takes tokens alone refuses Basic with 401, which is no word about the password."""
     until = held_time.now + OUTAGE_SECONDS
@@ -254,7 +246,7 @@ def test_token_server_that_is_down_does_not_make_a_login_with_basic_alone_final(
 
 
 def test_token_that_expires_in_an_outage_is_renewed_afterwards(
-    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     outage = Outage(dtr, held_time, "/api/v0/repositories/*/tags", after=4)
 
@@ -299,7 +291,7 @@ def test_retry_after_of_minutes_is_kept_by_the_next_pass(audited: Audited, dtr: 
 
 
 def test_retry_after_of_a_day_is_not_waited_for(
-    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     began = held_time.now
     dtr.faults = Faults(strikes=(Status(503, tags_of("team/s05"), retry_after="86400"),))
@@ -309,7 +301,7 @@ def test_retry_after_of_a_day_is_not_waited_for(
 
 
 def test_page_that_fails_for_good_leaves_the_registrys_own_count_as_denominator(
-    dtr: DtrServer, audited: Audited, run: Run
+    dtr: DtrServer, audited: Audited, run: MakeRun
 ) -> None:
     failing = Faults(strikes=(Status(500, REPOSITORIES),))
 
@@ -325,7 +317,7 @@ def test_page_that_fails_for_good_leaves_the_registrys_own_count_as_denominator(
 
 
 def test_notary_that_is_down_for_five_minutes_leaves_no_tag_unknown(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     registry.delete_tag("team", "s05", "unsigned")
     for number in range(COUNT):
@@ -342,7 +334,7 @@ def test_notary_that_is_down_for_five_minutes_leaves_no_tag_unknown(
 
 
 def test_manifest_that_cannot_be_read_for_five_minutes_opens_no_finding(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     registry.delete_tag("team", "s05", "unsigned")
     name = f"sha256-{'a' * 64}.sig"
@@ -354,7 +346,7 @@ def test_manifest_that_cannot_be_read_for_five_minutes_opens_no_finding(
 
 
 def test_repository_deleted_between_two_passes_is_removed(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     outage = Outage(dtr, held_time, "/api/v0/repositories/*/tags", calls=tags_of("team/s06"), status=500)
 
@@ -432,7 +424,7 @@ def push_many(registry: InMemoryRegistry) -> None:
         registry.sign("team", "s05", f"2.{number}")
 
 
-def test_expired_trust_data_leaves_tags_unknown_and_says_so(audited: Audited, dtr: DtrServer, run: Run) -> None:
+def test_expired_trust_data_leaves_tags_unknown_and_says_so(audited: Audited, dtr: DtrServer, run: MakeRun) -> None:
     dtr.faults = Faults(trust_refused=tags_of("team/s05"))
     record = run()
     assert (record["status"], record["complete"]) == ("NOT_REVIEWED", False)
@@ -444,7 +436,7 @@ def test_expired_trust_data_leaves_tags_unknown_and_says_so(audited: Audited, dt
 
 
 def test_trust_data_that_can_be_read_again_in_the_same_run_is_judged(
-    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: Run
+    audited: Audited, dtr: DtrServer, held_time: HeldTime, run: MakeRun
 ) -> None:
     ends_at = held_time.now + OUTAGE_SECONDS
 
@@ -464,7 +456,7 @@ def test_known_finding_under_expired_trust_data_stays_open(audited: Audited, dtr
 
 
 def test_expired_trust_data_is_named_by_the_notary_where_signatures_are_verified(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     trust = dtr.notary.create(f"{dtr.host}/team/s05")
     trust.add_signer("ci")

@@ -1,8 +1,7 @@
 """A push sends the image first and signs it some seconds later: a scan in between must not open a finding."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
 
 import pytest
 from dtr_audit import examiner, patience
@@ -13,15 +12,13 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.dtr.transport import Request
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 from tests.held_time import HeldTime
 
 SECONDS = 900.0
 RECENT_SECONDS = 600.0
 IMAGE = "team/api:1.0"
 TAGS = "/api/v0/repositories/team/api/tags"
-
-Run = Callable[[], dict[str, Any]]
 
 
 @pytest.fixture
@@ -45,19 +42,10 @@ def _recent_as_in_production(monkeypatch: pytest.MonkeyPatch, held_time: HeldTim
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 600.0)
 
 
-@pytest.fixture(params=["lambda", "stepfunctions"])
-def run(request: pytest.FixtureRequest, audited: Audited) -> Run:
-    """Make a run with either engine; gives its record."""
-
-    def in_one() -> dict[str, Any]:
-        return audited.audit(seconds=SECONDS)
-
-    def in_steps() -> dict[str, Any]:
-        fanned = Fanned(audited, {})
-        fanned.seconds = SECONDS
-        return fanned.record(fanned.execute()["run_id"])
-
-    return in_one if request.param == "lambda" else in_steps
+@pytest.fixture
+def run(make_run: MakeRun) -> MakeRun:
+    """Make a run that has as much time as in production."""
+    return partial(make_run, seconds=SECONDS)
 
 
 @pytest.fixture
@@ -82,7 +70,7 @@ def signing(registry: InMemoryRegistry, dtr: DtrServer, readings: list[float]) -
 @pytest.mark.usefixtures("signing")
 @pytest.mark.parametrize("was_signed", [False, True])
 def test_tag_signed_within_a_minute_of_its_push_opens_no_finding(
-    audited: Audited, registry: InMemoryRegistry, run: Run, readings: list[float], was_signed: bool
+    audited: Audited, registry: InMemoryRegistry, run: MakeRun, readings: list[float], was_signed: bool
 ) -> None:
     if was_signed:
         push(registry)
@@ -100,7 +88,7 @@ def test_tag_signed_within_a_minute_of_its_push_opens_no_finding(
 
 
 def test_tag_that_stays_unsigned_after_its_push_is_one_finding(
-    audited: Audited, registry: InMemoryRegistry, run: Run
+    audited: Audited, registry: InMemoryRegistry, run: MakeRun
 ) -> None:
     push(registry)
     record = run()
@@ -112,7 +100,7 @@ def test_tag_that_stays_unsigned_after_its_push_is_one_finding(
 
 
 def test_tag_that_was_pushed_earlier_is_read_once(
-    registry: InMemoryRegistry, run: Run, readings: list[float], held_time: HeldTime
+    registry: InMemoryRegistry, run: MakeRun, readings: list[float], held_time: HeldTime
 ) -> None:
     registry.push("team", "api", "1.0", at=datetime.now(UTC) - timedelta(seconds=RECENT_SECONDS + 5))
     began = held_time.now
@@ -121,7 +109,7 @@ def test_tag_that_was_pushed_earlier_is_read_once(
 
 
 def test_second_reading_that_fails_leaves_what_the_first_one_found(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry)
     dtr.faults = Faults(strikes=(Status(500, tags_of("team/api").limited(after=1)),))
@@ -131,7 +119,7 @@ def test_second_reading_that_fails_leaves_what_the_first_one_found(
 
 
 def test_registry_that_is_down_at_the_second_reading_leaves_what_the_first_one_found(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: Run, held_time: HeldTime
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun, held_time: HeldTime
 ) -> None:
     push(registry)
     began = held_time.now
@@ -147,7 +135,7 @@ def test_registry_that_is_down_at_the_second_reading_leaves_what_the_first_one_f
 
 
 def test_repository_deleted_before_the_second_reading_is_removed(
-    registry: InMemoryRegistry, dtr: DtrServer, run: Run, readings: list[float]
+    registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun, readings: list[float]
 ) -> None:
     push(registry)
 
@@ -171,7 +159,7 @@ def test_tag_is_read_once_where_there_is_no_time_to_wait(
 
 
 def test_first_readings_that_wait_have_no_more_tags_than_there_is_room_for(
-    registry: InMemoryRegistry, run: Run, readings: list[float], monkeypatch: pytest.MonkeyPatch
+    registry: InMemoryRegistry, run: MakeRun, readings: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(examiner, "WAITING_TAGS", 1)
     push(registry)

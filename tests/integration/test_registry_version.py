@@ -1,7 +1,5 @@
 """The registry's version is recorded where it is told, and is never required."""
 
-from typing import Any
-
 import pytest
 
 from local.dtr.api import Profile
@@ -10,19 +8,13 @@ from local.dtr.registry import InMemoryRegistry
 from local.dtr.server import DtrServer
 from local.stack import Stack
 from tests.audited import Audited
-from tests.fanned import Fanned
+from tests.fanned import MakeRun
 
 VERSION = Calls("/api/v0/admin/version")
 
 
-@pytest.mark.parametrize("engine", ["one", "fanned"])
-def test_the_version_of_the_registry_is_in_record_and_evidence(audited: Audited, engine: str) -> None:
-    run: dict[str, Any]
-    if engine == "one":
-        run = audited.audit(EVIDENCE_FORMATS="report,ckl")
-    else:
-        fanned = Fanned(audited, {"EVIDENCE_FORMATS": "report,ckl"})
-        run = fanned.record(str(fanned.execute()["run_id"]))
+def test_the_version_of_the_registry_is_in_record_and_evidence(audited: Audited, make_run: MakeRun) -> None:
+    run = make_run(EVIDENCE_FORMATS="report,ckl")
     assert run["registry_version"] == "2.10.1"
     for name in ("report", "ckl"):
         assert ", version 2.10.1" in audited.read(run["evidence"][name]).decode()
