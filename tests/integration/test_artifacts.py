@@ -238,11 +238,9 @@ def test_only_a_tag_named_like_a_signature_costs_a_request(
     registry.push("team", "app", "1.1.sig")
     audited.audit()
     assert len(dtr.calls(MANIFESTS.path)) == 2
-    assert [call.query.get("scope") for call in dtr.calls("/auth/token")] == [
-        None,
-        [f"repository:{APP}:pull"],
-        ["registry:catalog:*"],  # for the changefeed, since no tag is signed
-    ]
+    # The last one is for the changefeed, since no tag is signed; a reader of the other repository may be the first to need it.
+    scopes = [call.query.get("scope", [""])[0] for call in dtr.calls("/auth/token")]
+    assert sorted(scopes) == ["", "registry:catalog:*", f"repository:{APP}:pull"]
 
 
 TOKENS = {
