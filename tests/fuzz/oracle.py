@@ -35,6 +35,7 @@ def require(holds: object, what: str) -> None:
 def find_readings(served: Iterable[Served], path: re.Pattern[str] | str) -> dict[tuple[str, str], list[list[Plain]]]:
     """Give the readings of lists, each with its pages, by path and domain."""
     found: dict[tuple[str, str], list[list[Plain]]] = {}
+    last_target = ""
     for one in served:
         asked = one.request.target.partition("?")[0]
         if not re.fullmatch(path, asked):
@@ -42,10 +43,14 @@ def find_readings(served: Iterable[Served], path: re.Pattern[str] | str) -> dict
         readings = found.setdefault((unquote(asked), one.request.parameter("domain").lower()), [])
         if not readings or not one.request.parameter("pageStart"):
             readings.append([])
-        # One that is asked again after a fault of the moment takes the earlier one's place.
-        if readings[-1] and readings[-1][-1].status != 200:
-            readings[-1].pop()
+        # One that is asked again after a fault of the moment takes the earlier one's place. So does one that is asked again because
+        # the answer was not the gzip that it said it was: that is a fault of the connection.
+        if readings[-1]:
+            last = readings[-1][-1]
+            if last.status != 200 or (one.request.target == last_target and not _is_unpacked(last)):
+                readings[-1].pop()
         readings[-1].append(one.answer)
+        last_target = one.request.target
     return found
 
 
@@ -86,6 +91,14 @@ def _plain(page: Plain) -> bytes:
         return gzip.decompress(page.body)
     except (OSError, EOFError, zlib.error):
         raise ValueError("no gzip") from None
+
+
+def _is_unpacked(page: Plain) -> bool:
+    try:
+        _plain(page)
+    except ValueError:
+        return False
+    return True
 
 
 def may_be_signed(readings: Sequence[Sequence[Plain]], name: str) -> bool:

@@ -8,12 +8,13 @@ import pytest
 from dtr_audit import artifacts, dtr, examination
 from dtr_audit.model import RepositoryReading, Tag, Verdict
 from dtr_audit.notary import verification
+from dtr_audit.redaction import REDACTOR
 
 from local.stack import Stack
 from tests.fuzz import run, whole
 from tests.fuzz.oracle import FindingError
 from tests.fuzz.targets import TARGETS, Bench, make_case
-from tests.fuzz.world import APP
+from tests.fuzz.world import APP, PASSWORD
 
 CASES = 120  # of each target: some seconds of processor time in all
 WHOLE = {"audit": 6, "steps": 12}
@@ -34,6 +35,15 @@ def deployed(stack: Stack) -> whole.Deployed:
 def test_no_mutant_of_an_answer_makes_more_signed_or_anything_unforeseen(bench: Bench, target: str) -> None:
     for seed in range(CASES):
         make_case(bench, target, seed)
+
+
+def test_page_that_is_asked_again_after_a_broken_gzip_is_held_against_its_second_answer(bench: Bench) -> None:
+    make_case(bench, "tags", 106_863)
+
+
+def test_whole_audit_of_a_mutant_leaves_no_secret_to_the_next_case(deployed: whole.Deployed) -> None:
+    whole.fuzz_audit(deployed, "audit", 0)
+    assert not REDACTOR.holds_secret(PASSWORD)
 
 
 def test_no_mutant_makes_the_whole_function_say_more_than_the_answers(
