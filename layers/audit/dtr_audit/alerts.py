@@ -185,7 +185,7 @@ class Alerts:
     ) -> None:
         """Prepare; a reminder is due `reminder_days` after the last message (0: never).
 
-        `url` is the registry's address, `contact` whom readers ask ('' for nobody).
+        `url` is the registry's address, `contact` whom readers ask ('' if it is not given).
         """
         self._url = url
         self._contact = contact

@@ -1,6 +1,6 @@
 """The names of the accounts that have pushed what is a finding: the registry shows them as UUIDs.
 
-Names are for people and decide nothing. They are never required: where the registry does not tell one, the id stands alone.
+Names are for people and decide nothing. They are never required: where the registry names none, the id stands alone.
 """
 
 import re
@@ -54,7 +54,7 @@ class AuthorNames:
         try:
             name = self._ask(author)
         finally:
-            # Whatever happens, another thread may be waiting for it.
+            # Also after an error: another thread may be waiting for it.
             mine.set_result(name)
         return name
 

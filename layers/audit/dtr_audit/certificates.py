@@ -85,7 +85,7 @@ def _blocks(content: str | bytes) -> list[tuple[bytes, str]]:
     if isinstance(content, bytes):
         if content[:1] == bytes([_SEQUENCE]) and b"-----" not in content:
             return [(content, "")]
-        # Whatever comments are written in, PEM itself is ASCII.
+        # Comments may be in any encoding; PEM itself is ASCII.
         content = content.decode("utf-16", "replace") if content[:2] in _UTF_16 else content.decode("latin-1")
     text = _ESCAPED_SLASH.sub("/", _ESCAPED_BREAK.sub("\n", content))
     if "-----" in text:

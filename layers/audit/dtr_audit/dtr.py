@@ -540,7 +540,7 @@ class DtrClient:
     def _read_without_trust(self, path: str, domain: str) -> TagReading | None:
         """Read tags whose signatures cannot be read under a domain, as with expired trust data; None if that fails too.
 
-        Whether they are signed is not known, whatever the registry says without a domain.
+        Whether they are signed is not known: without a domain the registry's flags do not count.
         """
         authorization, _ = self._current_authorization()
         try:

@@ -247,7 +247,7 @@ class Finding:
 
     @property
     def pushed_by(self) -> str:
-        """Give who pushed it, as people are told: the account's name, else what the registry shows; '' where that is nothing."""
+        """Give who pushed it, in the form for people: the account's name, else what the registry shows; '' if it shows nothing."""
         return self.author_name or self.author
 
 
@@ -470,7 +470,7 @@ class TrustCounts:
         first = ", the first of them" if self.expiring > len(self.first_expiring) else ""
         return (
             f"the trust data of {self.expiring} {noun} expires soon, and their tags will count as untrusted{first}: {named}. "
-            "Whoever holds the key of the role publishes it again: `notary witness -p GUN ROLE`"
+            "The holder of the role's key publishes it again: `notary witness -p GUN ROLE`"
         )
 
     def as_dict(self) -> dict[str, Any]:

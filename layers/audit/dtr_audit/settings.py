@@ -77,7 +77,7 @@ class Settings:
     neighbour_rules: bool  # as rules of their own in the checklists
     baseline_key: str  # of the customer's own checklist in the bucket; '' for none
     asset_name: str  # the registry as the assessor's tools know it
-    asset_fqdn: str  # '' where it is not told
+    asset_fqdn: str  # '' if it is not given
     asset_role: str  # likewise
     asset_marking: str  # '' for none
     stig_release: str

@@ -238,14 +238,14 @@ def _tell_run(report: Report) -> str:
     if len(report.rows) > _FILES_NAMED:
         left = len(report.rows) - _FILES_NAMED
         rows.append(f"and {left} files more, all with their sha256 in manifest.json beside this checklist")
-    told = [
+    parts = [
         f"Run {run.run_id}, {iso(run.started_at)} to {iso(run.finished_at)}, {TOOL}: findings opened: "
         f"{findings.opened}, changed: {report.changed_count}, resolved: {findings.resolved}{first_use}",
         f"a row for every tag that was read: {', '.join(rows) or 'there is none, since no tag was read'}",
     ]
     if report.record_key:
-        told.append(f"the run record: {report.place(report.record_key)}")
-    return "; ".join(told)
+        parts.append(f"the run record: {report.place(report.record_key)}")
+    return "; ".join(parts)
 
 
 def _comments(report: Report) -> str:

@@ -154,9 +154,9 @@ def _findings(report: Report) -> Sequence[Mapping[str, Any]]:
 def _unread(report: Report) -> Sequence[Mapping[str, Any]]:
     """Give a result for each repository that was not read and is named, and one for the others."""
     run = report.run
-    told = [describe_unreadable(name, reason) for name, reason in run.unreadable]
-    if run.unread > len(told):
-        told.append(f"{run.unread - len(told)} repositories more, which are not named here")
+    lines = [describe_unreadable(name, reason) for name, reason in run.unreadable]
+    if run.unread > len(lines):
+        lines.append(f"{run.unread - len(lines)} repositories more, which are not named here")
     return [
         {
             "status": "skipped",
@@ -164,7 +164,7 @@ def _unread(report: Report) -> Sequence[Mapping[str, Any]]:
             "skip_message": "Nothing is known of tags that were not read. Their findings of earlier runs stay open.",
             "start_time": iso(run.started_at),
         }
-        for one in told
+        for one in lines
     ]
 
 

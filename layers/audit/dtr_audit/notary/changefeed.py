@@ -1,6 +1,6 @@
 """Under which hosts a Notary has trust data, of which repositories, read from its changefeed.
 
-Of a repository no name is kept, and of hosts a few: the feed is as long as whoever may publish wants it to be.
+No name of a repository is kept, and few hosts are: a publisher decides how long the feed is.
 
 Source: Notary, server/handlers/changefeed.go and server/storage (Change): `{"count", "records": [{"ID", "GUN", "Category"}]}`.
 """
@@ -19,7 +19,7 @@ from . import canonical
 RECORDS = 1_000  # of one page
 PAGES = 20
 GUN_LENGTH = 512
-HOSTS = 64  # that are told apart; GUNs under more of them are passed over
+HOSTS = 64  # that are kept apart; GUNs under more of them are passed over
 KEY_BYTES = 16  # of a repository's name, hashed
 
 # A number where the Notary keeps its data in SQL; DTR's, which keeps it in RethinkDB, makes UUIDs.
