@@ -49,7 +49,6 @@ def test_whole_audit_of_a_mutant_leaves_no_secret_to_the_next_case(deployed: who
 def test_no_mutant_makes_the_whole_function_say_more_than_the_answers(
     deployed: whole.Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtr_audit.transport.BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr("dtr_audit.transport.RETRY_AFTER_LIMIT_SECONDS", 0.5)
     monkeypatch.setattr("dtr_audit.dtr.ROTATION_SECONDS", 0.01)
     for seed in range(WHOLE["audit"]):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from dtr_audit import dtr as dtr_module
-from dtr_audit import transport
 
 from local.dtr.faults import (
     EVERY_CALL,
@@ -59,7 +58,6 @@ SIGNATURE = manifest_of("a signature", COSIGN_SIGNATURE)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait as often as in production, but not as long."""
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(dtr_module, "ROTATION_SECONDS", 0.01)
 
 

@@ -30,7 +30,6 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
     budget = MemoryBudget()
     for module in (memory_budget, transport, artifacts, dtr, notary_client, trust, ucp):
         monkeypatch.setattr(module, "BUDGET", budget)
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
     yield budget
     assert budget.charged == 0
 

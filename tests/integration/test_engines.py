@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from dtr_audit import steps, transport
+from dtr_audit import steps
 from dtr_audit.audit import audit
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.notary.pins import KEY as PINS_KEY
@@ -253,7 +253,6 @@ def put_exceptions(world: World, body: bytes) -> None:
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch, stack: Stack) -> Iterator[None]:
     monkeypatch.setattr(steps, "BATCH_REPOSITORIES", 4)
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
     yield
     for key in (EXCEPTIONS_KEY, PINS_KEY):
         stack.s3.delete_object(Bucket=stack.outputs["BucketName"], Key=key)

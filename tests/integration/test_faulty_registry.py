@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from dtr_audit import dtr as dtr_module
-from dtr_audit import transport
 
 from local.dtr.accounts import Account
 from local.dtr.authority import CertificateAuthority, Flaw
@@ -74,7 +73,6 @@ def registry() -> InMemoryRegistry:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait as often as in production, but not as long; caps as in production, but reached sooner."""
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(dtr_module, "ROTATION_SECONDS", 0.01)
     monkeypatch.setattr(dtr_module, "PAGES", 40)
 

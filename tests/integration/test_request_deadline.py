@@ -24,11 +24,6 @@ IN_THE_HEAD = (Part.STATUS, Part.INTERIM, Part.HEADER, Part.HEADERS)
 IN_THE_BODY = (Part.CHUNK_SIZE, Part.BODY, Part.BODY_WITHOUT_LENGTH, Part.TRAILERS)
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
-
-
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every request end soon."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dtr_audit import alerts, archive, steps, transport
+from dtr_audit import alerts, archive, steps
 from dtr_audit.clients import AwsClients
 from dtr_audit.errors import LeaseHeldError, SettingsError, StepTakenOverError, WorkError
 from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
@@ -39,7 +39,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "BATCH_REPOSITORIES", 2)
     monkeypatch.setattr(archive, "PART_ROWS", 2)
     monkeypatch.setattr(alerts, "INDEX_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
 
 
 @dataclass
