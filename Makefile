@@ -17,7 +17,7 @@ CHECKOV_READY := build/checkov/.ready
 PIP_AUDIT_READY := build/pip-audit/.ready
 READERS_READY := build/readers/.ready
 UV := build/uv/bin/uv
-SOURCES := layers functions local tests bench
+SOURCES := layers functions cli simulator tests tools
 AUDIT_ARGUMENTS ?=
 COST_ARGUMENTS ?=
 FUZZ_ARGUMENTS ?=
@@ -30,26 +30,27 @@ UNANSWERED ?= fail
 
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
+export PYTHONPATH := layers/audit:cli:simulator
 
 .PHONY: demo audit cost scale query queries test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
-	$(BIN)/python -m local demo
+	$(BIN)/python -m dtr_audit_cli demo
 
 audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGUMENTS="--url https://… --username …"
-	$(BIN)/python -m local audit $(AUDIT_ARGUMENTS)
+	$(BIN)/python -m dtr_audit_cli audit $(AUDIT_ARGUMENTS)
 
 cost: $(LOCAL_READY)  ## what a month costs: make cost COST_ARGUMENTS="--tags 5000 --repositories 200"
-	$(BIN)/python -m local cost $(COST_ARGUMENTS)
+	$(BIN)/python -m tools.planner cost $(COST_ARGUMENTS)
 
 scale: $(LOCAL_READY)  ## how far each engine carries: make scale SCALE_ARGUMENTS="--tags 5000000 --repositories 90000"
-	$(BIN)/python -m local scale $(SCALE_ARGUMENTS)
+	$(BIN)/python -m tools.planner scale $(SCALE_ARGUMENTS)
 
 query: $(QUERY_READY)  ## ask what audits have left in out/: make query Q=open-findings; without Q: what can be asked
-	$(BIN)/python -m local query $(Q) $(QUERY_ARGUMENTS)
+	$(BIN)/python -m dtr_audit_cli query $(Q) $(QUERY_ARGUMENTS)
 
 queries: $(LOCAL_READY)  ## queries/*.sql into template.yaml, which cannot include a file
-	$(BIN)/python -m local.query_files
+	$(BIN)/python -m dtr_audit_cli.query_files
 
 test: $(DEV_READY) $(RUNTIME_READY)  ## every test that can run on this machine
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -89,7 +90,7 @@ deploy: build  ## build and deploy; at first DEPLOY_ARGUMENTS="--parameter-overr
 
 bench: $(DEV_READY) $(SAM) $(RUNTIME_READY)  ## how fast, how large and how dear an audit is, beside its goals, in build/bench/
 	$(MAKE) build
-	$(BIN)/python -m bench
+	$(BIN)/python -m tools.bench
 
 sbom: $(SBOM_READY)  ## what the layer is made of (CycloneDX), of the build in .aws-sam/, as build/sbom.cdx.json
 	test -d .aws-sam/build/AuditLayer/python || $(MAKE) build

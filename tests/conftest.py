@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import dtr_audit
 import pytest
-from dtr_audit.redaction import REDACTOR
 
-from local import PROJECT
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import EmbeddedAws, Stack
-from tests.audited import Audited
-from tests.fanned import Fanned, MakeRun
-from tests.held_time import IMPATIENT, HeldTime
-from tests.requirement import TO_RUN
-from tests.scissors import Scissors
-from tests.stack_state import StackState
+import dtr_audit
+from dtr_audit.core.redaction import REDACTOR
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.crash_injection import Scissors
+from tests.harness.fake_clock import IMPATIENT, HeldTime
+from tests.harness.requirement import TO_RUN
+from tests.harness.stack_state import StackState
+from tests.harness.step_functions_harness import Fanned, MakeRun
 
 
 @pytest.fixture(autouse=True)
@@ -131,5 +131,5 @@ def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
         if getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", held)
     # Each finding is written as it comes: by the table these tests see how far the audit is.
-    monkeypatch.setattr("dtr_audit.batches.BATCH_ITEMS", 1)
+    monkeypatch.setattr("dtr_audit.pipeline.finding_batches.BATCH_ITEMS", 1)
     return held

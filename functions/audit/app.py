@@ -4,16 +4,17 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from dtr_audit.loading import collector_paused
+from dtr_audit.core.loading import collector_paused
 
 with collector_paused():
     from aws_lambda_powertools.utilities.typing import LambdaContext
-    from dtr_audit import metrics
-    from dtr_audit.audit import audit, count_connections
-    from dtr_audit.clients import AwsClients
-    from dtr_audit.redaction import make_logger, raise_redacted
-    from dtr_audit.request import AuditRequest
-    from dtr_audit.runs import RunsTable
+
+    from dtr_audit.aws import metrics
+    from dtr_audit.aws.clients import AwsClients
+    from dtr_audit.aws.logger import make_logger, raise_redacted
+    from dtr_audit.aws.runs import RunsTable
+    from dtr_audit.core.request import AuditRequest
+    from dtr_audit.pipeline.audit import audit, count_connections
     from dtr_audit.settings import Settings
 
 logger = make_logger()

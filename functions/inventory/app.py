@@ -3,12 +3,13 @@
 import os
 from typing import Any
 
-from dtr_audit.loading import collector_paused
+from dtr_audit.core.loading import collector_paused
 
 with collector_paused():
     from aws_lambda_powertools.utilities.typing import LambdaContext
-    from dtr_audit.redaction import make_logger, raise_redacted
-    from dtr_audit.steps import Invocation, inventory
+
+    from dtr_audit.aws.logger import make_logger, raise_redacted
+    from dtr_audit.pipeline.steps import Invocation, inventory
 
 logger = make_logger()
 

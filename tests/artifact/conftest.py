@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from local import PROJECT
-from local import template as templates
-from local.runtime import BUILD, Artifact, LambdaProcess, find_artifact, missing_parts
-from local.stack import EmbeddedAws, Stack
-from tests.audited import Audited
-from tests.requirement import require
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.aws.runtime import BUILD, Artifact, LambdaProcess, find_artifact, missing_parts
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from tests.harness.audit_harness import Audited
+from tests.harness.requirement import require
 
 FUNCTION = "AuditFunction"
 LAYER = "AuditLayer"

@@ -11,16 +11,24 @@ from typing import Any
 
 import pytest
 
-from local import PROJECT
-from local import template as templates
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.runtime import BUILD, INTERFACE, Artifact, FunctionError, InitError, LambdaProcess, find_artifact
-from local.stack import Stack
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.aws.runtime import (
+    BUILD,
+    INTERFACE,
+    Artifact,
+    FunctionError,
+    InitError,
+    LambdaProcess,
+    find_artifact,
+)
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
 from tests.artifact.conftest import FUNCTION, LAYER, STEPS, Start
-from tests.audited import Audited
+from tests.harness.audit_harness import Audited
 
 EVENTS = sorted((PROJECT / "events").glob("*.json"))
 # What differs between two registries, or two runs of the same event: names, times, and what is derived from them.
@@ -174,7 +182,7 @@ compiled = []
 sys.addaudithook(lambda event, of: compiled.append(of[1]) if event == "compile" else None)
 import audited, boto3, requests
 def handler(event, context):
-    from dtr_audit.clients import AwsClients
+    from dtr_audit.aws.clients import AwsClients
     clients = AwsClients(connections=1)
     made = [clients.dynamodb, clients.kms, clients.s3, clients.secrets, clients.security_hub, clients.sns]
     return {

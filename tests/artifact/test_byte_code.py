@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local import PROJECT
-from local.runtime import Artifact
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.runtime import Artifact
 
 PRECOMPILE = PROJECT / "layers" / "audit" / "precompile"
 

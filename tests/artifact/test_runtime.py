@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.runtime import Artifact, FunctionEndedError, FunctionError, InitError, LambdaProcess
+from dtr_audit_simulator.aws.runtime import Artifact, FunctionEndedError, FunctionError, InitError, LambdaProcess
 
 FUNCTION = """
 import os, time

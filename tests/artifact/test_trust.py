@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from local.notary.keys import RootAuthority
-from local.notary.notary import Notary
-from local.notary.repository import TrustRepository
-from local.runtime import Artifact, LambdaProcess
+from dtr_audit_simulator.aws.runtime import Artifact, LambdaProcess
+from dtr_audit_simulator.notary.keys import RootAuthority
+from dtr_audit_simulator.notary.notary import Notary
+from dtr_audit_simulator.notary.repository import TrustRepository
 
 GUN = "dtr.example.com/platform/base"
 DIGEST = "sha256:" + 64 * "1"
@@ -27,8 +27,8 @@ def handler(event, context):
     if not event:
         return at_start
     from datetime import datetime, timezone
-    from dtr_audit.notary.policy import Pin, TrustPolicy
-    from dtr_audit.notary.verification import verify
+    from dtr_audit.trust.notary.policy import Pin, TrustPolicy
+    from dtr_audit.trust.notary.verification import verify
     class Source:
         def fetch(self, gun, name):
             return event["files"][name.partition(".")[0]].encode()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.stage import Stage
+from tools.bench.stage import Stage
 
 
 @pytest.fixture(scope="session")

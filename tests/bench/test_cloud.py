@@ -14,16 +14,16 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from bench.cloud import Cloud
-from bench.dynamodb import PAGE_BYTES
-from bench.http_server import Request
-from bench.stage import Server
-from local import PROJECT
-from local import template as templates
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import EmbeddedAws, Stack
-from tests.audited import Audited
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tools.bench.cloud import Cloud
+from tools.bench.dynamodb import PAGE_BYTES
+from tools.bench.http_server import Request
+from tools.bench.stage import Server
 
 RESOURCES = templates.load(PROJECT / "template.yaml")["Resources"]
 _MOMENT = re.compile(r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
@@ -38,7 +38,7 @@ class Twin:
 
     def __init__(self, stack: Stack) -> None:
         described = {stack.physical_id(name): RESOURCES[name]["Properties"] for name in ("FindingsTable", "RunsTable")}
-        self.server = Server("bench.cloud", described)
+        self.server = Server("tools.bench.cloud", described)
         self.url = f"http://127.0.0.1:{self.server.port}"
         self.dynamodb = boto3.resource("dynamodb", endpoint_url=self.url).meta.client
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bench import page, results
-from bench.__main__ import BENCHMARKS
-from bench.growth import add_growth
-from bench.in_flight import BUSY, GOAL
-from bench.page import MEASURED, PAGE, render
-from bench.results import Table
+from tools.bench import page, results
+from tools.bench.__main__ import BENCHMARKS
+from tools.bench.growth import add_growth
+from tools.bench.in_flight import BUSY, GOAL
+from tools.bench.page import MEASURED, PAGE, render
+from tools.bench.results import Table
 
 NUMBERS = json.loads(MEASURED.read_text(encoding="utf-8"))
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import in_flight, peers, profile
-from bench.cpu import measure_floor
-from bench.prerequisites import missing_tools
-from bench.registry import Shape
-from bench.stage import Stage
-from local import PROJECT
-from tests.requirement import require
+from dtr_audit_simulator import PROJECT
+from tests.harness.requirement import require
+from tools.bench import in_flight, peers, profile
+from tools.bench.cpu import measure_floor
+from tools.bench.prerequisites import missing_tools
+from tools.bench.registry import Shape
+from tools.bench.stage import Stage
 
 
 def test_the_rules_loop_sees_ten_of_ten_and_with_paging_everything(stage: Stage) -> None:
@@ -40,7 +40,7 @@ def test_a_peer_that_does_not_see_everything_is_no_peer(stage: Stage) -> None:
 
 
 def test_the_rules_loop_is_the_rules_own_but_for_certificates() -> None:
-    written = (PROJECT / "bench" / "peer" / "stig.sh").read_text(encoding="utf-8")
+    written = (PROJECT / "tools" / "bench" / "peer" / "stig.sh").read_text(encoding="utf-8")
     calls = written.count("$(curl ") + written.count("do curl ")
     assert calls == written.count('curl -s --cacert "$CA_FILE" ') == 3
     as_in_the_rule = (

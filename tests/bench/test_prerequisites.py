@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench import cold_start, profile, results
-from bench.__main__ import BENCHMARKS, main
-from bench.results import Table
-from local.runtime import Artifact
+from dtr_audit_simulator.aws.runtime import Artifact
+from tools.bench import cold_start, profile, results
+from tools.bench.__main__ import BENCHMARKS, main
+from tools.bench.results import Table
 
 
 class Noted:

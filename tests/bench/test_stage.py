@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.registry import POOL, Shape, every_page, is_signed, repository_path, tag_name
-from bench.stage import Stage, Taken
+from tools.bench.registry import POOL, Shape, every_page, is_signed, repository_path, tag_name
+from tools.bench.stage import Stage, Taken
 
 
 @pytest.fixture(autouse=True)

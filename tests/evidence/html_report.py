@@ -8,15 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from dtr_audit.evidence.report import (
-    Asset,
-    NamespaceSummary,
-    Report,
-    ReportedFinding,
-    StoredFile,
-    TrendPoint,
-)
-from dtr_audit.model import (
+from dtr_audit.core.manifest import StoredFile
+from dtr_audit.core.model import (
     Excepted,
     Finding,
     FindingCounts,
@@ -33,7 +26,8 @@ from dtr_audit.model import (
     Verdict,
     iso,
 )
-from dtr_audit.rule import decide
+from dtr_audit.core.rule import decide
+from dtr_audit.evidence.report import Asset, NamespaceSummary, Report, ReportedFinding, TrendPoint
 
 IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
 IMAGES = "application/vnd.docker.distribution.manifest.list.v2+json"

@@ -8,15 +8,15 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtr_audit.core.model import Scope, Status, SupportingFact
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb
 from dtr_audit.evidence.baseline import DEPTH_LIMIT, PART_LIMIT, SIZE_LIMIT, read
 from dtr_audit.evidence.checklist import answer_rules
 from dtr_audit.evidence.report import Asset, Report
-from dtr_audit.model import Scope, Status, SupportingFact
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.evidence.html_report import finding, report
 
 MADE = report([finding(tag="<&>]]>\"'é\N{GRINNING FACE}")], excepted=[0])

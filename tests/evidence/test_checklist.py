@@ -4,7 +4,12 @@ import re
 from dataclasses import replace
 
 import pytest
+
 from dtr_audit import __version__
+from dtr_audit.core.manifest import StoredFile
+from dtr_audit.core.model import RepositoryCounts, Scope, Status, SupportingFact, TagCounts, TrustCounts, Verdict
+from dtr_audit.core.rule import SEVERITY, TITLE
+from dtr_audit.core.stig import load_release
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence.checklist import (
     COMMENT_LEAST,
@@ -17,11 +22,7 @@ from dtr_audit.evidence.checklist import (
     keep_comment,
     utf16_length,
 )
-from dtr_audit.evidence.report import Asset, Report, ReportedFinding, StoredFile
-from dtr_audit.evidence.stig import load_release
-from dtr_audit.model import RepositoryCounts, Scope, Status, SupportingFact, TagCounts, TrustCounts, Verdict
-from dtr_audit.rule import SEVERITY, TITLE
-
+from dtr_audit.evidence.report import Asset, Report, ReportedFinding
 from tests.evidence.html_report import EXCEPTED, digest, finding, findings, report
 
 UNREAD = ("1 repository could not be read to the end: web/shop",)

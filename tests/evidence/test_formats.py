@@ -6,13 +6,13 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from dtr_audit.core.model import Repository, Scope
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules
 from dtr_audit.evidence.formats import name_download
 from dtr_audit.evidence.report import Asset, Report
-from dtr_audit.model import Repository, Scope
-
 from tests.evidence.html_report import finding, findings, report
 
 ALL = pytest.mark.parametrize("write", [ckl.write, cklb.write, xccdf.write, hdf.write])

@@ -15,15 +15,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from dtr_audit import __version__
-from dtr_audit.evidence import html
-from dtr_audit.evidence.html.findings import FINDINGS_BYTES
-from dtr_audit.evidence.html.markup import element
-from dtr_audit.evidence.html.words import say_percent
-from dtr_audit.evidence.report import Asset, Report, StoredFile
-from dtr_audit.evidence.stig import load_release
-from dtr_audit.fix import fix_commands
-from dtr_audit.model import (
+from dtr_audit.core.fix import fix_commands
+from dtr_audit.core.manifest import StoredFile
+from dtr_audit.core.model import (
     Excepted,
     Repository,
     RepositoryCounts,
@@ -35,9 +31,14 @@ from dtr_audit.model import (
     Verdict,
     iso,
 )
-
-from .html_page import Node, read
-from .html_report import (
+from dtr_audit.core.stig import load_release
+from dtr_audit.evidence import html
+from dtr_audit.evidence.html.findings import FINDINGS_BYTES
+from dtr_audit.evidence.html.markup import element
+from dtr_audit.evidence.html.words import say_percent
+from dtr_audit.evidence.report import Asset, Report
+from tests.evidence.html_page import Node, read
+from tests.evidence.html_report import (
     DOMAIN,
     FINISHED,
     HOSTILE_TEXTS,

@@ -14,16 +14,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from dtr_audit.evidence import html
-from dtr_audit.evidence.report import Asset
-from dtr_audit.fix import fix_commands
-from dtr_audit.model import Repository
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route, expect, sync_playwright
 
-from local import PROJECT
-from tests.requirement import require
-
-from .html_report import DOMAIN, IMAGES, finding, findings, hostile_report, report, resolved
+from dtr_audit.core.fix import fix_commands
+from dtr_audit.core.model import Repository
+from dtr_audit.evidence import html
+from dtr_audit.evidence.report import Asset
+from dtr_audit_simulator import PROJECT
+from tests.evidence.html_report import DOMAIN, IMAGES, finding, findings, hostile_report, report, resolved
+from tests.harness.requirement import require
 
 pytestmark = pytest.mark.browser
 

@@ -16,14 +16,14 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from dtr_audit.core.model import Finding, Repository, Status, SupportingFact
 from dtr_audit.evidence import baseline, ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules
 from dtr_audit.evidence.report import Asset, Report
-from dtr_audit.model import Finding, Repository, Status, SupportingFact
-
-from local import PROJECT
+from dtr_audit_simulator import PROJECT
 from tests.evidence.html_report import finding, report
-from tests.requirement import require
+from tests.harness.requirement import require
 
 pytestmark = pytest.mark.readers
 

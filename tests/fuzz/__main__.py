@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(PROJECT / "layers" / "audit"), str(PROJECT)]
+sys.path[:0] = [str(PROJECT / folder) for folder in ("layers/audit", "cli", "simulator", "")]
 
 from tests.fuzz.run import main  # noqa: E402 - once it can be found
 

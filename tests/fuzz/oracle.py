@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from dtr_audit.dtr import Listing
-from dtr_audit.memory_budget import BUDGET, SHARED_BYTES
-from dtr_audit.model import Repository, RepositoryReading, Verdict
-from dtr_audit.redaction import REDACTOR
-from dtr_audit.trust import TRUST_BYTES
-
+from dtr_audit.core.model import Repository, RepositoryReading, Verdict
+from dtr_audit.core.readings import Listing
+from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.http.memory_budget import BUDGET, SHARED_BYTES
+from dtr_audit.trust.tags import TRUST_BYTES
 from tests.fuzz.wire import Plain, Served
 from tests.fuzz.world import Signed
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from local import PROJECT
-from local.stack import EmbeddedAws
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.stack import EmbeddedAws
 from tests.fuzz import targets, whole
 
 CASES = 200_000  # of all targets together

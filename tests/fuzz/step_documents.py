@@ -16,18 +16,19 @@ from typing import Any
 from unittest.mock import patch
 
 from botocore.exceptions import ClientError
-from dtr_audit import metrics, steps
-from dtr_audit.findings import FindingsTable
-from dtr_audit.model import Finding, Repository, Run, State
-from dtr_audit.request import StepRequest
-from dtr_audit.settings import EVIDENCE_FORMATS, Settings
 
-from local.dtr.faults import SETTINGS, Faults, Rewrite, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import Stack
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit.aws import metrics
+from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.core.model import Finding, Repository, Run, State
+from dtr_audit.core.request import StepRequest
+from dtr_audit.pipeline import steps
+from dtr_audit.settings import EVIDENCE_FORMATS, Settings
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.faults import SETTINGS, Faults, Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 FIRST = datetime(2026, 12, 1, 3, tzinfo=UTC)
 SECOND = FIRST + timedelta(days=1)

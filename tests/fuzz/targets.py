@@ -15,22 +15,22 @@ from random import Random
 from time import monotonic
 from unittest.mock import patch
 
-from dtr_audit.dtr import DtrClient, Listing, choose_domains
+from dtr_audit.core.model import RepositoryReading, TrustFlags, Verdict
+from dtr_audit.core.readings import Listing
+from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.core.rule import judge
 from dtr_audit.errors import AuditError
-from dtr_audit.examination import read_repository
-from dtr_audit.memory_budget import BUDGET
-from dtr_audit.model import RepositoryReading, TrustFlags, Verdict
-from dtr_audit.notary.changefeed import read_hosts, suggest_domain
-from dtr_audit.notary.client import NotaryClient
-from dtr_audit.notary.policy import SignersNeeded, TrustPolicy
-from dtr_audit.redaction import REDACTOR
-from dtr_audit.rule import judge
-from dtr_audit.surroundings import _Look
-from dtr_audit.trust import TrustVerifier
-
-from local.dtr.transport import Request
-from local.notary import repository as trust_repository
-from local.notary.repository import SNAPSHOT, TIMESTAMP, TrustRepository, seal, write_file
+from dtr_audit.http.memory_budget import BUDGET
+from dtr_audit.pipeline.scan import read_repository
+from dtr_audit.registry.dtr import DtrClient, choose_domains
+from dtr_audit.registry.related_settings import _Look
+from dtr_audit.trust.notary.changefeed import read_hosts, suggest_domain
+from dtr_audit.trust.notary.client import NotaryClient
+from dtr_audit.trust.notary.policy import SignersNeeded, TrustPolicy
+from dtr_audit.trust.tags import TrustVerifier
+from dtr_audit_simulator.http.transport import Request
+from dtr_audit_simulator.notary import repository as trust_repository
+from dtr_audit_simulator.notary.repository import SNAPSHOT, TIMESTAMP, TrustRepository, seal, write_file
 from tests.fuzz.mutators import find_paths, mutate_bytes, mutate_json, put
 from tests.fuzz.oracle import (
     check_artifacts,

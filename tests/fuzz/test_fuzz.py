@@ -5,12 +5,13 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from dtr_audit import artifacts, dtr, examination
-from dtr_audit.model import RepositoryReading, Tag, Verdict
-from dtr_audit.notary import verification
-from dtr_audit.redaction import REDACTOR
 
-from local.stack import Stack
+from dtr_audit.core.model import RepositoryReading, Tag, Verdict
+from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.pipeline import scan
+from dtr_audit.registry import artifacts, dtr
+from dtr_audit.trust.notary import verification
+from dtr_audit_simulator.aws.stack import Stack
 from tests.fuzz import run, whole
 from tests.fuzz.oracle import FindingError
 from tests.fuzz.targets import TARGETS, Bench, make_case
@@ -49,8 +50,8 @@ def test_whole_audit_of_a_mutant_leaves_no_secret_to_the_next_case(deployed: who
 def test_no_mutant_makes_the_whole_function_say_more_than_the_answers(
     deployed: whole.Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtr_audit.transport.RETRY_AFTER_LIMIT_SECONDS", 0.5)
-    monkeypatch.setattr("dtr_audit.dtr.ROTATION_SECONDS", 0.01)
+    monkeypatch.setattr("dtr_audit.http.transport.RETRY_AFTER_LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr("dtr_audit.registry.dtr.ROTATION_SECONDS", 0.01)
     for seed in range(WHOLE["audit"]):
         whole.fuzz_audit(deployed, "audit", seed)
 
@@ -95,8 +96,8 @@ FAULTS: dict[str, tuple[object, str, Callable[..., Any], str]] = {
     "two entries, of which the first counts": (dtr, "_holds", _take_first, "tags"),
     "a list that is cut off": (dtr, "_count_problem", _count_nothing, "tags"),
     "a list of repositories that is cut off": (dtr, "_count_problem", _count_nothing, "repositories"),
-    "a name that makes an artifact": (examination, "find_artifacts", _believe_names, "manifests"),
-    "an exception of no kind of ours": (examination, "judge_together", _fail, "tags"),
+    "a name that makes an artifact": (scan, "find_artifacts", _believe_names, "manifests"),
+    "an exception of no kind of ours": (scan, "judge_together", _fail, "tags"),
     "a signature that is not verified": (verification, "verify_document", _accept, "trust-server"),
 }
 
@@ -113,7 +114,7 @@ def test_a_fault_that_is_put_into_the_product_is_found(fault: str) -> None:
 
 def test_a_finding_begins_with_the_line_that_makes_it_again() -> None:
     run.make_chunk(run.Chunk("tags", 5, 1))
-    with patch.object(examination, "judge_together", _fail):
+    with patch.object(scan, "judge_together", _fail):
         made = run.make_chunk(run.Chunk("tags", 5, 1))
     [finding] = made.findings
     assert finding.startswith('make fuzz FUZZ_ARGUMENTS="--target tags --seed 5 --cases 1"  # ')

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
-from dtr_audit.model import Status
 
-from local.stack import Stack
+from dtr_audit.core.model import Status
+from dtr_audit_simulator.aws.stack import Stack
 from tests.fuzz.mutators import mutate_bytes, mutate_each_place, mutate_json
 from tests.fuzz.step_documents import (
     PASSES,

@@ -10,24 +10,23 @@ from contextlib import closing
 from functools import cached_property
 from random import Random
 
-from dtr_audit import transport
-from dtr_audit.model import Repository
-from dtr_audit.redaction import REDACTOR
-
-from local.dtr.accounts import Account, Accounts
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.dtr.transport import Request, Response
-from local.stack import Stack
-from tests.audited import Audited
+from dtr_audit.core.model import Repository
+from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.http import transport
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.accounts import Account, Accounts
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.http.transport import Request, Response
 from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.oracle import UNFORESEEN, find_readings, may_be_signed, require
 from tests.fuzz.step_documents import PASSES, SCENARIOS, Left, make_runs
 from tests.fuzz.targets import ANSWERS, SECRETS, make_change
 from tests.fuzz.wire import Change, Plain, Served, leave
 from tests.fuzz.world import PASSWORD, USERNAME
-from tests.held_time import IMPATIENT
-from tests.stack_state import StackState
+from tests.harness.audit_harness import Audited
+from tests.harness.fake_clock import IMPATIENT
+from tests.harness.stack_state import StackState
 
 DOCUMENTS = ("inventory.json", "proof.json", "exceptions.json", "results/00001.json", "results/00001.findings.jsonl.gz")
 WITHOUT_BODY = frozenset({204, 304})
@@ -137,6 +136,6 @@ def fuzz_steps(deployed: Deployed, target: str, seed: int) -> None:
 def without_waiting() -> None:
     """Wait as often as in production, but not as long."""
     for name, seconds in IMPATIENT.items():
-        module, constant = name.split(".")
+        module, _, constant = name.rpartition(".")
         setattr(importlib.import_module(f"dtr_audit.{module}"), constant, seconds)
     transport.RETRY_AFTER_LIMIT_SECONDS = 0.5

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from dtr_audit import dtr, transport
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
-from local.dtr.transport import Request, Response
+from dtr_audit.http import transport
+from dtr_audit.registry import dtr
+from dtr_audit_simulator.http.transport import Request, Response
 
 REMEMBERED = 4_096  # honest answers
 REQUESTS = 400  # of one case; the honest audit makes about twenty

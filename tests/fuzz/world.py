@@ -15,19 +15,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from dtr_audit.credentials import Credentials, UcpCredentials
-from dtr_audit.model import Repository
 
-from local.dtr.accounts import Account, Accounts, Tokens
-from local.dtr.api import DtrApi, Profile
-from local.dtr.journal import Journal
-from local.dtr.manifests import COSIGN_SIGNATURE, FILESYSTEM, index_of, manifest_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.ucp import Configuration, UcpApi
-from local.notary import repository as trust_repository
-from local.notary.keys import Key, KeyType
-from local.notary.notary import Notary
-from local.notary.repository import RELEASES, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, TrustRepository
+from dtr_audit.core.credentials import Credentials, UcpCredentials
+from dtr_audit.core.model import Repository
+from dtr_audit_simulator.dtr.accounts import Account, Accounts, Tokens
+from dtr_audit_simulator.dtr.api import DtrApi, Profile
+from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, FILESYSTEM, index_of, manifest_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.http.journal import Journal
+from dtr_audit_simulator.notary import repository as trust_repository
+from dtr_audit_simulator.notary.keys import Key, KeyType
+from dtr_audit_simulator.notary.notary import Notary
+from dtr_audit_simulator.notary.repository import RELEASES, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, TrustRepository
+from dtr_audit_simulator.ucp.server import Configuration, UcpApi
 from tests.fuzz.wire import Wire
 
 HOST = "dtr.example"

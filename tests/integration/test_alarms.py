@@ -12,14 +12,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from local import PROJECT
-from local.dtr.faults import ALL_TAGS, NO_FAULTS, Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import EmbeddedAws
-from tests.audited import Audited
-from tests.cloudwatch import HOUR, MINUTE, Alarm, AlarmState, Metrics
-from tests.resolution import NEEDED, resolve
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.stack import EmbeddedAws
+from dtr_audit_simulator.dtr.faults import ALL_TAGS, NO_FAULTS, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.cloudwatch import HOUR, MINUTE, Alarm, AlarmState, Metrics
+from tests.harness.resolution import NEEDED, resolve
 
 RUNS = ["AuditIncompleteAlarm", "AuditSilentAlarm", "RegistryShrunkAlarm", "AuditSlowAlarm"]
 SILENCE = 26  # hours, the parameter's default

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dtr_audit import dtr as dtr_module
 
-from local.dtr.faults import (
+from dtr_audit.registry import dtr as dtr_module
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.faults import (
     EVERY_CALL,
     LOGIN_PAGE,
     MANIFESTS,
@@ -22,7 +23,7 @@ from local.dtr.faults import (
     Status,
     tags_of,
 )
-from local.dtr.manifests import (
+from dtr_audit_simulator.dtr.manifests import (
     ATTESTATION,
     BUNDLE,
     COSIGN_SIGNATURE,
@@ -32,12 +33,11 @@ from local.dtr.manifests import (
     index_of,
     manifest_of,
 )
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.notary.notary import Notary
-from local.stack import Stack
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.notary.notary import Notary
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 ANSWERS = Path(__file__).with_name("answers")
 APP = "team/app"

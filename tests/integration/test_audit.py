@@ -10,19 +10,19 @@ from typing import Any
 import boto3
 import pytest
 from botocore.client import BaseClient
-from dtr_audit.errors import LeaseHeldError
-from dtr_audit.findings import FindingsTable
-from dtr_audit.model import Finding
-from dtr_audit.runs import RunsTable
 
-from local.dtr.api import SENSITIVE_SETTINGS
-from local.dtr.faults import ALL_TAGS, API, Calls, Faults, Slow, Status, tags_of
-from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.dtr.transport import Request
-from tests.audited import Audited
-from tests.held_time import HeldTime
+from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.aws.runs import RunsTable
+from dtr_audit.core.model import Finding
+from dtr_audit.errors import LeaseHeldError
+from dtr_audit_simulator.dtr.api import SENSITIVE_SETTINGS
+from dtr_audit_simulator.dtr.faults import ALL_TAGS, API, Calls, Faults, Slow, Status, tags_of
+from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.http.transport import Request
+from tests.harness.audit_harness import Audited
+from tests.harness.fake_clock import HeldTime
 
 ROW_KEYS = {
     "registry", "namespace", "repository", "tag", "digest", "verdict", "reason", "in_notary", "hash_mismatch",

@@ -2,12 +2,12 @@
 
 import pytest
 
-from local.dtr.accounts import Account, account_id
-from local.dtr.faults import LOGIN_PAGE, Body, Calls, Closed, Faults, Redirect, Rewrite, Status, Strike
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import MakeRun
+from dtr_audit_simulator.dtr.accounts import Account, account_id
+from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Body, Calls, Closed, Faults, Redirect, Rewrite, Status, Strike
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import MakeRun
 
 ACCOUNTS = Calls("/enzi/v0/accounts/*")
 JANE = account_id("jane.doe")

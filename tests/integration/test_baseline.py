@@ -9,19 +9,20 @@ from xml.etree import ElementTree as ET
 import pytest
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
-from dtr_audit.archive import Archive
+
+from dtr_audit.aws.archive import Archive
+from dtr_audit.core import manifest
+from dtr_audit.core.model import Status, SupportingFact
 from dtr_audit.errors import EvidenceError
-from dtr_audit.evidence import ckl, cklb, manifest
+from dtr_audit.evidence import ckl, cklb
 from dtr_audit.evidence.baseline import SIZE_LIMIT
 from dtr_audit.evidence.report import Asset
-from dtr_audit.model import Status, SupportingFact
-
-from local.dtr.faults import Faults, tags_of
-from local.dtr.faults import Status as Answer
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
+from dtr_audit_simulator.dtr.faults import Faults, tags_of
+from dtr_audit_simulator.dtr.faults import Status as Answer
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
 from tests.evidence.html_report import report
+from tests.harness.audit_harness import Audited
 
 FACTS = (
     SupportingFact("as they see it", "yes", "V-235796", Status.NOT_A_FINDING),

@@ -6,19 +6,21 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from dtr_audit import artifacts, dtr, memory_budget, transport, trust, ucp
-from dtr_audit.credentials import Credentials
-from dtr_audit.dtr import PAGE_BYTES, WHOLE_LIST_BYTES, DtrClient
-from dtr_audit.errors import OutOfTimeError, RegistryError
-from dtr_audit.memory_budget import SHARED_BYTES, MemoryBudget
-from dtr_audit.model import Repository
-from dtr_audit.notary import client as notary_client
-from dtr_audit.transport import ERROR_BYTES, Transport
 
-from local.dtr.faults import ALL_TAGS, SETTINGS, Body, Faults, GzipBomb, Gzipped
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
+from dtr_audit.core.credentials import Credentials
+from dtr_audit.core.model import Repository
+from dtr_audit.errors import OutOfTimeError, RegistryError
+from dtr_audit.http import memory_budget, transport
+from dtr_audit.http.memory_budget import SHARED_BYTES, MemoryBudget
+from dtr_audit.http.transport import ERROR_BYTES, Transport
+from dtr_audit.registry import artifacts, dtr, ucp
+from dtr_audit.registry.dtr import PAGE_BYTES, WHOLE_LIST_BYTES, DtrClient
+from dtr_audit.trust import tags
+from dtr_audit.trust.notary import client as notary_client
+from dtr_audit_simulator.dtr.faults import ALL_TAGS, SETTINGS, Body, Faults, GzipBomb, Gzipped
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 REPOSITORIES = 60
 MIB = 1024 * 1024
@@ -28,7 +30,7 @@ MIB = 1024 * 1024
 def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
     """A budget of this test's own, which is empty at its end."""
     budget = MemoryBudget()
-    for module in (memory_budget, transport, artifacts, dtr, notary_client, trust, ucp):
+    for module in (memory_budget, transport, artifacts, dtr, notary_client, tags, ucp):
         monkeypatch.setattr(module, "BUDGET", budget)
     yield budget
     assert budget.charged == 0

@@ -1,11 +1,11 @@
 """Certificates that are refused: each fault has its own words and its own remedy, over real TLS."""
 
 import pytest
-from dtr_audit.errors import RegistryError
-from dtr_audit.transport import Transport
 
-from local.dtr.authority import CertificateAuthority, Flaw
-from local.dtr.server import DtrServer
+from dtr_audit.errors import RegistryError
+from dtr_audit.http.transport import Transport
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
 
 BUNDLE = '"ca_bundle" in the secret'
 

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from dtr_audit import steps
-from dtr_audit.errors import WorkError
-from dtr_audit.runs import RunsTable
-from dtr_audit.settings import Settings, TrustVerification
 
-from local.dtr.faults import tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit.aws.runs import RunsTable
+from dtr_audit.errors import WorkError
+from dtr_audit.pipeline import steps
+from dtr_audit.settings import Settings, TrustVerification
+from dtr_audit_simulator.dtr.faults import tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 IMAGES = (("web", "shop"), ("web", "till"), ("ops", "base"))
 EVENT = {"scheduled_time": "2026-12-02T03:00:00Z"}

@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 import pytest
-from dtr_audit.credentials import parse_secret
-from dtr_audit.evidence import signature
-from dtr_audit.exceptions import (
+
+from dtr_audit.core import signature
+from dtr_audit.core.exceptions import (
     DOCUMENT_BYTES,
     EXCEPTIONS,
     OWNER_LENGTH,
@@ -15,13 +15,13 @@ from dtr_audit.exceptions import (
     REASON_LENGTH,
     parse_exceptions,
 )
-
-from local import PROJECT
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.security_hub import StrictSecurityHub, complaints
+from dtr_audit.registry.credentials import parse_secret
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.security_hub import StrictSecurityHub, complaints
 
 TEXT = (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8")
 EXAMPLES: dict[str, Any] = {

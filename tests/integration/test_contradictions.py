@@ -6,20 +6,11 @@ from typing import Any
 
 import pytest
 
-from local.dtr.faults import (
-    REPOSITORIES,
-    SETTINGS,
-    TOKEN,
-    Body,
-    Faults,
-    Repeated,
-    readings_of,
-    tags_of,
-)
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit_simulator.dtr.faults import REPOSITORIES, SETTINGS, TOKEN, Body, Faults, Repeated, readings_of, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 ANSWERS = Path(__file__).with_name("answers")
 APP = "team/app"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from local.dtr.faults import Faults, Rewrite, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import MakeRun
+from dtr_audit_simulator.dtr.faults import Faults, Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import MakeRun
 
 REASON = "signed with Cosign only; the rule's check asks for Docker Content Trust"
 COUNTS = (

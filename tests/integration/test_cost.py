@@ -1,4 +1,4 @@
-"""The quantities that local/cost.py reckons with, counted in real runs."""
+"""The quantities that tools/planner/cost.py reckons with, counted in real runs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Any
 import boto3
 import botocore.client
 import pytest
-from dtr_audit.evidence import ckl
-from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit.findings import SHARDS
 
-from local import PROJECT, cost
-from local import template as templates
-from local.cost import Calls, Workload, count_calls
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited, needed_requests
+from dtr_audit.aws.findings import SHARDS
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.evidence import ckl
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
 from tests.evidence.html_report import report
-from tests.security_hub import StrictSecurityHub
+from tests.harness.audit_harness import Audited, needed_requests
+from tests.harness.security_hub import StrictSecurityHub
+from tools.planner import cost
+from tools.planner.cost import Calls, Workload, count_calls
 
 TEMPLATE = templates.load(PROJECT / "template.yaml")
 # Some of a run's own calls depend on whether there is a message, or an earlier run.
@@ -111,7 +112,7 @@ def count(made: AwsCalls, audited: Audited, requests: int) -> Calls:
         imports=counted.pop("securityhub:BatchImportFindings", 0),
     )
     counted.pop("sns:Publish", 0)
-    assert not counted, "a call that local/cost.py does not know"
+    assert not counted, "a call that tools/planner/cost.py does not know"
     return calls
 
 
@@ -174,7 +175,7 @@ def test_a_run_calls_what_the_model_counts(
 def test_a_run_reads_as_many_pages_of_findings_as_the_model_counts(
     audited: Audited, registry: InMemoryRegistry, aws_calls: AwsCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("dtr_audit.findings", "local.cost"):
+    for module in ("dtr_audit.aws.findings", "tools.planner.cost"):
         monkeypatch.setattr(f"{module}.PAGE_ITEMS", 5)
     workload = fill(registry, 68, 1, findings=68)
     audited.audit()

@@ -6,20 +6,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dtr_audit import archive
-from dtr_audit.audit import audit
-from dtr_audit.clients import AwsClients
-from dtr_audit.errors import LeaseHeldError
-from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit.request import AuditRequest
-from dtr_audit.settings import Settings
 
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import Stack
-from tests.audited import Audited
-from tests.scissors import Cut, Scissors
-from tests.stack_state import StackState
+from dtr_audit.aws import archive
+from dtr_audit.aws.clients import AwsClients
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.core.request import AuditRequest
+from dtr_audit.errors import LeaseHeldError
+from dtr_audit.pipeline.audit import audit
+from dtr_audit.settings import Settings
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.crash_injection import Cut, Scissors
+from tests.harness.stack_state import StackState
 
 SLICES = 4  # of the calls of a run, so that they can be gone through side by side
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.harness.command import PYTHON_PATH
+
 ROOT = Path(__file__).parents[2]
 USERS_OWN = {
     "AWS_PROFILE": "no-such-profile",
@@ -35,8 +37,8 @@ PROBE = """
 import json, logging, os, sys
 from pathlib import Path
 import boto3
-from local.stack import EmbeddedAws
-from local.template import ParameterError
+from dtr_audit_simulator.aws.stack import EmbeddedAws
+from dtr_audit_simulator.aws.template import ParameterError
 
 template = Path("template.yaml")
 parameters = {"DtrUrl": "https://dtr.example.mil", "RegistryName": "prod-dtr"}
@@ -75,7 +77,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     finished = subprocess.run(  # noqa: S603 (the program above)
         [sys.executable, "-W", "error", "-c", PROBE],
         cwd=ROOT,
-        env={**environment, **USERS_OWN, "AWS_CONFIG_FILE": str(config)},
+        env={**environment, **USERS_OWN, "PYTHONPATH": PYTHON_PATH, "AWS_CONFIG_FILE": str(config)},
         capture_output=True,
         text=True,
         check=False,

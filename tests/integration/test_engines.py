@@ -10,22 +10,22 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from dtr_audit import steps
-from dtr_audit.audit import audit
-from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit.notary.pins import KEY as PINS_KEY
-from dtr_audit.request import AuditRequest
 
-from local.dtr.faults import NO_FAULTS, Calls, Faults, Forged, Rewrite, Status, tags_of
-from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.notary.attacks import Reused
-from local.notary.keys import Key, make_key
-from local.notary.notary import Notary
-from local.stack import Stack
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.core.request import AuditRequest
+from dtr_audit.pipeline import steps
+from dtr_audit.pipeline.audit import audit
+from dtr_audit.trust.notary.pins import KEY as PINS_KEY
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.faults import NO_FAULTS, Calls, Faults, Forged, Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.notary.attacks import Reused
+from dtr_audit_simulator.notary.keys import Key, make_key
+from dtr_audit_simulator.notary.notary import Notary
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 FIRST_NIGHT = datetime(2026, 12, 1, 3, tzinfo=UTC)
 DOMAIN = "dtr.example.mil"

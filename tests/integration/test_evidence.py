@@ -6,14 +6,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from dtr_audit import __version__
-from dtr_audit.evidence import manifest
 
-from local.dtr.accounts import Account
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
+from dtr_audit import __version__
+from dtr_audit.core import manifest
+from dtr_audit_simulator.dtr.accounts import Account
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 ALL = "report,ckl,cklb,xccdf,hdf"
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
-from dtr_audit.audit import audit
-from dtr_audit.clients import AwsClients
-from dtr_audit.exceptions import KEY
-from dtr_audit.request import AuditRequest
-from dtr_audit.settings import Settings
 
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
+from dtr_audit.aws.clients import AwsClients
+from dtr_audit.core.exceptions import KEY
+from dtr_audit.core.request import AuditRequest
+from dtr_audit.pipeline.audit import audit
+from dtr_audit.settings import Settings
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 TODAY = datetime.now(UTC).date()
 LONG, SOON, PAST = (str(TODAY + timedelta(days=days)) for days in (90, 3, -3))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from dtr_audit import dtr as dtr_module
 
-from local.dtr.accounts import Account
-from local.dtr.authority import CertificateAuthority, Flaw
-from local.dtr.faults import (
+from dtr_audit.registry import dtr as dtr_module
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.accounts import Account
+from dtr_audit_simulator.dtr.faults import (
     ALL_TAGS,
     API,
     CHALLENGE,
@@ -42,11 +42,11 @@ from local.dtr.faults import (
     readings_of,
     tags_of,
 )
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer, HarborServer
-from local.dtr.transport import Request
-from local.stack import Stack
-from tests.audited import Audited
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer, HarborServer
+from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.transport import Request
+from tests.harness.audit_harness import Audited
 
 REPOSITORY_COUNT = 25
 BROKEN = "team/s07"

@@ -8,12 +8,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from dtr_audit import findings
-from dtr_audit.clients import AwsClients
-from dtr_audit.findings import FindingsTable, Moment, compare
-from dtr_audit.model import JudgedTag, Repository, Tag, Verdict
 
-from local.stack import Stack
+from dtr_audit.aws import findings
+from dtr_audit.aws.clients import AwsClients
+from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.core.finding_changes import Moment, compare
+from dtr_audit.core.model import JudgedTag, Repository, Tag, Verdict
+from dtr_audit_simulator.aws.stack import Stack
 
 OURS = {
     "text": '\N{SNOWMAN} \\ "',

@@ -9,14 +9,14 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from local.dtr.accounts import Account
-from local.dtr.faults import REPOSITORIES, Body, Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.exit_status import ExitStatus
-from tests.audited import Audited
+from dtr_audit_cli.exit_status import ExitStatus
+from dtr_audit_simulator.dtr.accounts import Account
+from dtr_audit_simulator.dtr.faults import REPOSITORIES, Body, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
 from tests.evidence.html_page import read
-from tests.fanned import MakeRun
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import MakeRun
 from tests.integration.test_evidence import ALL, evidence
 
 

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from local import PROJECT
-from local.dtr.api import Profile
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import EmbeddedAws, Stack
-from tests.audited import Audited
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from dtr_audit_simulator.dtr.api import Profile
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 
 @pytest.fixture

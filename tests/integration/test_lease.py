@@ -7,12 +7,13 @@ from typing import Any
 
 import boto3
 import pytest
-from dtr_audit import runs, steps
-from dtr_audit.errors import LeaseHeldError
-from dtr_audit.runs import CLOCK_SKEW_SECONDS, RunsTable, fan_out_lease_seconds
 
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit.aws import runs
+from dtr_audit.aws.runs import CLOCK_SKEW_SECONDS, RunsTable, fan_out_lease_seconds
+from dtr_audit.errors import LeaseHeldError
+from dtr_audit.pipeline import steps
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 NOW = datetime(2026, 12, 1, 5, tzinfo=UTC)
 YEAR_AHEAD = timedelta(days=400)

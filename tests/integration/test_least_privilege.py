@@ -17,21 +17,22 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.errors import AuditError
 from dtr_audit.evidence import ckl
-from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit.notary.pins import KEY as PINS_KEY
-
-from local import PROJECT
-from local import template as templates
-from local.dtr.authority import CertificateAuthority
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.invocation import invoke
-from local.stack import EmbeddedAws
-from tests.audited import Audited
-from tests.enforcement import (
+from dtr_audit.trust.notary.pins import KEY as PINS_KEY
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.aws.invocation import invoke
+from dtr_audit_simulator.aws.stack import EmbeddedAws
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.http.authority import CertificateAuthority
+from tests.evidence.html_report import report
+from tests.harness.audit_harness import Audited
+from tests.harness.enforcement import (
     Access,
     AccessDeniedError,
     Caller,
@@ -42,7 +43,6 @@ from tests.enforcement import (
     UnknownToTheGateError,
     permits,
 )
-from tests.evidence.html_report import report
 
 ACCOUNT = "123456789012"  # the embedded one
 LOG_DELIVERY = (

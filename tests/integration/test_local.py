@@ -1,4 +1,4 @@
-"""`python -m local`: the demonstration, and the audit of any DTR from a laptop, as a user runs them."""
+"""`dtr-audit`: the demonstration, and the audit of any DTR from a laptop, as a user runs them."""
 
 import contextlib
 import gzip
@@ -21,25 +21,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+
 from dtr_audit.errors import AuditError
 from dtr_audit.evidence import ckl, cklb
-
-from local import PROJECT, console, story
-from local import __main__ as command_line
-from local import laptop as laptop_module
-from local.dtr.authority import Flaw
-from local.dtr.faults import Calls, Echo, Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.exit_status import ExitStatus
-from local.function_log import FunctionLog
-from local.laptop import derive_registry_name, read_ca_file
-from local.notary import TrustRepository
-from local.output import CONTENTS, OutputFolder, Subscribers
-from local.stack import EmbeddedAws, Stack
-from local.template import load
-from tests.command import command_environment, run_command
+from dtr_audit_cli import __main__ as command_line
+from dtr_audit_cli import console, story
+from dtr_audit_cli import local_run as laptop_module
+from dtr_audit_cli.exit_status import ExitStatus
+from dtr_audit_cli.local_run import derive_registry_name, read_ca_file
+from dtr_audit_cli.output import CONTENTS, OutputFolder, Subscribers
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.function_log import FunctionLog
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from dtr_audit_simulator.aws.template import load
+from dtr_audit_simulator.dtr.faults import Calls, Echo, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.http.authority import Flaw
+from dtr_audit_simulator.notary import TrustRepository
 from tests.evidence.html_report import report
+from tests.harness.command import command_environment, run_command
 
 Tree = Mapping[str, bytes]
 PUSHED = datetime(2026, 11, 1, tzinfo=UTC)
@@ -651,7 +652,7 @@ def test_an_interrupted_run_keeps_the_earlier_results(
     # Whoever was started in the background ignores it, and so would the process.
     before_that = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(  # noqa: S603 (this project itself)
-        [sys.executable, "-m", "local", *laptop.arguments("--concurrency", "2")],
+        [sys.executable, "-m", "dtr_audit_cli", *laptop.arguments("--concurrency", "2")],
         cwd=PROJECT,
         env=command_environment(DTR_PASSWORD=dtr.admin.password),
         stdin=subprocess.DEVNULL,
@@ -792,7 +793,7 @@ def test_the_password_is_asked_for_on_a_terminal_and_not_echoed(laptop: Laptop, 
     registry.push("web", "shop", "1")
     driver = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
     with subprocess.Popen(  # noqa: S603 (this project itself)
-        [sys.executable, "-c", driver, sys.executable, "-m", "local", *laptop.arguments()],
+        [sys.executable, "-c", driver, sys.executable, "-m", "dtr_audit_cli", *laptop.arguments()],
         cwd=PROJECT,
         env=command_environment(TERM="xterm"),
         stdin=subprocess.PIPE,
@@ -818,7 +819,7 @@ def test_the_password_is_asked_for_on_a_terminal_and_not_echoed(laptop: Laptop, 
 def test_a_reader_that_goes_away_does_not_stop_the_audit(laptop: Laptop, registry: InMemoryRegistry) -> None:
     registry.push("web", "shop", "1")
     with subprocess.Popen(  # noqa: S603 (this project itself)
-        [sys.executable, "-m", "local", *laptop.arguments()],
+        [sys.executable, "-m", "dtr_audit_cli", *laptop.arguments()],
         cwd=PROJECT,
         env=command_environment(DTR_PASSWORD=laptop.dtr.admin.password),
         stdin=subprocess.DEVNULL,

@@ -4,15 +4,15 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit.notary.pins import KEY as PINS_KEY
 
-from local.dtr.faults import MISSING, Faults, Rewrite
-from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import MakeRun
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.trust.notary.pins import KEY as PINS_KEY
+from dtr_audit_simulator.dtr.faults import MISSING, Faults, Rewrite
+from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import MakeRun
 
 # Accounts' names: what UCP takes from LDAP. The last letter of one is a byte that Latin-1 calls a blank.
 NAMES = ("doe.jane@agency.mil", "_svc", "svc$", "jürgen", "team~x", "-lead", "a#b", "50%", "%2e%2e", "voilà", "é" * 100)

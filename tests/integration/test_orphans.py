@@ -1,10 +1,10 @@
 """Repositories that are listed and answer 404: orphans of deleted accounts, told apart from those that the account may not read."""
 
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import MakeRun
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import MakeRun
 
 ORPHAN = (
     "an orphan: it is still listed, and its account 'gone' does not exist any more. "

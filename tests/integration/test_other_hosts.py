@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from dtr_audit import connection
 
-from local.dtr.faults import CHANGEFEED, TRUST, Body, Calls, Faults, Slow, Status
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import MakeRun
+from dtr_audit.pipeline import connection
+from dtr_audit_simulator.dtr.faults import CHANGEFEED, TRUST, Body, Calls, Faults, Slow, Status
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import MakeRun
 
 OLD = "old.example.mil"
 

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from dtr_audit.archive import Archive
-from dtr_audit.model import Run
-from dtr_audit.runs import RunsTable
 
-from local.dtr.api import Profile
-from local.dtr.backend import RepositoryEntry
-from local.dtr.faults import Calls, Faults, Status
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.dtr.transport import Request
-from tests.audited import Audited
-from tests.fanned import Fanned
-from tests.held_time import HeldTime
+from dtr_audit.aws.archive import Archive
+from dtr_audit.aws.runs import RunsTable
+from dtr_audit.core.model import Run
+from dtr_audit_simulator.dtr.api import Profile
+from dtr_audit_simulator.dtr.backend import RepositoryEntry
+from dtr_audit_simulator.dtr.faults import Calls, Faults, Status
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.http.transport import Request
+from tests.harness.audit_harness import Audited
+from tests.harness.fake_clock import HeldTime
+from tests.harness.step_functions_harness import Fanned
 
 REPOSITORIES = 30
 TAG_LISTS = "/api/v0/repositories/*/tags"

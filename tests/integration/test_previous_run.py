@@ -1,9 +1,9 @@
 """A complete run is compared with the complete run before it: a registry that has shrunk is told, not believed."""
 
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 
 def fill(registry: InMemoryRegistry, repositories: int) -> None:

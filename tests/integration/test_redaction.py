@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from dtr_audit.notary.memory import parse_memory
-from dtr_audit.redaction import SERVICE, make_logger
 
-from local.dtr.faults import (
+from dtr_audit.aws.logger import SERVICE, make_logger
+from dtr_audit.trust.notary.cache import parse_memory
+from dtr_audit_simulator.aws.invocation import invoke
+from dtr_audit_simulator.dtr.faults import (
     CHALLENGE,
     CHANGEFEED,
     EVERY_CALL,
@@ -25,12 +26,11 @@ from local.dtr.faults import (
     Status,
     tags_of,
 )
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.dtr.ucp import AUTHENTICATION, CONFIGURATION, LOGIN, Configuration, UcpServer
-from local.invocation import invoke
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.ucp.server import AUTHENTICATION, CONFIGURATION, LOGIN, Configuration, UcpServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 PIECE = 16  # characters of a secret, and more, are a secret
 LATER_SETTINGS = SETTINGS.limited(after=1)
@@ -307,7 +307,7 @@ def test_an_error_that_a_function_raises_holds_no_secret_and_keeps_its_name(
     def fail(*_: object) -> None:
         raise LookupError(f"no answer for {dtr.admin.password.upper()}") from ValueError(dtr.admin.password)
 
-    monkeypatch.setattr("dtr_audit.connection.Connection.prove_admin", fail)
+    monkeypatch.setattr("dtr_audit.pipeline.connection.Connection.prove_admin", fail)
     with pytest.raises(Exception, match="no answer for") as raised:
         invoke(
             watched.audited.stack,

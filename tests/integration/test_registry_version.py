@@ -2,13 +2,13 @@
 
 import pytest
 
-from local.dtr.api import Profile
-from local.dtr.faults import LOGIN_PAGE, Body, Calls, Closed, Faults, Redirect, Status, Strike
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import Stack
-from tests.audited import Audited
-from tests.fanned import MakeRun
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.api import Profile
+from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Body, Calls, Closed, Faults, Redirect, Status, Strike
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import MakeRun
 
 VERSION = Calls("/api/v0/admin/version")
 

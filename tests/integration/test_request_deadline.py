@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from dtr_audit import https_connection, transport
-from dtr_audit.errors import AuditError, OutOfTimeError, RegistryError
-from dtr_audit.transport import SLOW_ATTEMPTS, Transport
-from dtr_audit.watchdog import WATCHDOG
 
-from local.dtr.faults import EVERY_CALL, Faults, Part, Slow, Unending
-from local.dtr.server import DtrServer
-from tests.audited import Audited
+from dtr_audit.errors import AuditError, OutOfTimeError, RegistryError
+from dtr_audit.http import connection as https_connection
+from dtr_audit.http import transport
+from dtr_audit.http.transport import SLOW_ATTEMPTS, Transport
+from dtr_audit.http.watchdog import WATCHDOG
+from dtr_audit_simulator.dtr.faults import EVERY_CALL, Faults, Part, Slow, Unending
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 FAR = 600.0  # seconds; no test lasts so long
 SOON = 0.5  # seconds; ten times what connecting takes beside two busy loops

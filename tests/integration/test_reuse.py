@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from dtr_audit import examiner, reuse
 
-from local.dtr.faults import Faults, Forged, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.notary import Notary, TrustRepository
-from local.notary.attacks import Reused
-from local.notary.keys import make_key
-from tests.audited import Audited
-from tests.fanned import Fanned
+from dtr_audit.core import reuse
+from dtr_audit.pipeline import scanner
+from dtr_audit_simulator.dtr.faults import Faults, Forged, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.notary import Notary, TrustRepository
+from dtr_audit_simulator.notary.attacks import Reused
+from dtr_audit_simulator.notary.keys import make_key
+from tests.harness.audit_harness import Audited
+from tests.harness.step_functions_harness import Fanned
 
 ROLES = ("targets/releases", "targets/ci")
 
@@ -175,7 +176,7 @@ def test_document_of_another_repository_keeps_open_findings_open(lab: Lab) -> No
 def test_documents_of_more_repositories_than_one_run_corrects_leave_the_run_incomplete(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examiner, "DISTRUSTED", 1)
+    monkeypatch.setattr(scanner, "DISTRUSTED", 1)
     lab.registry.push("prod", "payments", "1.0")
     lab.audit()
     lab.plant_image()

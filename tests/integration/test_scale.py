@@ -1,4 +1,4 @@
-"""What local/scale.py reckons with, counted in real runs of both engines."""
+"""What tools/planner/scale.py reckons with, counted in real runs of both engines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import botocore.client
 import pytest
 
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.scale import Engine, Plan, count_objects, count_planned_calls
-from tests.audited import Audited, needed_requests
-from tests.fanned import Fanned
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited, needed_requests
+from tests.harness.step_functions_harness import Fanned
+from tools.planner.scale import Engine, Plan, count_objects, count_planned_calls
 
 
 def fill(registry: InMemoryRegistry, plan: Plan) -> None:

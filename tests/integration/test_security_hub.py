@@ -14,17 +14,17 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
-from dtr_audit import security_hub
-from dtr_audit.model import iso
 
-from local import PROJECT
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import EmbeddedAws, Stack
-from tests.audited import Audited
-from tests.held_time import HeldTime
-from tests.security_hub import Document, StrictSecurityHub
+from dtr_audit.aws import security_hub
+from dtr_audit.core.model import iso
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.fake_clock import HeldTime
+from tests.harness.security_hub import Document, StrictSecurityHub
 
 COMMERCIAL, GOVCLOUD = "us-east-1", "us-gov-west-1"
 ACCOUNT = "123456789012"  # the embedded one
@@ -416,7 +416,7 @@ def test_a_security_hub_that_never_answers_costs_neither_evidence_nor_alerts(
     told.push("web/shop:1")
     told.hub.silent.set()
     with monkeypatch.context() as short:
-        short.setattr("dtr_audit.reporting.SECURITY_HUB_SHARE", 0.1 / held_time.SECONDS)
+        short.setattr("dtr_audit.pipeline.report.SECURITY_HUB_SHARE", 0.1 / held_time.SECONDS)
         run = told.night(seconds=held_time.SECONDS)
     assert run["security_hub"] == {"accepted": 0, "refused": 0, "up_to_date": False}
     assert "not everything could be sent in time" in only_warning(run)

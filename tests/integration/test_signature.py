@@ -18,14 +18,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from dtr_audit.clients import AwsClients
-from dtr_audit.errors import EvidenceError
-from dtr_audit.evidence import manifest, signature
 
-from local.__main__ import main
-from local.dtr.registry import InMemoryRegistry
-from local.verification import VerificationError, Verified, find_place, read_public_key, verify
-from tests.audited import Audited
+from dtr_audit.aws import kms
+from dtr_audit.aws.clients import AwsClients
+from dtr_audit.core import manifest, signature
+from dtr_audit.errors import EvidenceError
+from dtr_audit_cli.__main__ import main
+from dtr_audit_cli.verification import VerificationError, Verified, find_place, read_public_key, verify
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from tests.harness.audit_harness import Audited
 
 # What openssl is told besides the key, the signature and the file, as docs/operations.md has it.
 OPENSSL = {
@@ -255,7 +256,7 @@ def test_whatever_kms_answers_is_told_by_its_code_alone(code: str) -> None:
             pytest.fail("it is asked to sign all the same")
 
     with pytest.raises(EvidenceError, match=f"answered GetPublicKey with {code}") as told:
-        signature.sign(b"", Refusing(), "arn")
+        kms.sign(b"", Refusing(), "arn")
     assert "must-never-leak" not in str(told.value)
 
 
@@ -267,7 +268,7 @@ def test_a_kms_that_cannot_be_reached_is_told() -> None:
         sign = get_public_key
 
     with pytest.raises(EvidenceError, match="could not be asked"):
-        signature.sign(b"", Unreachable(), "arn")
+        kms.sign(b"", Unreachable(), "arn")
 
 
 def test_a_kms_that_does_not_answer_costs_a_run_no_more_than_its_time(
@@ -279,7 +280,7 @@ def test_a_kms_that_does_not_answer_costs_a_run_no_more_than_its_time(
         config = Config(connect_timeout=FAR_SECONDS, read_timeout=FAR_SECONDS, retries={"total_max_attempts": 1})
         with closing(boto3.client("kms", endpoint_url=endpoint, config=config)) as client:
             monkeypatch.setattr(AwsClients, "kms", client)
-            monkeypatch.setattr("dtr_audit.reporting.SIGNING_SECONDS", 0.1)
+            monkeypatch.setattr("dtr_audit.pipeline.report.SIGNING_SECONDS", 0.1)
             run = audited.audit(SIGNING_KEY_ARN=key.arn)
             assert_kept_but_not_signed(audited, run, "did not answer in time")
 
@@ -334,7 +335,7 @@ def rewrite_as_a_forger_would(results: Path) -> None:
 
 def sign_as_a_forger_would(results: Path, key: Key) -> None:
     client = boto3.client("kms")
-    made = signature.sign(only(results, "manifest.json").read_bytes(), client, key.arn)
+    made = kms.sign(only(results, "manifest.json").read_bytes(), client, key.arn)
     client.close()
     only(results, "manifest.json.sig").write_bytes(made.value)
     only(results, "manifest.json.sig.json").write_bytes(made.describe())

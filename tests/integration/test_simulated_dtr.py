@@ -24,11 +24,10 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from local.dtr.accounts import Account, Accounts, ManualClock
-from local.dtr.api import DtrApi, Profile
-from local.dtr.authority import CertificateAuthority, Flaw
-from local.dtr.backend import BackendUnavailable, NoSuchRepository, RepositoryEntry, TagEntry
-from local.dtr.faults import (
+from dtr_audit_simulator.dtr.accounts import Account, Accounts, ManualClock
+from dtr_audit_simulator.dtr.api import DtrApi, Profile
+from dtr_audit_simulator.dtr.backend import BackendUnavailable, NoSuchRepository, RepositoryEntry, TagEntry
+from dtr_audit_simulator.dtr.faults import (
     ALL_TAGS,
     API,
     EVERY_CALL,
@@ -61,9 +60,10 @@ from local.dtr.faults import (
     readings_of,
     tags_of,
 )
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer, HarborServer, Server
-from local.dtr.transport import HttpServer, Request, Response
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer, HarborServer, Server
+from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.transport import HttpServer, Request, Response
 
 TIMEOUT = None  # pytest-timeout is the only one
 FAR_SECONDS = 600.0  # no test lasts so long

@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from local import story, story_trust
-from local.dtr.accounts import Account, Accounts
-from local.dtr.api import Profile
-from local.dtr.faults import (
+from dtr_audit_cli import story, story_trust
+from dtr_audit_simulator.dtr.accounts import Account, Accounts
+from dtr_audit_simulator.dtr.api import Profile
+from dtr_audit_simulator.dtr.faults import (
     CHANGEFEED,
     LOGIN_PAGE,
     TRUST,
@@ -46,9 +46,9 @@ from local.dtr.faults import (
     Status,
     trust_file,
 )
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.notary import (
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.notary import (
     RELEASES,
     ROOT,
     SNAPSHOT,
@@ -62,7 +62,7 @@ from local.notary import (
     attacks,
     make_key,
 )
-from local.notary.attacks import (
+from dtr_audit_simulator.notary.attacks import (
     STRANGE_DIGEST,
     Altered,
     Crowded,
@@ -82,7 +82,7 @@ from local.notary.attacks import (
     Unlisted,
     Withheld,
 )
-from local.notary.canonical import write_canonical
+from dtr_audit_simulator.notary.canonical import write_canonical
 
 TIMEOUT = None  # pytest-timeout is the only one
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)

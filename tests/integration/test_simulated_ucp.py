@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
-from local.dtr.accounts import Account
-from local.dtr.faults import Faults, Status
-from local.dtr.ucp import CONFIGURATION, LOGIN, Configuration, UcpServer
+from dtr_audit_simulator.dtr.accounts import Account
+from dtr_audit_simulator.dtr.faults import Faults, Status
+from dtr_audit_simulator.ucp.server import CONFIGURATION, LOGIN, Configuration, UcpServer
 
 TIMEOUT = None  # pytest-timeout is the only one
 

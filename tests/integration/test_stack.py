@@ -16,12 +16,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.invocation import invoke
-from local.stack import ACCESS_KEY, DeploymentError, EmbeddedAws, Stack, StateFileError
-from local.template import ParameterError
-from tests.audited import Audited
+from dtr_audit_simulator.aws.invocation import invoke
+from dtr_audit_simulator.aws.stack import ACCESS_KEY, DeploymentError, EmbeddedAws, Stack, StateFileError
+from dtr_audit_simulator.aws.template import ParameterError
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 PARAMETERS = {"DtrUrl": "https://dtr.example.mil", "RegistryName": "prod-dtr"}

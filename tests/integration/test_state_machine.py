@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dtr_audit.errors import LeaseHeldError
-from dtr_audit.runs import RunsTable
 
-from local import PROJECT
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.invocation import invoke
-from local.stack import EmbeddedAws, Stack
-from tests.audited import Audited
+from dtr_audit.aws.runs import RunsTable
+from dtr_audit.errors import LeaseHeldError
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.invocation import invoke
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 if TYPE_CHECKING:
-    from local.state_machine import Execution
+    from dtr_audit_simulator.aws.execution import Execution
 
 MACHINE = "AuditStateMachine"
 REPOSITORIES = 120  # three batches

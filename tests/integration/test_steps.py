@@ -10,22 +10,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dtr_audit import alerts, archive, steps
-from dtr_audit.clients import AwsClients
-from dtr_audit.errors import LeaseHeldError, SettingsError, StepTakenOverError, WorkError
-from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit.findings import FindingsTable
-from dtr_audit.model import Finding
-from dtr_audit.runs import RunsTable
 
-from local.dtr.faults import SETTINGS, Calls, Faults, Status, tags_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from tests.audited import Audited
-from tests.fanned import Fanned
-from tests.held_time import HeldTime
-from tests.scissors import Cut, Scissors
-from tests.stack_state import TABLES, StackState
+from dtr_audit.aws import archive, notifications
+from dtr_audit.aws.clients import AwsClients
+from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.aws.runs import RunsTable
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.core.model import Finding
+from dtr_audit.errors import LeaseHeldError, SettingsError, StepTakenOverError, WorkError
+from dtr_audit.pipeline import steps
+from dtr_audit_simulator.dtr.faults import SETTINGS, Calls, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
+from tests.harness.crash_injection import Cut, Scissors
+from tests.harness.fake_clock import HeldTime
+from tests.harness.stack_state import TABLES, StackState
+from tests.harness.step_functions_harness import Fanned
 
 NIGHT = datetime(2026, 12, 2, 3, tzinfo=UTC)
 EVENT = {"scheduled_time": "2026-12-02T03:00:00Z"}
@@ -38,7 +39,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches, and several parts of rows in each, of a small registry; no long waits."""
     monkeypatch.setattr(steps, "BATCH_REPOSITORIES", 2)
     monkeypatch.setattr(archive, "PART_ROWS", 2)
-    monkeypatch.setattr(alerts, "INDEX_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(notifications, "INDEX_WAIT_SECONDS", 0.0)
 
 
 @dataclass
@@ -494,7 +495,7 @@ def test_a_report_made_again_counts_no_result_that_the_first_did_not_have(scene:
 
 
 def test_a_report_that_was_given_up_writes_no_more_than_it_is_at(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtr_audit.reporting.CONFIRMED_FINDINGS", 1)
+    monkeypatch.setattr("dtr_audit.pipeline.report.CONFIRMED_FINDINGS", 1)
     for tag in "123":
         scene.sign(f"web/till:{tag}")
     scene.make("inventory")

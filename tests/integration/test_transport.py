@@ -10,16 +10,17 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from dtr_audit.credentials import Credentials
-from dtr_audit.dtr import ROTATION_SECONDS, DtrClient, Listing
-from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
-from dtr_audit.model import Repository
-from dtr_audit.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS, Transport
 
-from local.dtr.authority import CertificateAuthority
-from local.dtr.faults import API, EVERY_CALL, Calls, Closed, Faults, Gzipped, Status
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
+from dtr_audit.core.credentials import Credentials
+from dtr_audit.core.model import Repository
+from dtr_audit.core.readings import Listing
+from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
+from dtr_audit.http.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS, Transport
+from dtr_audit.registry.dtr import ROTATION_SECONDS, DtrClient
+from dtr_audit_simulator.dtr.faults import API, EVERY_CALL, Calls, Closed, Faults, Gzipped, Status
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.http.authority import CertificateAuthority
 
 HEALTH = EVERY_CALL.limited(times=1)
 STOP_AT = 100_000.0

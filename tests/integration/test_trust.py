@@ -8,14 +8,14 @@ from typing import Any
 
 import boto3
 import pytest
-from dtr_audit.notary.pins import KEY as PINS_KEY
 
-from local.dtr.api import Profile
-from local.dtr.faults import TRUST, Faults, Forged, Realm, Status, trust_file
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.notary import Notary, RootAuthority, TrustRepository
-from local.notary.attacks import (
+from dtr_audit.trust.notary.pins import KEY as PINS_KEY
+from dtr_audit_simulator.dtr.api import Profile
+from dtr_audit_simulator.dtr.faults import TRUST, Faults, Forged, Realm, Status, trust_file
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.notary import Notary, RootAuthority, TrustRepository
+from dtr_audit_simulator.notary.attacks import (
     Altered,
     Attack,
     Crowded,
@@ -30,8 +30,8 @@ from local.notary.attacks import (
     Unlisted,
     Withheld,
 )
-from local.notary.keys import make_key
-from tests.audited import Audited
+from dtr_audit_simulator.notary.keys import make_key
+from tests.harness.audit_harness import Audited
 
 IMAGE = "pay/api:1.0"
 

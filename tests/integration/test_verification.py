@@ -1,4 +1,4 @@
-"""`python -m local verify`: the files of past runs, held against their manifests."""
+"""`dtr-audit verify`: the files of past runs, held against their manifests."""
 
 import json
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from local.__main__ import main
-from local.dtr.registry import InMemoryRegistry
-from local.verification import VerificationError, Verified, find_place, verify
-from tests.audited import Audited
+from dtr_audit_cli.__main__ import main
+from dtr_audit_cli.verification import VerificationError, Verified, find_place, verify
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from tests.harness.audit_harness import Audited
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from local.stack import Stack
+from dtr_audit_simulator.aws.stack import Stack
+from tests.harness.stack_state import StackState
 from tests.queries.history import History, make_history
-from tests.stack_state import StackState
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dtr_audit.archive import Archive
 
-from local.dtr.faults import Faults, Status, tags_of
-from local.dtr.manifests import COSIGN_SIGNATURE, manifest_of
-from local.dtr.registry import InMemoryRegistry
-from local.dtr.server import DtrServer
-from local.stack import Stack
-from tests.audited import Audited
+from dtr_audit.aws.archive import Archive
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
+from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.dtr.server import DtrServer
+from tests.harness.audit_harness import Audited
 
 FAILING = {"UNSIGNED", "MISMATCHED"}
 AUTHORS = ("ci-platform", "j.marsh", "m.okafor", "'; DROP TABLE findings; --", 'a,b"c')

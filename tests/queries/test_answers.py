@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from local.query import ask
-from local.query_files import named_queries
+from dtr_audit_cli.query import ask
+from dtr_audit_cli.query_files import named_queries
 from tests.queries.history import AUTHORS, TODAY, History, Name, PastRun, Seen
 
 Row = dict[str, Any]

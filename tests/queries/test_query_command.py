@@ -1,4 +1,4 @@
-"""`python -m local query`: what a user asks on a laptop, and what is said when that cannot be answered."""
+"""`dtr-audit query`: what a user asks on a laptop, and what is said when that cannot be answered."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from local import PROJECT
-from local.__main__ import main
-from local.exit_status import ExitStatus
-from local.query import ROWS_SHOWN, Answer, lay_out, write_csv
-from local.query_files import named_queries
+from dtr_audit_cli.__main__ import main
+from dtr_audit_cli.exit_status import ExitStatus
+from dtr_audit_cli.query import ROWS_SHOWN, Answer, lay_out, write_csv
+from dtr_audit_cli.query_files import named_queries
+from dtr_audit_simulator import PROJECT
+from tests.harness.command import PYTHON_PATH
 from tests.queries.history import History
 
 NAMES = [query.name for query in named_queries()]
@@ -122,9 +123,9 @@ def test_a_registry_without_a_single_row_is_an_answer_too(
 
 def test_a_reader_who_has_seen_enough_ends_it_without_a_word(history: History) -> None:
     with subprocess.Popen(  # noqa: S603 (this project itself)
-        [sys.executable, "-m", "local", "query", "open-findings", "--csv", "--output", str(history.folder)],
+        [sys.executable, "-m", "dtr_audit_cli", "query", "open-findings", "--csv", "--output", str(history.folder)],
         cwd=PROJECT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as running:

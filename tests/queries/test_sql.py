@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlglot import exp
 
-from local import PROJECT
-from local.query import QueryError, parse, read_schema, translate
-from local.query_files import NamedQuery, QueryFileError, embed, named_queries
+from dtr_audit_cli.query import QueryError, parse, read_schema, translate
+from dtr_audit_cli.query_files import NamedQuery, QueryFileError, embed, named_queries
+from dtr_audit_simulator import PROJECT
 
 SCHEMA = read_schema()
 QUERIES = {query.name: query for query in named_queries()}

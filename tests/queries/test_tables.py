@@ -11,9 +11,9 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from local import PROJECT
-from local.query import PARTITIONS, read_schema
-from local.query_files import FOLDER
+from dtr_audit_cli.query import PARTITIONS, read_schema
+from dtr_audit_cli.query_files import FOLDER
+from dtr_audit_simulator import PROJECT
 from tests.queries.history import History
 
 SCHEMA = read_schema()

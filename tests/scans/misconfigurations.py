@@ -21,9 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import template as templates
-from local.template import Template
-from tests.resolution import ACCOUNT, NEEDED
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.aws.template import Template
+from tests.harness.resolution import ACCOUNT, NEEDED
 
 TEMPLATE = Path("template.yaml")
 # SAM makes the same of the template in every region of both partitions; a test holds it to that.

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from local import template as templates
-from local.runtime import find_python
-from tests.requirement import require
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.aws.runtime import find_python
+from tests.harness.requirement import require
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = templates.load(ROOT / "template.yaml")

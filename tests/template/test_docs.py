@@ -16,12 +16,12 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
-from dtr_audit.certificates import read_authorities
-from dtr_audit.credentials import parse_secret
 
-from local import bill, cost, scale_tables
-from local import template as templates
-from local.dtr.authority import CertificateAuthority
+from dtr_audit.http.certificates import read_authorities
+from dtr_audit.registry.credentials import parse_secret
+from dtr_audit_simulator.aws import template as templates
+from dtr_audit_simulator.http.authority import CertificateAuthority
+from tools.planner import bill, cost, scale_tables
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = templates.load(ROOT / "template.yaml")
@@ -345,7 +345,7 @@ def test_the_tables_of_the_scale_are_what_the_simulation_says() -> None:
     names: list[str] = []
     for document in scale_tables.DOCUMENTS:
         for name, table in scale_tables.tables_in(document).items():
-            assert table.strip() == expected[name], "run `.venv/bin/python -m local scale --write`"
+            assert table.strip() == expected[name], "run `make scale SCALE_ARGUMENTS=--write`"
             names.append(name)
     assert sorted(names) == sorted(expected)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local import template as templates
+from dtr_audit_simulator.aws import template as templates
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

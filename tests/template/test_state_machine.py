@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dtr_audit.errors import LeaseHeldError
 
-from local import PROJECT
-from tests.resolution import TEMPLATE, resolve
+from dtr_audit.errors import LeaseHeldError
+from dtr_audit_simulator import PROJECT
+from tests.harness.resolution import TEMPLATE, resolve
 
 TEXT = (PROJECT / "statemachine" / "audit.asl.json").read_text(encoding="utf-8")
 MACHINE: dict[str, Any] = json.loads(TEXT)

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dtr_audit import metrics
-from dtr_audit.audit import REPORT_SECONDS, REPORT_SHARE
-from dtr_audit.model import FindingCounts, RepositoryCounts, Run, Scope, Status, TagCounts
 
-from tests.cloudwatch import HOUR, MINUTE, Alarm, AlarmState, Metrics, Series
-from tests.resolution import ACCOUNT, TEMPLATE, resolve
+from dtr_audit.aws import metrics
+from dtr_audit.core.model import FindingCounts, RepositoryCounts, Run, Scope, Status, TagCounts
+from dtr_audit.pipeline.audit import REPORT_SECONDS, REPORT_SHARE
+from tests.harness.cloudwatch import HOUR, MINUTE, Alarm, AlarmState, Metrics, Series
+from tests.harness.resolution import ACCOUNT, TEMPLATE, resolve
 
 OWN = "DtrSignatureAudit"
 # What AWS documents of its services, as far as it is watched here: namespace, metric, dimension.

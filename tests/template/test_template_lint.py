@@ -14,7 +14,7 @@ import yaml
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from local import template as templates
+from dtr_audit_simulator.aws import template as templates
 
 ROOT = Path(__file__).parents[2]
 MACHINE = ROOT / "statemachine" / "audit.asl.json"

@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from dtr_audit.settings import TRUST_WARNING_DAYS
 
-from local import template as templates
-from tests.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
+from dtr_audit.settings import TRUST_WARNING_DAYS
+from dtr_audit_simulator.aws import template as templates
+from tests.harness.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
 
 PARAMETERS: dict[str, dict[str, Any]] = TEMPLATE["Parameters"]
 INTERFACE = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]

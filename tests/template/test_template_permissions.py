@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dtr_audit.exceptions import KEY as EXCEPTIONS_KEY
 
-from local import template as templates
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit_simulator.aws import template as templates
 
 PATH = Path(__file__).parents[2] / "template.yaml"
 TEXT = PATH.read_text(encoding="utf-8")

@@ -11,11 +11,11 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from local import PROJECT
-from local.query import PARTITIONS, read_schema
-from local.query_files import FOLDER, embed, named_queries
-from local.stack import EmbeddedAws
-from tests.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
+from dtr_audit_cli.query import PARTITIONS, read_schema
+from dtr_audit_cli.query_files import FOLDER, embed, named_queries
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.stack import EmbeddedAws
+from tests.harness.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
 
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 FILES = {file.stem: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.sql")}

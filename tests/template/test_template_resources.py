@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from local import PROJECT
-from local import template as templates
-from local.query_files import named_queries
-from tests.resolution import ACCOUNT, STACK_GUID, TEMPLATE, references, resolve
+from dtr_audit_cli.query_files import named_queries
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws import template as templates
+from tests.harness.resolution import ACCOUNT, STACK_GUID, TEMPLATE, references, resolve
 
 TEXT = (PROJECT / "template.yaml").read_text(encoding="utf-8")
 TRANSLATED = templates.translate(TEMPLATE, "us-gov-west-1")["Resources"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local import template as templates
-from tests.resolution import references, resolve
+from dtr_audit_simulator.aws import template as templates
+from tests.harness.resolution import references, resolve
 from tests.scans.misconfigurations import (
     REGION,
     STACKS,

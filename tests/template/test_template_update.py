@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from tests.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
+from tests.harness.resolution import ACCOUNT, NEEDED, TEMPLATE, resolve
 
 REGIONS = ["us-east-1", "us-gov-west-1", "us-gov-east-1"]
 # Where data lies. A logical id that changes here is a resource that every deployed stack loses: CloudFormation makes a new

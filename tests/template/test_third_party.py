@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from local import PROJECT
-from local.runtime import BUILD
-from tests.requirement import require
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws.runtime import BUILD
+from tests.harness.requirement import require
 
 LAYER = BUILD / "AuditLayer" / "python"
 SBOM = PROJECT / "build" / "sbom.cdx.json"

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from dtr_audit import archive
-from dtr_audit.archive import Archive, write_rows
-from dtr_audit.model import RULE_ID, Excepted, JudgedTag, Repository, Tag, TrustFlags, Verdict, iso
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dtr_audit.aws import archive
+from dtr_audit.aws.archive import Archive, write_rows
+from dtr_audit.core.model import RULE_ID, Excepted, JudgedTag, Repository, Tag, TrustFlags, Verdict, iso
 
 AT = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 TEXTS = st.text(max_size=20)

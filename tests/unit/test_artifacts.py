@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from dtr_audit import artifacts
-from dtr_audit.artifacts import DOCKER_MANIFEST, LAYERS, OCI_INDEX, OCI_MANIFEST, find_artifacts, is_named_like_artifact
+
+from dtr_audit.core.model import Repository, Tag
 from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError
-from dtr_audit.model import Repository, Tag
-from dtr_audit.transport import Answer
+from dtr_audit.http.transport import Answer
+from dtr_audit.registry import artifacts
+from dtr_audit.registry.artifacts import (
+    DOCKER_MANIFEST,
+    LAYERS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    find_artifacts,
+    is_named_like_artifact,
+)
 
 REPOSITORY = Repository("web", "shop")
 SIGNATURE = "application/vnd.dev.cosign.simplesigning.v1+json"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-from dtr_audit.certificates import read_authorities, write_pem
-from dtr_audit.credentials import parse_secret
-from dtr_audit.errors import SettingsError
 
-from local.dtr.authority import CertificateAuthority
-from local.laptop import read_ca_file
+from dtr_audit.errors import SettingsError
+from dtr_audit.http.certificates import read_authorities, write_pem
+from dtr_audit.registry.credentials import parse_secret
+from dtr_audit_cli.local_run import read_ca_file
+from dtr_audit_simulator.http.authority import CertificateAuthority
 
 FIRST, SECOND = (CertificateAuthority(f"Example CA {number}").certificate_pem for number in (1, 2))
 BOTH = FIRST + SECOND

@@ -1,8 +1,9 @@
 """The challenge of the registry's protocol: which host it names as the place for tokens."""
 
 import pytest
-from dtr_audit.dtr import _foreign_host
-from dtr_audit.redaction import REDACTOR
+
+from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.registry.dtr import _foreign_host
 
 OWN = "DTR.example.mil"
 

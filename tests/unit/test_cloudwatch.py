@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cloudwatch import MINUTE, Alarm, AlarmState, Metrics, Series
+from tests.harness.cloudwatch import MINUTE, Alarm, AlarmState, Metrics, Series
 
 SERIES = Series("N", "m", frozenset())
 ALARM = {

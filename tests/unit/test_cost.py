@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from local import PROJECT, bill, cost
-from local.__main__ import main
-from local.cost import (
+from dtr_audit_simulator import PROJECT
+from tools.planner import bill, cost
+from tools.planner.__main__ import main
+from tools.planner.cost import (
     PRICES,
     PriceList,
     Workload,
@@ -23,7 +24,7 @@ from local.cost import (
     use_of_month,
     use_of_run,
 )
-from local.scale import Plan, explain_misfit, fits
+from tools.planner.scale import Plan, explain_misfit, fits
 
 # Whole audits that `make bench` measured, in which all findings are new; small ones are over too soon to be held against.
 PERFORMANCE = json.loads((PROJECT / "docs" / "performance.json").read_text(encoding="utf-8"))
@@ -220,4 +221,4 @@ def test_the_command_refuses_what_it_cannot_reckon(arguments: list[str], capsys:
     with pytest.raises(SystemExit) as ended:
         main(["cost", *arguments])
     assert ended.value.code == 2
-    assert "python -m local cost: error: " in capsys.readouterr().err
+    assert "python -m tools.planner cost: error: " in capsys.readouterr().err

@@ -4,8 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from dtr_audit.credentials import CA_BUNDLE_LENGTH, UcpCredentials, parse_secret
+
+from dtr_audit.core.credentials import UcpCredentials
 from dtr_audit.errors import SettingsError
+from dtr_audit.registry.credentials import CA_BUNDLE_LENGTH, parse_secret
 
 REGISTRY = {"username": "auditor", "password": "hunter2", "ca_bundle": "PEM of DTR"}
 UCP = {"ucp_username": "reader", "ucp_password": "hunter3"}

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from dtr_audit.errors import ExceptionsError
-from dtr_audit.exceptions import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtr_audit.aws.exceptions_document import fetch_exceptions
+from dtr_audit.core.exceptions import (
     DOCUMENT_BYTES,
     EXCEPTIONS,
     KEY,
@@ -16,12 +19,10 @@ from dtr_audit.exceptions import (
     PATTERN_LENGTH,
     REASON_LENGTH,
     Exceptions,
-    fetch_exceptions,
     parse_exceptions,
 )
-from dtr_audit.model import Excepted, Repository
-from hypothesis import given
-from hypothesis import strategies as st
+from dtr_audit.core.model import Excepted, Repository
+from dtr_audit.errors import ExceptionsError
 
 DAY = date(2026, 11, 22)
 DIGEST = "sha256:" + "a" * 64

@@ -4,21 +4,15 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from dtr_audit.errors import AuditError
-from dtr_audit.exceptions import ENDED, UNFIT, WITHDRAWN, Exceptions, PolicyException
-from dtr_audit.findings import (
-    NO_IMAGE,
-    SIGNED_SINCE,
-    TAG_REMOVED,
-    FindingSpool,
-    FindingsTable,
-    Moment,
-    compare,
-    resolve,
-)
-from dtr_audit.model import Excepted, Finding, JudgedTag, News, Repository, State, Tag, TrustFlags, Verdict
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.core.exceptions import ENDED, UNFIT, WITHDRAWN, Exceptions, PolicyException
+from dtr_audit.core.finding_changes import NO_IMAGE, SIGNED_SINCE, TAG_REMOVED, Moment, compare, resolve
+from dtr_audit.core.finding_spool import FindingSpool
+from dtr_audit.core.model import Excepted, Finding, JudgedTag, News, Repository, State, Tag, TrustFlags, Verdict
+from dtr_audit.errors import AuditError
 
 REPOSITORY = Repository("platform", "api")
 AT = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from dtr_audit.fix import fix_commands
-from dtr_audit.model import Finding, News, Repository, State, TrustCounts, Verdict
 
-from tests.fix_blocks import blocks
+from dtr_audit.core.fix import fix_commands
+from dtr_audit.core.model import Finding, News, Repository, State, TrustCounts, Verdict
+from tests.harness.fix_blocks import blocks
 
 DOMAIN = "dtr.example.mil:8443"
 IMAGE = "application/vnd.docker.distribution.manifest.v2+json"

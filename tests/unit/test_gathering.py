@@ -4,9 +4,10 @@ import random
 from dataclasses import replace
 
 import pytest
+
+from dtr_audit.core.model import Finding, News, Repository, State, Verdict
 from dtr_audit.evidence import gathering
 from dtr_audit.evidence.gathering import Gathering
-from dtr_audit.model import Finding, News, Repository, State, Verdict
 
 RUN = "20261122T030000Z"
 AT = "2026-11-22T03:00:00.000Z"

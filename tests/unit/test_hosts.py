@@ -1,9 +1,10 @@
 """Which spellings are one host, and what a registry's own name for itself decides."""
 
 import pytest
-from dtr_audit.dtr import choose_domains
-from dtr_audit.hosts import canonical_gun, canonical_host
-from dtr_audit.notary.policy import Pin, TrustPolicy
+
+from dtr_audit.core.hosts import canonical_gun, canonical_host
+from dtr_audit.registry.dtr import choose_domains
+from dtr_audit.trust.notary.policy import Pin, TrustPolicy
 
 
 @pytest.mark.parametrize(

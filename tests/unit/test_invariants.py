@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from dtr_audit.invariants import find_contradictions
-from dtr_audit.model import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtr_audit.core.invariants import find_contradictions
+from dtr_audit.core.model import (
     ExceptionsInForce,
     FindingCounts,
     RepositoryCounts,
@@ -17,11 +20,9 @@ from dtr_audit.model import (
     TagCounts,
     TrustCounts,
 )
-from dtr_audit.reporting import CONTRADICTION, _deny_contradictions
-from dtr_audit.rule import decide
-from dtr_audit.tally import UNREADABLE_KEPT
-from hypothesis import given
-from hypothesis import strategies as st
+from dtr_audit.core.rule import decide
+from dtr_audit.core.run_state import UNREADABLE_KEPT
+from dtr_audit.pipeline.report import CONTRADICTION, _deny_contradictions
 
 NOW = datetime(2026, 12, 1, 5, tzinfo=UTC)
 OLDEST = "2026-11-01T05:00:00.000Z"

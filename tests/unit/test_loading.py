@@ -6,7 +6,8 @@ import gc
 import weakref
 
 import pytest
-from dtr_audit.loading import OBJECTS_BETWEEN, collector_paused, collector_relaxed
+
+from dtr_audit.core.loading import OBJECTS_BETWEEN, collector_paused, collector_relaxed
 
 
 class Ring:

@@ -5,10 +5,11 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from dtr_audit import memory_budget
-from dtr_audit.documents import NESTING, parse_json
+
+from dtr_audit.core.documents import NESTING, parse_json
 from dtr_audit.errors import OutOfTimeError, RegistryError
-from dtr_audit.memory_budget import UNCHARGED_BYTES, MemoryBudget, NoRoomError, estimate_parsed
+from dtr_audit.http import memory_budget
+from dtr_audit.http.memory_budget import UNCHARGED_BYTES, MemoryBudget, NoRoomError, estimate_parsed
 
 ELEMENTS = (
     *(

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dtr_audit import metrics
-from dtr_audit.model import (
+
+from dtr_audit.aws import metrics
+from dtr_audit.core.model import (
     FindingCounts,
     PreviousRun,
     RepositoryCounts,
@@ -17,8 +18,7 @@ from dtr_audit.model import (
     Status,
     TagCounts,
 )
-
-from local import cost
+from tools.planner import cost
 
 FINISHED = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)
 COMPLETE = Run(

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from dtr_audit import text
-from dtr_audit.redaction import PIECE_BYTES, REDACTOR, SERVICE, TOKENS_BYTES, Redactor, make_logger, raise_redacted
-from dtr_audit.text import clean
+
+from dtr_audit.aws.logger import SERVICE, make_logger, raise_redacted
+from dtr_audit.core import text
+from dtr_audit.core.redaction import PIECE_BYTES, REDACTOR, TOKENS_BYTES, Redactor
+from dtr_audit.core.text import clean
 
 PASSWORD = "Kq7-Zr2_Lm9xTw4Vb6Nc1Hs8"
 USER = "auditor"

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from dtr_audit.core.model import Repository, Scope
+from dtr_audit.core.request import AuditRequest, StepRequest
 from dtr_audit.errors import SettingsError
-from dtr_audit.model import Repository, Scope
-from dtr_audit.request import AuditRequest, StepRequest
 
 NOW = datetime(2026, 11, 22, 15, 30, 12, 345678, UTC)
 EVENTS = Path(__file__).parents[2] / "events"

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import cast
 
 import pytest
-from dtr_audit import reuse
-from dtr_audit.model import JudgedTag, Repository, RepositoryReading, SignedDocuments, Tag, TrustFlags, Verdict
-from dtr_audit.notary.client import NotaryClient
-from dtr_audit.notary.policy import Pin, TrustPolicy
-from dtr_audit.reuse import DocumentLedger
-from dtr_audit.trust import TrustVerifier, mark
 
+from dtr_audit.core import reuse
+from dtr_audit.core.model import JudgedTag, Repository, RepositoryReading, SignedDocuments, Tag, TrustFlags, Verdict
+from dtr_audit.core.reuse import DocumentLedger
+from dtr_audit.trust.notary.client import NotaryClient
+from dtr_audit.trust.notary.policy import Pin, TrustPolicy
+from dtr_audit.trust.tags import TrustVerifier, mark
 from tests.unit.notary.publisher import DIGEST, Notary, Publisher, certified, elliptic
 
 ONE, TWO, THREE = (Repository("a", name) for name in ("one", "two", "three"))

@@ -1,8 +1,9 @@
 """V-235846: what is signed, what is a finding, and what nobody knows."""
 
 import pytest
-from dtr_audit.model import Scope, Status, Tag, TagCounts, TrustFlags, Verdict
-from dtr_audit.rule import decide, judge
+
+from dtr_audit.core.model import Scope, Status, Tag, TagCounts, TrustFlags, Verdict
+from dtr_audit.core.rule import decide, judge
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dtr_audit.batches import WRITERS
-from dtr_audit.findings import FindingSpool, Moment, compare
-from dtr_audit.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
-from dtr_audit.request import BATCHES
 
-from local import PROJECT, scale, scale_tables
-from local import template as templates
-from local.__main__ import main
-from local.cost import PRICES, TIMEOUT_SECONDS, PriceList, count_calls, estimate_duration, price, use_of_month
-from local.query_files import named_queries
-from local.scale import (
+from dtr_audit.core.finding_changes import Moment, compare
+from dtr_audit.core.finding_spool import FindingSpool
+from dtr_audit.core.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
+from dtr_audit.core.request import BATCHES
+from dtr_audit.pipeline.finding_batches import WRITERS
+from dtr_audit_cli.query_files import named_queries
+from dtr_audit_simulator import PROJECT
+from dtr_audit_simulator.aws import template as templates
+from tools.planner import scale, scale_tables
+from tools.planner.__main__ import main
+from tools.planner.cost import PRICES, TIMEOUT_SECONDS, PriceList, count_calls, estimate_duration, price, use_of_month
+from tools.planner.scale import (
     LIMITS,
     SETTINGS,
     Engine,
@@ -43,7 +45,7 @@ from local.scale import (
     run_night,
     settle,
 )
-from local.scale_tables import (
+from tools.planner.scale_tables import (
     DOCUMENTS,
     MEASURED,
     SHAPE,
@@ -53,7 +55,7 @@ from local.scale_tables import (
     read_measured,
     tables_in,
 )
-from local.simulation import Reading, simulate
+from tools.planner.simulation import Reading, simulate
 
 TEMPLATE: dict[str, Any] = templates.load(PROJECT / "template.yaml")
 PLAN = Plan(tags=100_000, repositories=2_000)
@@ -411,7 +413,7 @@ def test_the_command_refuses_what_it_cannot_simulate(arguments: list[str], capsy
     with pytest.raises(SystemExit) as ended:
         main(["scale", *arguments])
     assert ended.value.code == 2
-    assert "python -m local scale: error: " in capsys.readouterr().err
+    assert "python -m tools.planner scale: error: " in capsys.readouterr().err
 
 
 def test_a_price_list_without_the_prices_of_steps_is_refused_by_the_name_of_what_is_missing(tmp_path: Path) -> None:

@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dtr_audit.evidence.stig import load_release
-from dtr_audit.findings import NO_IMAGE, REPOSITORY_REMOVED, SIGNED_SINCE, TAG_REMOVED
-from dtr_audit.fix import fix_commands
-from dtr_audit.model import Finding, News, Repository, State, Verdict
-from dtr_audit.rule import SEVERITY
-from dtr_audit.security_hub import BATCH_BYTES, AsffWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.security_hub import CALL_BYTES, FINDING_BYTES, complaints
+from dtr_audit.aws.security_hub import BATCH_BYTES, AsffWriter
+from dtr_audit.core.finding_changes import NO_IMAGE, REPOSITORY_REMOVED, SIGNED_SINCE, TAG_REMOVED
+from dtr_audit.core.fix import fix_commands
+from dtr_audit.core.model import Finding, News, Repository, State, Verdict
+from dtr_audit.core.rule import SEVERITY
+from dtr_audit.core.stig import load_release
+from tests.harness.security_hub import CALL_BYTES, FINDING_BYTES, complaints
 
 PRODUCT = "arn:aws-us-gov:securityhub:us-gov-west-1:123456789012:product/123456789012/default"
 AT = "2026-11-22T03:00:05.000Z"

@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 
 import pytest
+
 from dtr_audit.errors import SettingsError
 from dtr_audit.settings import AlertGrouping, Settings
 

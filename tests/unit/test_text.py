@@ -1,7 +1,8 @@
 """What comes from outside is bounded, and hides nothing."""
 
 import pytest
-from dtr_audit.text import clean
+
+from dtr_audit.core.text import clean
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from dtr_audit import memory_budget, trust
-from dtr_audit.model import JudgedTag, Repository, RepositoryReading, Tag, TrustFlags, Verdict
-from dtr_audit.notary.client import NotaryClient
-from dtr_audit.notary.policy import TrustPolicy
-from dtr_audit.notary.reading import Outcome, TrustReading
+
+from dtr_audit.core.model import JudgedTag, Repository, RepositoryReading, Tag, TrustFlags, Verdict
+from dtr_audit.http import memory_budget
+from dtr_audit.trust import tags
+from dtr_audit.trust.notary.client import NotaryClient
+from dtr_audit.trust.notary.policy import TrustPolicy
+from dtr_audit.trust.notary.reading import Outcome, TrustReading
 
 DOMAIN = "dtr.example.mil"
 THREADS = 4
@@ -75,10 +77,10 @@ def reading(number: int) -> RepositoryReading:
 
 
 def verify_at_once(parsing: Parsing, size: int, monkeypatch: pytest.MonkeyPatch, memories: Mapping[str, str]) -> int:
-    monkeypatch.setattr(trust, "verify", parsing)
-    monkeypatch.setattr(trust, "parse_memory", lambda _: None)
+    monkeypatch.setattr(tags, "verify", parsing)
+    monkeypatch.setattr(tags, "parse_memory", lambda _: None)
     monkeypatch.setattr(memory_budget, "CHECK_SECONDS", 0.01)
-    verifier = trust.TrustVerifier(cast(NotaryClient, Notary(size, parsing)), TrustPolicy(), at=datetime.now(UTC))
+    verifier = tags.TrustVerifier(cast(NotaryClient, Notary(size, parsing)), TrustPolicy(), at=datetime.now(UTC))
     with ThreadPoolExecutor(THREADS) as pool:
         for verified in [pool.submit(verifier.verify, reading(number), memories) for number in range(THREADS)]:
             verified.exception()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from . import __version__
-from .errors import SettingsError
+from dtr_audit import __version__
+from dtr_audit.errors import SettingsError
 
 _REGISTRY_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _HOST = (

@@ -5,10 +5,11 @@ import re
 from typing import Any
 
 import pytest
-from dtr_audit.errors import TrustDataError
-from dtr_audit.notary.canonical import DEPTH, NUMBER_LIMIT, encode, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dtr_audit.errors import TrustDataError
+from dtr_audit.trust.notary.canonical import DEPTH, NUMBER_LIMIT, encode, parse
 
 NUMBERS = st.integers(-NUMBER_LIMIT, NUMBER_LIMIT)
 LEAVES = st.none() | st.booleans() | NUMBERS | st.text()

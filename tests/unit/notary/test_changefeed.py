@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+
 from dtr_audit.errors import TrustDataError
-from dtr_audit.notary import changefeed
-from dtr_audit.notary.changefeed import (
+from dtr_audit.trust.notary import changefeed
+from dtr_audit.trust.notary.changefeed import (
     GUN_LENGTH,
     HOSTS,
     KEY_BYTES,

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from dtr_audit.credentials import Credentials
-from dtr_audit.errors import AuthenticationError, RegistryError, SettingsError
-from dtr_audit.notary.client import TOKENS, NotaryClient
 
-from local.dtr.authority import CertificateAuthority
-from local.dtr.transport import HttpServer, Request, Response
+from dtr_audit.core.credentials import Credentials
+from dtr_audit.errors import AuthenticationError, RegistryError, SettingsError
+from dtr_audit.trust.notary.client import TOKENS, NotaryClient
+from dtr_audit_simulator.http.authority import CertificateAuthority
+from dtr_audit_simulator.http.transport import HttpServer, Request, Response
 
 GUN = "dtr.example.com:4443/payments/api"
 SCOPE = f"repository:{GUN}:pull"

@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from dtr_audit.notary import effort as limits
-from dtr_audit.notary.effort import Effort, EffortError
-from dtr_audit.notary.memory import parse_refusal
-from dtr_audit.notary.policy import TrustPolicy
-from dtr_audit.notary.reading import Outcome, TrustReading
-from dtr_audit.notary.verification import verify
 
+from dtr_audit.trust.notary import effort as limits
+from dtr_audit.trust.notary.cache import parse_refusal
+from dtr_audit.trust.notary.effort import Effort, EffortError
+from dtr_audit.trust.notary.policy import TrustPolicy
+from dtr_audit.trust.notary.reading import Outcome, TrustReading
+from dtr_audit.trust.notary.verification import verify
 from tests.unit.notary.publisher import GUN, NOW, Notary, Publisher, elliptic
 
 ANYTHING = TrustPolicy()

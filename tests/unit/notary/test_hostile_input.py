@@ -7,18 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dtr_audit.errors import SettingsError, TrustDataError
-from dtr_audit.notary.changefeed import read_hosts
-from dtr_audit.notary.keys import certificates, load, public_key_id
-from dtr_audit.notary.memory import TrustMemory, parse_memory
-from dtr_audit.notary.metadata import Key, key_id, parse_root, parse_snapshot, parse_targets, parse_timestamp
-from dtr_audit.notary.policy import TrustPolicy
-from dtr_audit.notary.reading import Outcome
-from dtr_audit.notary.roots import check_authorities
-from dtr_audit.notary.verification import verify
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dtr_audit.errors import SettingsError, TrustDataError
+from dtr_audit.trust.notary.cache import TrustMemory, parse_memory
+from dtr_audit.trust.notary.changefeed import read_hosts
+from dtr_audit.trust.notary.keys import certificates, load, public_key_id
+from dtr_audit.trust.notary.metadata import Key, key_id, parse_root, parse_snapshot, parse_targets, parse_timestamp
+from dtr_audit.trust.notary.policy import TrustPolicy
+from dtr_audit.trust.notary.reading import Outcome
+from dtr_audit.trust.notary.roots import check_authorities
+from dtr_audit.trust.notary.verification import verify
 from tests.unit.notary.publisher import GUN, NOW, Authority, Notary, Publisher, certified, edwards, elliptic, rivest
 
 JSON = st.recursive(

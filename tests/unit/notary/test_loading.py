@@ -4,8 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dtr_audit
 import pytest
+
+import dtr_audit
 
 LAYER = Path(dtr_audit.__path__[0]).parent
 
@@ -17,10 +18,10 @@ def loads_cryptography(module: str) -> bool:
     return done.stdout.strip() == "True"
 
 
-@pytest.mark.parametrize("name", ["", ".policy", ".reading", ".memory", ".client", ".changefeed", ".metadata"])
+@pytest.mark.parametrize("name", ["", ".policy", ".reading", ".cache", ".client", ".changefeed", ".metadata"])
 def test_cryptography_is_not_loaded_by_what_does_not_verify(name: str) -> None:
-    assert not loads_cryptography(f"dtr_audit.notary{name}")
+    assert not loads_cryptography(f"dtr_audit.trust.notary{name}")
 
 
 def test_cryptography_is_loaded_by_what_does() -> None:
-    assert loads_cryptography("dtr_audit.notary.verification")
+    assert loads_cryptography("dtr_audit.trust.notary.verification")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from dtr_audit.errors import TrustDataError
-from dtr_audit.notary.metadata import FileHashes, is_delegation, key_id, parse_timestamp
 
+from dtr_audit.errors import TrustDataError
+from dtr_audit.trust.notary.metadata import FileHashes, is_delegation, key_id, parse_timestamp
 from tests.unit.notary.publisher import Publisher, elliptic
 
 BODY = b"a document"

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import dtr_audit
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dtr_audit
 from dtr_audit.errors import SettingsError
-from dtr_audit.notary.pins import (
+from dtr_audit.trust.notary.pins import (
     AUTHORITIES_LENGTH,
     DOCUMENT_BYTES,
     KEY,
@@ -21,12 +24,9 @@ from dtr_audit.notary.pins import (
     ROOT_KEYS,
     parse_pins,
 )
-from dtr_audit.notary.policy import Pin, TrustPolicy
-from dtr_audit.notary.reading import Flaw, Outcome
-from dtr_audit.notary.verification import verify
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
+from dtr_audit.trust.notary.policy import Pin, TrustPolicy
+from dtr_audit.trust.notary.reading import Flaw, Outcome
+from dtr_audit.trust.notary.verification import verify
 from tests.unit.notary.publisher import GUN, NOW, Authority, Notary, Publisher, certified
 
 ROOT = Path(__file__).parents[3]
@@ -290,7 +290,7 @@ def test_a_hostile_document_costs_little_time() -> None:
 def test_cryptography_is_loaded_only_for_authorities(authorities: str | None, is_loaded: bool) -> None:
     content = document(entry(authorities=authorities))
     code = (
-        "import sys; from dtr_audit.notary.pins import parse_pins; "
+        "import sys; from dtr_audit.trust.notary.pins import parse_pins; "
         f"parse_pins({content!r}); print('cryptography' in sys.modules)"
     )
     layer = Path(dtr_audit.__path__[0]).parent

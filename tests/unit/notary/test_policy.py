@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dtr_audit.model import TrustFlags, Verdict
-from dtr_audit.notary.policy import Judgement, SignersNeeded, TrustPolicy, compare, expiring
-from dtr_audit.notary.reading import Expiry, Flaw, Lapse, Outcome, Release, TagTrust, TrustReading
+
+from dtr_audit.core.model import TrustFlags, Verdict
+from dtr_audit.trust.notary.policy import Judgement, SignersNeeded, TrustPolicy, compare, expiring
+from dtr_audit.trust.notary.reading import Expiry, Flaw, Lapse, Outcome, Release, TagTrust, TrustReading
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 DOMAIN = "dtr.example.com"

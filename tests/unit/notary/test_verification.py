@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
-from dtr_audit.notary.memory import TrustMemory
-from dtr_audit.notary.policy import Pin, TrustPolicy
-from dtr_audit.notary.reading import Anchor, Flaw, Outcome, TrustReading
-from dtr_audit.notary.verification import ROOT_STEPS, TARGETS_BYTES, verify
 
+from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
+from dtr_audit.trust.notary.cache import TrustMemory
+from dtr_audit.trust.notary.policy import Pin, TrustPolicy
+from dtr_audit.trust.notary.reading import Anchor, Flaw, Outcome, TrustReading
+from dtr_audit.trust.notary.verification import ROOT_STEPS, TARGETS_BYTES, verify
 from tests.unit.notary.publisher import (
     DIGEST,
     GUN,
@@ -1063,7 +1063,7 @@ def test_a_tree_of_too_many_delegations_is_not_read(publisher: Publisher) -> Non
 
 
 def test_roles_that_are_too_much_together_are_not_read(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtr_audit.notary.verification.REPOSITORY_BYTES", 1_000)
+    monkeypatch.setattr("dtr_audit.trust.notary.verification.REPOSITORY_BYTES", 1_000)
     reading = read(Notary(publisher.publish()))
     assert reading.outcome is Outcome.UNREADABLE
     assert "all that is signed in it" in reading.reason

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from xml.parsers import expat
 
-from ..errors import EvidenceError
-from ..model import RULE_ID, Status, iso
-from ..text import clean
-from . import ckl, cklb
-from .checklist import Answer, answer_rules, keep_comment
-from .report import Report
-from .stig import load_release, release_names
-from .xmltext import escape
+from dtr_audit.core.model import RULE_ID, Status, iso
+from dtr_audit.core.stig import load_release, release_names
+from dtr_audit.core.text import clean
+from dtr_audit.errors import EvidenceError
+from dtr_audit.evidence import ckl, cklb
+from dtr_audit.evidence.checklist import Answer, answer_rules, keep_comment
+from dtr_audit.evidence.report import Report
+from dtr_audit.evidence.xmltext import escape
 
 SIZE_LIMIT = 8 * 1024 * 1024  # bytes; a rule takes about 10 KiB
 PART_LIMIT = 250_000  # tags and attributes, or values of JSON, as the signs before them count; a rule has some 200

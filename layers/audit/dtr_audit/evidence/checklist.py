@@ -8,13 +8,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import EvidenceError
-from ..model import RULE_ID, Excepted, Finding, Run, Scope, Status, SupportingFact, iso
-from ..rule import COSIGN_NOTE
-from ..settings import ASSET_ROLES
-from ..text import clean
-from .report import TOOL, Asset, Report, ReportedFinding
-from .stig import Rule, load_release
+from dtr_audit.core.model import RULE_ID, Excepted, Finding, Run, Scope, Status, SupportingFact, iso
+from dtr_audit.core.rule import COSIGN_NOTE
+from dtr_audit.core.stig import Rule, load_release
+from dtr_audit.core.text import clean
+from dtr_audit.core.tool import TOOL
+from dtr_audit.errors import EvidenceError
+from dtr_audit.evidence.report import Asset, Report, ReportedFinding
+from dtr_audit.settings import ASSET_ROLES
 
 TEXT_LENGTH = 32_767  # characters as JavaScript and Java count them: UTF-16 code units
 DETAILS_LENGTH = 32_000

@@ -6,11 +6,11 @@ The order of elements is part of the schema, and an unknown status is dropped by
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
-from ..model import Status
-from .checklist import Answer, answer_rules
-from .report import Asset, Report
-from .stig import Release, load_release
-from .xmltext import add, serialize
+from dtr_audit.core.model import Status
+from dtr_audit.core.stig import Release, load_release
+from dtr_audit.evidence.checklist import Answer, answer_rules
+from dtr_audit.evidence.report import Asset, Report
+from dtr_audit.evidence.xmltext import add, serialize
 
 STATUSES = {Status.NOT_A_FINDING: "NotAFinding", Status.OPEN: "Open", Status.NOT_REVIEWED: "Not_Reviewed"}
 

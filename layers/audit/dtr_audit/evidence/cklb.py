@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..model import Status, iso
-from .checklist import Answer, answer_rules
-from .report import Asset, Report
-from .stig import Release, load_release, stable_id
+from dtr_audit.core.model import Status, iso
+from dtr_audit.core.stig import Release, load_release, stable_id
+from dtr_audit.evidence.checklist import Answer, answer_rules
+from dtr_audit.evidence.report import Asset, Report
 
 STATUSES = {Status.NOT_A_FINDING: "not_a_finding", Status.OPEN: "open", Status.NOT_REVIEWED: "not_reviewed"}
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from . import ckl, cklb, hdf, html, xccdf
-from .report import Report
-from .stig import load_release
+from dtr_audit.core.stig import load_release
+from dtr_audit.evidence import ckl, cklb, hdf, html, xccdf
+from dtr_audit.evidence.report import Report
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")  # in a file's name
 

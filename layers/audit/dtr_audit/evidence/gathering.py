@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from ..model import Excepted, Finding, News, Repository, State
-from .report import NamespaceSummary, ReportedFinding
+from dtr_audit.core.model import Excepted, Finding, News, Repository, State
+from dtr_audit.evidence.report import NamespaceSummary, ReportedFinding
 
 FINDINGS_TOLD = 5_000  # open findings that evidence names one by one
 MOVES_TOLD = 1_000  # findings opened, and findings resolved, likewise

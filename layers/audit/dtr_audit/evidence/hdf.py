@@ -5,11 +5,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import __version__
-from ..model import RULE_ID, Status, iso
-from .checklist import Answer, answer_rules, describe_exception, describe_finding, describe_unreadable
-from .report import TOOL_NAME, Report
-from .stig import Release, load_release
+from dtr_audit import __version__
+from dtr_audit.core.model import RULE_ID, Status, iso
+from dtr_audit.core.stig import Release, load_release
+from dtr_audit.core.tool import TOOL_NAME
+from dtr_audit.evidence.checklist import Answer, answer_rules, describe_exception, describe_finding, describe_unreadable
+from dtr_audit.evidence.report import Report
 
 STATUSES = {Status.NOT_A_FINDING: "passed", Status.OPEN: "failed", Status.NOT_REVIEWED: "skipped"}
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import __version__
-from ..model import Excepted, Finding, Run, Status
+from dtr_audit.core.manifest import StoredFile
+from dtr_audit.core.model import Excepted, Finding, Run, Status
 
-TOOL_NAME = "dtr-signature-audit"
-TOOL = f"{TOOL_NAME} {__version__}"
 # What importers take for a domain name: two labels or more, the last one of letters or in Punycode.
 _FQDN = re.compile(
     r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:[A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]{0,58}[A-Za-z0-9])\Z"
@@ -88,15 +86,6 @@ class TrendPoint:
             open=int(record["findings"]["open"]),
             coverage_percent=float(record["coverage_percent"]),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of the run in the bucket."""
-
-    key: str
-    sha256: str  # hexadecimal
-    size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)

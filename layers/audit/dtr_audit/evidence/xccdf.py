@@ -7,12 +7,13 @@ details in the standard's own `message`.
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
-from .. import __version__
-from ..model import Status, iso
-from .checklist import Answer, answer_rules
-from .report import TOOL_NAME, Report
-from .stig import Release, Rule, load_release
-from .xmltext import add, escape, serialize
+from dtr_audit import __version__
+from dtr_audit.core.model import Status, iso
+from dtr_audit.core.stig import Release, Rule, load_release
+from dtr_audit.core.tool import TOOL_NAME
+from dtr_audit.evidence.checklist import Answer, answer_rules
+from dtr_audit.evidence.report import Report
+from dtr_audit.evidence.xmltext import add, escape, serialize
 
 RESULTS = {Status.NOT_A_FINDING: "pass", Status.OPEN: "fail", Status.NOT_REVIEWED: "notchecked"}
 

@@ -10,18 +10,19 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...model import RULE_ID
-from ...text import clean
-from ..report import TOOL, Report
-from ..stig import Rule, load_release
-from .answer import write_answer
-from .background import write_controls, write_facts, write_files, write_method
-from .findings import list_findings, write_findings, write_namespaces
-from .fix import write_fix
-from .history import write_changes, write_trend
-from .markup import Markup, element, void
-from .tables import isolate
-from .words import NAME_LENGTH, STATUS_WORDS, say_moment, shorten
+from dtr_audit.core.model import RULE_ID
+from dtr_audit.core.stig import Rule, load_release
+from dtr_audit.core.text import clean
+from dtr_audit.core.tool import TOOL
+from dtr_audit.evidence.html.answer import write_answer
+from dtr_audit.evidence.html.background import write_controls, write_facts, write_files, write_method
+from dtr_audit.evidence.html.findings import list_findings, write_findings, write_namespaces
+from dtr_audit.evidence.html.fix import write_fix
+from dtr_audit.evidence.html.history import write_changes, write_trend
+from dtr_audit.evidence.html.markup import Markup, element, void
+from dtr_audit.evidence.html.tables import isolate
+from dtr_audit.evidence.html.words import NAME_LENGTH, STATUS_WORDS, say_moment, shorten
+from dtr_audit.evidence.report import Report
 
 _CATEGORIES = {"high": "CAT I", "medium": "CAT II", "low": "CAT III"}
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from ...model import Run, Scope, Status, Verdict
-from ...rule import COSIGN_NOTE, TITLE
-from ...text import clean
-from ..report import Report
-from .markup import Markup, element
-from .tables import isolate, write_table
-from .words import (
+from dtr_audit.core.model import Run, Scope, Status, Verdict
+from dtr_audit.core.rule import COSIGN_NOTE, TITLE
+from dtr_audit.core.text import clean
+from dtr_audit.evidence.html.markup import Markup, element
+from dtr_audit.evidence.html.tables import isolate, write_table
+from dtr_audit.evidence.html.words import (
     NOTHING,
     REASON_LENGTH,
     STATUS_WORDS,
@@ -21,6 +20,7 @@ from .words import (
     say_names,
     say_percent,
 )
+from dtr_audit.evidence.report import Report
 
 REASONS_SHOWN = 200
 

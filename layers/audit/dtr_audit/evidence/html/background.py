@@ -2,15 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 
-from ...exceptions import KEY as EXCEPTIONS_KEY
-from ...model import RULE_ID, Scope, SupportingFact
-from ...text import clean
-from .. import manifest
-from ..report import TOOL, Report, StoredFile
-from ..stig import Rule
-from .markup import Markup, element, join
-from .tables import write_section, write_table
-from .words import NOTHING, REASON_LENGTH, STATUS_WORDS, say_count, say_duration, say_moment, say_names, shorten
+from dtr_audit.core import manifest
+from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
+from dtr_audit.core.manifest import StoredFile
+from dtr_audit.core.model import RULE_ID, Scope, SupportingFact
+from dtr_audit.core.stig import Rule
+from dtr_audit.core.text import clean
+from dtr_audit.core.tool import TOOL
+from dtr_audit.evidence.html.markup import Markup, element, join
+from dtr_audit.evidence.html.tables import write_section, write_table
+from dtr_audit.evidence.html.words import (
+    NOTHING,
+    REASON_LENGTH,
+    STATUS_WORDS,
+    say_count,
+    say_duration,
+    say_moment,
+    say_names,
+    shorten,
+)
+from dtr_audit.evidence.report import Report
 
 FILES_SHOWN = 200
 TRUST_LENGTH = 2_000

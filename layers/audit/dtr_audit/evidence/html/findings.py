@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from ...model import News, Run, iso
-from ...text import clean
-from ..report import NamespaceSummary, Report, ReportedFinding
-from .fix import Commands, write_dialog
-from .markup import Markup, element, join, void
-from .tables import (
+from dtr_audit.core.model import News, Run, iso
+from dtr_audit.core.text import clean
+from dtr_audit.evidence.html.fix import Commands, write_dialog
+from dtr_audit.evidence.html.markup import Markup, element, join, void
+from dtr_audit.evidence.html.tables import (
     isolate,
     write_heading,
     write_image,
@@ -19,7 +18,8 @@ from .tables import (
     write_table,
     write_verdict,
 )
-from .words import NOTHING, REASON_LENGTH, VERDICT_WORDS, say_age, say_count, say_day, shorten
+from dtr_audit.evidence.html.words import NOTHING, REASON_LENGTH, VERDICT_WORDS, say_age, say_count, say_day, shorten
+from dtr_audit.evidence.report import NamespaceSummary, Report, ReportedFinding
 
 FINDINGS_BYTES = 2_600_000  # of the rows of findings: so much opens at once in a browser, and can be mailed
 MANY = 200  # findings, from which on a browser is to lay out only those in sight

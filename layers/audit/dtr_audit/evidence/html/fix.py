@@ -1,7 +1,7 @@
 """The fix: the rule's commands for every finding, without writing them out for every finding.
 
 Findings of a kind need the same commands but for the names in them. So these are written once, with names that stand for a
-finding's own, and the script puts those in. Where that would not give the very commands of `dtr_audit.fix`, they are
+finding's own, and the script puts those in. Where that would not give the very commands of `dtr_audit.core.fix`, they are
 written out in full in the finding's row.
 """
 
@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from ...fix import HOW_TO_RUN, fix_commands, is_sha256
-from ...model import Finding, Repository, Run
-from ...text import clean
-from ..report import Report
-from .markup import Markup, element
-from .tables import isolate, write_section
-from .words import NAME_LENGTH, say_count
+from dtr_audit.core.fix import HOW_TO_RUN, fix_commands, is_sha256
+from dtr_audit.core.model import Finding, Repository, Run
+from dtr_audit.core.text import clean
+from dtr_audit.evidence.html.markup import Markup, element
+from dtr_audit.evidence.html.tables import isolate, write_section
+from dtr_audit.evidence.html.words import NAME_LENGTH, say_count
+from dtr_audit.evidence.report import Report
 
 FORMS = 8  # kinds of findings that are told apart
 

@@ -2,13 +2,28 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ...model import Finding, Scope, State, iso
-from ...text import clean
-from ..report import Report, TrendPoint
-from . import trend
-from .markup import Markup, element, join
-from .tables import write_image, write_pushed, write_section, write_small, write_table, write_verdict
-from .words import NAME_LENGTH, STATUS_WORDS, say_age, say_count, say_coverage, say_day, say_instant
+from dtr_audit.core.model import Finding, Scope, State, iso
+from dtr_audit.core.text import clean
+from dtr_audit.evidence.html import trend
+from dtr_audit.evidence.html.markup import Markup, element, join
+from dtr_audit.evidence.html.tables import (
+    write_image,
+    write_pushed,
+    write_section,
+    write_small,
+    write_table,
+    write_verdict,
+)
+from dtr_audit.evidence.html.words import (
+    NAME_LENGTH,
+    STATUS_WORDS,
+    say_age,
+    say_count,
+    say_coverage,
+    say_day,
+    say_instant,
+)
+from dtr_audit.evidence.report import Report, TrendPoint
 
 CHANGES_SHOWN = 50  # opened, and resolved, likewise
 TREND_SHOWN = 120  # runs

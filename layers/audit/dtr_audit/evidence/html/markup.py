@@ -7,7 +7,7 @@ no way to put a text in without that, other than to call it `Markup` oneself.
 from collections.abc import Iterable
 from html import escape
 
-from ...text import clean
+from dtr_audit.core.text import clean
 
 TEXT_LENGTH = 4_000  # characters of one text
 

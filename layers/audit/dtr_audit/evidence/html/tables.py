@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from ...model import Finding
-from ...text import clean
-from .markup import Markup, element, join, void
-from .words import NAME_LENGTH, REASON_LENGTH, VERDICT_WORDS, say_instant, shorten
+from dtr_audit.core.model import Finding
+from dtr_audit.core.text import clean
+from dtr_audit.evidence.html.markup import Markup, element, join, void
+from dtr_audit.evidence.html.words import NAME_LENGTH, REASON_LENGTH, VERDICT_WORDS, say_instant, shorten
 
 
 def write_section(anchor: str, heading: str, *content: str) -> Markup:

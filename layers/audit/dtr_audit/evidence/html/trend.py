@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
-from ..report import TrendPoint
-from .markup import Markup, element, join
+from dtr_audit.evidence.html.markup import Markup, element, join
+from dtr_audit.evidence.report import TrendPoint
 
 WIDTH, HEIGHT = 880, 190  # in units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 52, 62, 14, 26  # margins, for the labels

@@ -1,0 +1,1 @@
+"""What the audit decides, without any input or output."""

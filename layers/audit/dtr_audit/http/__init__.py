@@ -1,0 +1,1 @@
+"""HTTPS to a server that is not trusted: limits, deadlines, retries."""

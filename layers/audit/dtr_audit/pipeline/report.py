@@ -1,0 +1,595 @@
+"""The last of the three verbs: what was seen becomes resolutions, a record, evidence and messages."""
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dtr_audit import __version__
+from dtr_audit.aws.archive import Archive
+from dtr_audit.aws.clients import AwsClients
+from dtr_audit.aws.exceptions_document import ExceptionsRead
+from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.aws.notifications import Alerts, Places, Standing
+from dtr_audit.aws.runs import RunsTable
+from dtr_audit.core.exceptions import ENDED_NAMED
+from dtr_audit.core.finding_changes import REPOSITORY_REMOVED, SIGNED_SINCE, Moment, resolve
+from dtr_audit.core.finding_spool import FindingSpool
+from dtr_audit.core.invariants import find_contradictions
+from dtr_audit.core.model import (
+    BaselineRead,
+    ExceptionsInForce,
+    Finding,
+    News,
+    OtherHosts,
+    PreviousRun,
+    Repository,
+    Run,
+    Scope,
+    SecurityHubUpdate,
+    State,
+    Status,
+)
+from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.core.request import AuditRequest
+from dtr_audit.core.rule import UNREAD_FLAGS, decide
+from dtr_audit.core.run_state import Tally
+from dtr_audit.core.scan_order import Mark
+from dtr_audit.core.text import clean
+from dtr_audit.errors import EvidenceError, OutOfTimeError, WorkError
+from dtr_audit.http.deadline import answer_in_time
+from dtr_audit.pipeline.scan import REASON_LENGTH
+from dtr_audit.settings import Settings
+
+if TYPE_CHECKING:
+    from dtr_audit.evidence.baseline import Baseline
+
+SIGNING_SECONDS = 10.0  # of those kept back at the end, or half of what is left of them, to have the manifest signed
+SECURITY_HUB_SHARE = 0.5  # of the time that is left when it is told
+CONFIRMED_FINDINGS = 500  # written between two looks whether the run is still this attempt's
+UNREADABLE_NAMED = 5
+CONTRADICTION = "internal error: the record of this run contradicts itself"
+CONTRADICTIONS_NAMED = 5
+TREND_RUNS = 60  # of the whole registry, in the evidence
+AUDITOR = (
+    f"DTR Signature Audit {__version__}, as an administrator of the registry (proven before and after the reading)"
+)
+AUDITOR_UNPROVEN = f"DTR Signature Audit {__version__}, with an account that was not proven to be an administrator's"
+
+logger = Logger(service="dtr-signature-audit", child=True)
+
+
+class Closings:
+    """What earlier attempts at a report have closed beside the findings that waited for it.
+
+    Once that has been announced, it is in no index any more. In one invocation, which reads everything anew, only the table
+    remembers it.
+    """
+
+    def recall(self) -> Iterable[Finding] | None:
+        """Give what was kept; None if no attempt came so far as to have written all that it closed. Raises WorkError."""
+        return None
+
+    def keep(self, closed: FindingSpool) -> None:
+        """Keep it, now that all is written."""
+
+
+class Reporter:
+    """Closes one run; all it writes is keyed by the run id, so that a second attempt replaces the first.
+
+    It asks nothing of the registry, and knows no credentials.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        request: AuditRequest,
+        tally: Tally,
+        *,
+        clients: AwsClients,
+        runs: RunsTable,
+        findings: FindingsTable,
+        archive: Archive,
+        confirm: Callable[[], None],
+        is_retry: bool,
+        started_at: datetime,
+        now: Callable[[], datetime],
+        ends_at: float,
+        closings: Closings,
+    ) -> None:
+        """Prepare; `ends_at` (time.monotonic) is when all must be said.
+
+        `confirm` raises once another attempt has taken the run over.
+        """
+        self.resolutions = FindingSpool()  # of those findings that wait for the proof
+        self._confirm = confirm
+        self._unconfirmed = 0  # findings written since
+        self._is_retry = is_retry
+        self._settings = settings
+        self._request = request
+        self._clients = clients
+        self._runs = runs
+        self._findings = findings
+        self._archive = archive
+        self._tally = tally
+        self._started_at = started_at
+        self._moment = Moment(request.run_id, started_at)
+        self._now = now
+        self._ends_at = ends_at
+        self._closings = closings
+        self._closed = FindingSpool()  # of repositories that are gone
+        self._unread_table: Exception | None = None  # why not all findings of the table are known
+        self._read = ExceptionsRead()
+        # What only a run needs is loaded by the first run, not by the start: likewise below.
+        from dtr_audit.evidence.gathering import Gathering  # noqa: PLC0415
+
+        self._gathering = Gathering(request.run_id)
+
+    def prepare(self) -> None:
+        """Load what the end of the run needs, while there is time; whoever does not ask for it loads it then."""
+        if self._request.scope is Scope.FULL:
+            from dtr_audit.core import manifest  # noqa: F401, PLC0415
+            from dtr_audit.evidence import formats, report  # noqa: F401, PLC0415
+
+    def close(self) -> None:
+        """Remove what waited."""
+        self.resolutions.close()
+        self._closed.close()
+
+    def know_exceptions(self, read: ExceptionsRead) -> None:
+        """Take what is known of the exceptions; until then none holds."""
+        self._read = read
+
+    def stand(self, finding: Finding) -> None:
+        """Take a finding of a repository that was examined, as it stands: it waits for nothing."""
+        tally = self._tally
+        tally.holding_news += bool(finding.unannounced)
+        if finding.changed_in == self._moment.run_id:
+            # Moved by this run, be it in an earlier attempt.
+            tally.findings.opened += finding.transition is News.OPENED
+            tally.findings.resolved += finding.transition is News.RESOLVED
+        self._count(finding)
+
+    def stay_open(self, finding: Finding) -> None:
+        """Take a finding that would be resolved, were it proven that the reading saw everything."""
+        self._count(replace(finding, state=State.OPEN))
+
+    def _count(self, finding: Finding) -> None:
+        """Count a finding as it stands after the run, and tell it to the evidence.
+
+        Whether it is excepted says the document of this run, though the tag may have been out of sight.
+        """
+        excepted = None
+        if finding.state is State.OPEN:
+            if self._read.exceptions is not None:
+                excepted = self._read.exceptions.of(finding.repository, finding.tag, finding.digest)
+            self._tally.count_open(finding, excepted, in_scope=self._request.covers(finding.repository))
+        self._gathering.add(finding, excepted)
+
+    def keep_open(self, repositories: Collection[Repository], *, counted: Collection[Repository]) -> None:
+        """Let no finding of some repositories be resolved because its tag is signed: those signatures do not count.
+
+        Findings of the repositories in `counted` were opened, and counted so, already.
+        """
+
+        def is_kept(finding: Finding) -> bool:
+            if finding.repository not in repositories or finding.resolution != SIGNED_SINCE:
+                return False
+            if finding.repository not in counted:
+                self.stay_open(finding)
+            return True
+
+        self.resolutions.drop(is_kept)
+
+    def report(self, *, proven: bool, may_resolve: bool, hint: str, next_at: Mark | None = None) -> Run:
+        """Close the run: resolve what is proven, record, announce.
+
+        `proven` is that every reading was an administrator's to its end; with `may_resolve` alone, all whose findings wait was.
+        `hint` says under which domain the Notary has trust data, where every tag looks unsigned; `next_at`, where the
+        next run begins to read.
+        """
+        tally = self._tally
+        # Asked here too: a run without a single row has nothing to close.
+        self._confirm()
+        self._archive.close()
+        self._resolve(may_resolve=may_resolve)
+        self._explain(hint)
+        complete = not tally.incomplete_because
+        is_full = self._request.scope is Scope.FULL
+        previous = self._runs.last_complete(before=self._request.run_id) if is_full else None
+        if complete and previous is not None:
+            self._compare(previous)
+        security_hub = self._tell_security_hub()
+        # Before the run is closed: what is wrong with it stands in the record and in the evidence.
+        baseline_read, baseline = self._read_baseline() if is_full else (None, None)
+        run = Run(
+            registry=self._settings.registry,
+            run_id=self._request.run_id,
+            scope=self._request.scope,
+            namespaces=self._request.namespaces,
+            status=decide(tally.tags, open_findings=tally.findings.open, complete=complete, scope=self._request.scope),
+            incomplete_because=tuple(map(REDACTOR.redact, tally.incomplete_because)),
+            warnings=tuple(map(REDACTOR.redact, tally.warnings)),
+            domains=tally.domains,
+            started_at=self._started_at,
+            finished_at=self._now(),
+            # A copy: where the time was up, the list may still be read.
+            repositories=replace(tally.repositories),
+            tags=tally.tags,
+            findings=tally.findings,
+            unreadable=tuple((name, REDACTOR.redact(reason)) for name, reason in tally.unreadable),
+            oldest_open=tally.oldest,
+            previous=previous,
+            facts=tuple(replace(fact, answer=REDACTOR.redact(fact.answer)) for fact in tally.facts),
+            baseline=baseline_read,
+            exceptions=self._exceptions_in_force(is_whole=complete and is_full),
+            security_hub=security_hub,
+            trust=tally.trust if tally.is_trust_verified else None,
+            other_hosts=_other_hosts(tally),
+            registry_version=tally.registry_version,
+        )
+        run = _deny_contradictions(run, proven=proven)
+        if is_full:
+            run = self._write_evidence(run, baseline, proven=proven)
+        places = Places(
+            rows=self._archive.rows_url,
+            record=self._archive.record_url,
+            report=self._archive.url(run.evidence["report"]) if "report" in run.evidence else "",
+        )
+        run = self._seal(run)
+        self._runs.record(run, rows=places.rows, record=places.record)
+        if self._unread_table is not None:
+            # AWS failing is retried from outside. Until that succeeds, the record says what is known.
+            raise self._unread_table
+        if self._request.alerts:
+            self._confirm()
+            self._announce(run, places)
+        self._confirm()
+        self._runs.finish(run.run_id, now=self._now(), next_at=next_at)
+        logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
+        return run
+
+    def _exceptions_in_force(self, *, is_whole: bool) -> ExceptionsInForce:
+        """Sum up the document; which exceptions cover nothing is known once everything was seen."""
+        exceptions = self._read.exceptions
+        if exceptions is None:
+            return ExceptionsInForce(problem=self._read.problem)
+        unmatched = [one.exception_id for one in exceptions.holding if one.exception_id not in self._tally.matched]
+        if unmatched and is_whole:
+            # No warning: an image that was signed at last, or is still to come, is nobody's fault.
+            logger.info(
+                "exceptions that cover no finding", extra={"count": len(unmatched), "first": unmatched[:ENDED_NAMED]}
+            )
+        return ExceptionsInForce(
+            version_id=exceptions.version_id,
+            holding=len(exceptions.holding),
+            ended=len(exceptions.ended),
+            unmatched=len(unmatched) if is_whole else None,
+        )
+
+    def _resolve(self, *, may_resolve: bool) -> None:
+        """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
+        tally = self._tally
+        kept = self._recall_closed()
+        earlier = kept if kept is not None else self._closed_before()
+        for finding in earlier:
+            self._take_closed([finding])
+        if not may_resolve:
+            for finding in self.resolutions:
+                self.stay_open(finding)
+        else:
+            if kept is None:
+                self._write(self.resolutions)
+            self._count_closed(self.resolutions)
+        self._resolve_removed(may_resolve=may_resolve)
+        if kept is None:
+            self._closings.keep(self._closed)
+        if self._is_retry:
+            # What has been announced in the meantime is in no index any more.
+            tally.findings.resolved = max(tally.findings.resolved, self._runs.resolved_by(self._request.run_id))
+
+    def _recall_closed(self) -> Iterable[Finding] | None:
+        """Give what an earlier attempt has closed; what cannot be used is said, and then closed once more."""
+        try:
+            return self._closings.recall()
+        except WorkError as error:
+            logger.warning("what an earlier attempt has closed cannot be used", reason=str(error))
+            self._tally.note_incomplete(str(error))
+            return None
+
+    def _resolve_removed(self, *, may_resolve: bool) -> None:
+        """Close the findings of repositories that are no longer listed, and count those of all others that were not examined."""
+        tally = self._tally
+        # Behind a name that is missing any repository may hide.
+        all_listed = may_resolve and not tally.listing.problem and not tally.listing.ghosts
+        removed: set[Repository] = set()
+        hidden: set[Repository] = set()
+        for finding in self._read_findings(self._findings.open()):
+            repository = finding.repository
+            if tally.is_examined.get(repository) or repository in removed:
+                continue
+            if all_listed and repository not in tally.is_examined and self._request.covers(repository):
+                removed.add(repository)
+                # The index may lag behind; the table itself does not.
+                known = self._findings.of_repository(repository).values()
+                closed = [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
+                self._write(closed)
+                self._take_closed(closed)
+            else:
+                self._count(finding)
+                may_hide = tally.listing.ghosts and repository not in tally.is_examined
+                if may_hide and self._request.covers(repository):
+                    hidden = {min(repository, *hidden)} if hidden else {repository}
+        if hidden:
+            noun = "repository" if tally.listing.ghosts == 1 else "repositories"
+            tally.note_incomplete(
+                f"the registry lists {tally.listing.ghosts} {noun} without a name, and {min(hidden)}, which has open findings, "
+                "not at all: it may be one of them. Look for it in the registry's own console"
+            )
+
+    def _read_findings(self, findings: Iterator[Finding]) -> Iterator[Finding]:
+        """Yield findings of the table. That it cannot be read is a reason; it is raised once the run is recorded."""
+        try:
+            yield from findings
+        except (BotoCoreError, ClientError) as error:
+            if self._unread_table is None:
+                self._unread_table = error
+                self._tally.note_incomplete(
+                    f"the findings of earlier runs could not be read, so some of them may be open: {error}. See whether the role "
+                    "of the audit may query the findings table and its indexes, and use its key"
+                )
+
+    def _write(self, findings: Iterable[Finding]) -> None:
+        """Write findings that are closed, with a look now and then whether the run is still this attempt's."""
+        rest = iter(findings)
+        while handful := list(islice(rest, CONFIRMED_FINDINGS)):
+            if self._unconfirmed + len(handful) > CONFIRMED_FINDINGS:
+                self._confirm()
+                self._unconfirmed = 0
+            self._findings.write(handful)
+            self._unconfirmed += len(handful)
+
+    def _take_closed(self, closed: list[Finding]) -> None:
+        """Count findings of repositories that are gone, and remember them for whoever must report this once more."""
+        self._count_closed(closed)
+        for finding in closed:
+            self._closed.add(finding)
+
+    def _count_closed(self, resolved: Collection[Finding] | FindingSpool) -> None:
+        """Count findings that were written as resolved."""
+        self._tally.findings.resolved += len(resolved)
+        self._tally.holding_news += len(resolved)
+        for finding in resolved:
+            self._count(finding)
+
+    def _closed_before(self) -> Iterator[Finding]:
+        """Yield what an earlier attempt at this run closed in repositories that this one did not see."""
+        if not self._is_retry:
+            return
+        for finding in self._read_findings(self._findings.unannounced()):
+            is_closed = finding.transition is News.RESOLVED and finding.changed_in == self._moment.run_id
+            if is_closed and not self._tally.is_examined.get(finding.repository):
+                yield finding
+
+    def _explain(self, hint: str) -> None:
+        """Put what stands in the way of an answer into words."""
+        tally = self._tally
+        unreadable = tally.repositories.unreadable
+        if unreadable:
+            named = "; ".join(f"{name} ({reason})" for name, reason in tally.unreadable[:UNREADABLE_NAMED])
+            noun = "repository" if unreadable == 1 else "repositories"
+            first = ", the first of them" if unreadable > UNREADABLE_NAMED else ""
+            tally.note_incomplete(f"{unreadable} {noun} could not be read to the end{first}: {named}")
+        if tally.tags.unknown:
+            noun = "tag" if tally.tags.unknown == 1 else "tags"
+            first = ": ".join(tally.first_unknown)
+            tally.note_incomplete(
+                f"of {tally.tags.unknown} {noun} it is not known whether they are signed, the first of them {first}"
+                if tally.is_trust_verified or UNREAD_FLAGS not in tally.first_unknown[1]
+                else f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
+                "is its version older than the rule's, or does something on the way change its answers?"
+            )
+        # Where Cosign signs most of them, the domain is not what is wrong.
+        if tally.is_all_unsigned and not tally.tags.is_cosign_used:
+            tally.warnings.append(
+                f"every single tag looks unsigned under {', '.join(tally.domains)}: see first whether that is the very host "
+                "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
+                + (clean(f". The changefeed says: {hint}", REASON_LENGTH) if hint else "")
+            )
+        if tally.other_hosts:
+            tally.warnings.append(_other_hosts(tally).spoken)
+        if self._settings.pin_trust and tally.trust.first_use:
+            tally.warnings.append(
+                f"{tally.trust.first_use} roots are covered by no pin and were trusted on first use. See whether the patterns in "
+                "policy/trust-pins.json name the repositories as images are pushed; `*` covers all"
+            )
+        if tally.trust.expiring:
+            tally.warnings.append(tally.trust.spoken_expiring)
+
+    def _compare(self, previous: PreviousRun) -> None:
+        """Warn of a registry that has shrunk: then rather the account lost its view than the registry its images."""
+        tally = self._tally
+        left = previous.percent_left(tally.repositories.audited, tally.tags.audited)
+        if left <= 100 - self._settings.shrink_percent:
+            tally.warnings.append(
+                f"the registry has shrunk: {tally.repositories.audited} repositories with {tally.tags.audited} image tags, against "
+                f"{previous.repositories} with {previous.tags} in run {previous.run_id}. If nobody removed that much, see whether "
+                "the account still sees everything, and whether DTR_URL still leads to the same registry"
+            )
+
+    def _read_baseline(self) -> "tuple[BaselineRead | None, Baseline | None]":
+        """Read the customer's own checklist, if the run's answer is to be put into one. One that is broken costs nothing else."""
+        key = self._settings.baseline_key
+        if not key:
+            return None, None
+        from dtr_audit.evidence import baseline  # noqa: PLC0415
+
+        was_read = BaselineRead(key)
+        try:
+            found = self._archive.read(key, limit=baseline.SIZE_LIMIT)
+            is_whole = len(found.content) <= baseline.SIZE_LIMIT
+            sha256 = hashlib.sha256(found.content).hexdigest() if is_whole else ""
+            was_read = replace(was_read, version_id=found.version_id, sha256=sha256)
+            answerable = baseline.read(found.content, neighbours=self._settings.neighbour_rules)
+        except EvidenceError as error:
+            problem = clean(str(error), REASON_LENGTH)
+            logger.warning("the baseline was not answered", key=key, reason=problem)
+            self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist, was not answered: {problem}")
+            return replace(was_read, problem=problem), None
+        for warning in answerable.warnings:
+            self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist: {warning}")
+        return was_read, answerable
+
+    def _tell_security_hub(self) -> SecurityHubUpdate | None:
+        """Bring Security Hub up to date, if that is asked for. That it refuses is a warning: the next run makes it good.
+
+        It gets half of the time that is left, so that evidence and alerts go out whatever it does.
+        """
+        settings, tally = self._settings, self._tally
+        if not (settings.security_hub_product and self._request.alerts) or self._unread_table is not None:
+            return None
+        from dtr_audit.aws.security_hub import AsffWriter, SecurityHub  # noqa: PLC0415 - and with it the largest of the clients
+
+        self._confirm()
+        until = time.monotonic() + (self._ends_at - time.monotonic()) * SECURITY_HUB_SHARE
+        client = self._clients.security_hub
+        hub = SecurityHub(
+            lambda findings: answer_in_time(lambda: client.batch_import_findings(Findings=findings), stop_at=until),
+            self._findings,
+            AsffWriter(
+                settings.security_hub_product,
+                settings.stig_release,
+                domain=tally.domains[0] if tally.domains else settings.dtr_url.removeprefix("https://"),
+                run_id=self._request.run_id,
+                trust=tally.trust if tally.is_trust_verified else None,
+            ),
+            threads=settings.concurrency,
+        )
+        update = hub.update(now=self._now(), until=until)
+        if update.warning:
+            tally.warnings.append(update.warning)
+            logger.warning("Security Hub is not up to date", extra={"why": update.warning})
+        logger.info("Security Hub told", **update.as_dict())
+        return update
+
+    def _write_evidence(self, run: Run, baseline: "Baseline | None", *, proven: bool) -> Run:
+        """Write what people and their tools read; gives the run with the places of it."""
+        from dtr_audit.core.manifest import NAME  # noqa: PLC0415
+        from dtr_audit.evidence.formats import FORMATS, name_download, write_all  # noqa: PLC0415
+        from dtr_audit.evidence.report import Asset, Report, TrendPoint  # noqa: PLC0415
+
+        settings, archive = self._settings, self._archive
+        prefix = archive.evidence_prefix
+        places = {name: f"{prefix}{FORMATS[name].file_name}" for name in settings.evidence_formats}
+        if baseline is not None:
+            places["merged"] = f"{prefix}{baseline.file_name}"
+        run = replace(run, evidence={**places, "manifest": f"{prefix}{NAME}"})
+        report = Report(
+            run=run,
+            asset=Asset(
+                host_name=settings.asset_name,
+                fqdn=settings.asset_fqdn,
+                role=settings.asset_role,
+                marking=settings.asset_marking,
+                release=settings.stig_release,
+            ),
+            auditor=AUDITOR if proven else AUDITOR_UNPROVEN,
+            findings=self._gathering.findings,
+            namespaces=self._gathering.namespaces,
+            opened=self._gathering.opened,
+            resolved=self._gathering.resolved,
+            trend=[TrendPoint.of_record(one) for one in self._runs.earlier(before=run.run_id, most=TREND_RUNS)],
+            rows=tuple(archive.files),
+            location=settings.output_location,
+            record_key=archive.record_key,
+            url=settings.dtr_url,
+            changed=self._gathering.changed,
+            changed_count=self._gathering.changed_count,
+        )
+        for name, written, content in write_all(report, settings.evidence_formats, neighbours=settings.neighbour_rules):
+            disposition = name_download(written.file_name, settings.registry, settings.stig_release, run.run_id)
+            archive.put_evidence(written.file_name, content, written.content_type, disposition=disposition)
+            logger.debug("evidence written", extra={"format": name, "bytes": len(content)})
+        if baseline is not None:
+            merged = baseline.merge(report, neighbours=settings.neighbour_rules)
+            disposition = name_download(baseline.file_name, settings.registry, settings.stig_release, run.run_id)
+            archive.put_evidence(baseline.file_name, merged, baseline.content_type, disposition=disposition)
+            logger.debug("evidence written", extra={"format": "merged", "bytes": len(merged)})
+        return run
+
+    def _seal(self, run: Run) -> Run:
+        """Write the record and the manifest, signed if there is a key; gives the run as it was recorded.
+
+        What the record says of the signature must be known before it is written: its sum stands in what is signed.
+        """
+        archive, key, url = self._archive, self._settings.signing_key, self._settings.dtr_url
+        if not key:
+            archive.put_record(run)
+            archive.put_manifest(url)
+            return run
+        from dtr_audit.aws.kms import sign  # noqa: PLC0415
+        from dtr_audit.core.signature import NAME, Signature  # noqa: PLC0415
+
+        place = {"signature": f"{archive.evidence_prefix}{NAME}"} if run.evidence else {}
+        signed = replace(run, evidence={**run.evidence, **place})
+        document = archive.draft_manifest(signed, url)
+        seconds = min(SIGNING_SECONDS, (self._ends_at - time.monotonic()) / 2)
+        signature: Signature | None = None
+        try:
+            signature = answer_in_time(
+                lambda: sign(document, self._clients.kms, key), stop_at=time.monotonic() + seconds
+            )
+        except OutOfTimeError:
+            problem = "AWS KMS did not answer in time. In subnets without a way to it, it needs an endpoint of its own"
+        except EvidenceError as error:
+            problem = REDACTOR.redact(str(error))
+        if signature is None:
+            # Told, and no more: the evidence is as good as that of an audit without a key.
+            logger.warning("the manifest is not signed", because=problem)
+            signed = replace(run, warnings=(*run.warnings, f"the manifest of this run is not signed: {problem}"))
+        archive.put_record(signed)
+        archive.put_manifest(url)
+        archive.put_signature(signature)
+        return signed
+
+    def _announce(self, run: Run, places: Places) -> None:
+        settings = self._settings
+        alerts = Alerts(
+            self._clients.sns,
+            settings.topic_arn,
+            self._findings,
+            self._runs,
+            grouping=settings.alert_grouping,
+            reminder_days=settings.reminder_days,
+            url=settings.dtr_url,
+            contact=settings.alert_contact,
+            threads=settings.concurrency,
+        )
+        standing = Standing(self._tally.open_by_namespace, self._tally.oldest, self._tally.excepted_by_namespace)
+        messages = alerts.announce(
+            run, standing, places, expected=self._tally.holding_news, now=self._now(), until=self._ends_at
+        )
+        logger.info("alerts published", messages=messages)
+
+
+def _other_hosts(tally: Tally) -> OtherHosts:
+    return OtherHosts(tally.other_hosts, tuple(tally.first_other_hosts))
+
+
+def _deny_contradictions(run: Run, *, proven: bool) -> Run:
+    """Give the run as it is recorded: one that contradicts itself is NOT_REVIEWED and says why."""
+    contradictions = find_contradictions(run, proven=proven)
+    if not contradictions:
+        return run
+    logger.error("internal error: the run's record contradicts itself", contradictions=contradictions)
+    reason = (
+        f"{CONTRADICTION}: {'; '.join(contradictions[:CONTRADICTIONS_NAMED])}. So it answers nothing. Start the audit again; if it "
+        "says so again, report it as an error of the audit, with its log"
+    )
+    return replace(run, status=Status.NOT_REVIEWED, incomplete_because=(*run.incomplete_because, reason))

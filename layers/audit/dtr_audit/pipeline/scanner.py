@@ -1,0 +1,463 @@
+"""One examiner of repositories: reads and judges them, and writes down what was read of each."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby, islice
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+
+from dtr_audit.aws.archive import ROWS_TOGETHER, Archive, Row
+from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.core.exceptions import Exceptions
+from dtr_audit.core.finding_changes import Known, Moment, Moves, compare
+from dtr_audit.core.model import (
+    FINDING_VERDICTS,
+    Excepted,
+    Finding,
+    JudgedTag,
+    PassingFault,
+    Repository,
+    RepositoryReading,
+    SignedDocuments,
+    Tag,
+    Verdict,
+)
+from dtr_audit.core.readings import Listing
+from dtr_audit.core.reuse import Reused, explain_elsewhere
+from dtr_audit.core.run_state import Tally
+from dtr_audit.core.text import clean
+from dtr_audit.errors import OutOfTimeError
+from dtr_audit.pipeline.connection import Connection
+from dtr_audit.pipeline.finding_batches import FindingBatches
+from dtr_audit.pipeline.scan import Examined, examine, read_repository
+from dtr_audit.registry.authors import AuthorNames
+
+PROGRESS_SECONDS = 10.0
+# Between the first pass and the second: a failover or a restart of one replica takes about as long.
+SECOND_PASS_SECONDS = 30.0
+# A push sends the image first and signs it some seconds later. So what was pushed so recently and is not signed ...
+RECENT_SECONDS = 600.0
+# ... is read once more, so long after it was read first ...
+SIGNING_SECONDS = 60.0
+# ... unless the repositories that wait for it have more tags than this: their first readings are kept, about 1 KB for each tag.
+WAITING_TAGS = 5_000
+NAMESPACE_LENGTH = 100  # characters, of an orphan's
+DISTRUSTED = 1_000  # repositories whose signatures one run takes back after they were read
+
+logger = Logger(service="dtr-signature-audit", child=True)
+
+
+class KnownFindings(Protocol):
+    """What earlier runs have left."""
+
+    def known_of(self, repository: Repository) -> Known:
+        """Read all that is known of a repository."""
+        ...
+
+
+@dataclass(slots=True)
+class Unsettled:
+    """Repositories of which it is not known yet what becomes of them. Names and reasons alone, however many tags they have."""
+
+    gone: dict[Repository, str] = field(default_factory=dict)  # answered 404, in these words
+    failed: dict[Repository, PassingFault] = field(default_factory=dict)  # met a fault that may pass
+
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.failed)
+
+    def __contains__(self, repository: Repository) -> bool:
+        return repository in self.gone or repository in self.failed
+
+
+class Examiner:
+    """Reads repositories in parallel, and writes down their findings, their rows and what is remembered of their trust data.
+
+    Findings that stand as they are go to `stand`, those that are resolved once the reading is proven to `wait`. Which signed
+    documents a repository has goes to `note_documents`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        archive: Archive,
+        tally: Tally,
+        *,
+        registry: str,
+        known: KnownFindings,
+        findings: FindingsTable,
+        batches: FindingBatches,
+        exceptions: Exceptions | None,
+        moment: Moment,
+        threads: int,
+        stop_at: float,
+        now: Callable[[], datetime],
+        stand: Callable[[Finding], None],
+        wait: Callable[[Finding], object],
+        note_documents: Callable[[Repository, SignedDocuments], object],
+    ) -> None:
+        self._name = registry
+        self._connection = connection
+        self._known = known
+        self._findings = findings
+        self._batches = batches
+        self._archive = archive
+        self._exceptions = exceptions
+        self._moment = moment
+        self._tally = tally
+        self._threads = threads
+        self._stop_at = stop_at
+        self._now = now
+        self._stand = stand
+        self._wait = wait
+        self._note_documents = note_documents
+        self._told_at = time.monotonic()
+        self._authors = AuthorNames(self._look_up, stop_at=stop_at)
+
+    def _look_up(self, path: str) -> object:
+        return self._connection.registry.look_up(path)
+
+    def examine(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
+        """Examine repositories and yield each once, in no order; raises OutOfTimeError after all that was done in time.
+
+        What meets a fault that may pass is read once more when all others have been read. If it meets one again, or there is no
+        time for it, what is yielded has a fault. Only names and reasons wait: the tags that were read before a fault do not.
+        What may be signed at this very moment is read once more, too. If that fails, its first reading stands.
+        """
+        failed: dict[Repository, PassingFault] = {}
+        unsigned = _RecentPushes()
+        try:
+            for examined in self._examine_once(repositories):
+                reading = examined.reading
+                if reading.fault is not None:
+                    failed[reading.repository] = reading.fault
+                elif not unsigned.hold(examined, self._now()):
+                    yield examined
+            seconds = SECOND_PASS_SECONDS if failed else 0.0
+            for examined in self._examine_again(failed | unsigned.faults(), seconds, is_last=False):
+                repository = examined.reading.repository
+                if first := unsigned.held.pop(repository, None):
+                    yield first if examined.reading.fault else examined
+                else:
+                    del failed[repository]
+                    yield examined
+        except OutOfTimeError:
+            yield from unsigned.held.values()
+            yield from _failed_again(failed)
+            raise
+        yield from unsigned.held.values()
+        yield from _failed_again(failed)
+
+    def _examine_at_last(self, failed: Mapping[Repository, PassingFault], *, waits: bool) -> Iterator[Examined]:
+        """Examine for the last time what has failed twice; what comes of it stands.
+
+        If the registry does not answer then, or not in time, what is left is counted as unreadable.
+        """
+        left = dict(failed)
+        try:
+            seconds = self._connection.registry.patience.seconds_until_last if waits else 0.0
+            for examined in self._examine_again(left, seconds, is_last=True):
+                del left[examined.reading.repository]
+                yield examined
+        except OutOfTimeError:
+            pass
+        self.give_up(left)
+
+    def give_up(self, failed: Mapping[Repository, PassingFault]) -> None:
+        """Count repositories as unreadable that have failed, and are not read again."""
+        for repository, fault in failed.items():
+            self._tally.note_unreadable(repository, fault.reason)
+
+    def _examine_again(
+        self, failed: Mapping[Repository, PassingFault], seconds: float, *, is_last: bool
+    ) -> Iterator[Examined]:
+        """Wait so many seconds, and as long as the registry asks to wait, and examine what has failed, if it answers by then.
+
+        Raises OutOfTimeError.
+        """
+        patience = self._connection.registry.patience
+        again = sorted(repository for repository, fault in failed.items() if patience.allows(fault.retry_after))
+        if not again:
+            return
+        seconds = max(seconds, *(failed[repository].retry_after for repository in again))
+        logger.info(
+            "some repositories could not be read, and are read again later",
+            extra={
+                "count": len(again),
+                "first": str(again[0]),
+                "because": failed[again[0]].reason,
+                "seconds": round(seconds),
+            },
+        )
+        if self._connection.wait_to_read_again(seconds, is_last=is_last):
+            yield from self._examine_once(iter(again))
+
+    def _examine_once(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
+        def examine_one(repository: Repository) -> Examined:
+            connection = self._connection
+            known = self._known.known_of(repository)
+            reading = read_repository(
+                connection.registry,
+                repository,
+                connection.domains,
+                connection.verifier,
+                known.trust,
+                find_other_hosts=connection.find_other_hosts,
+            )
+            if reading.gone:
+                return Examined(reading, Moves((), (), ()))
+            names = self._authors.find(judged.tag.author for judged in reading.tags if judged.is_finding)
+            moves = compare(
+                self._name,
+                repository,
+                reading.tags,
+                known.findings,
+                is_complete=reading.is_complete,
+                moment=self._moment,
+                exceptions=self._exceptions,
+                author_names=names,
+            )
+            return Examined(reading, moves, names)
+
+        return examine(repositories, examine_one, concurrency=self._threads, stop_at=self._stop_at)
+
+    def take(self, examined: Examined) -> None:
+        """Write down and count one repository."""
+        tally, reading, moves = self._tally, examined.reading, examined.moves
+        repository = reading.repository
+        tally.is_examined[repository] = True
+        self._batches.write(moves.writes)
+        if moves.writes and any(seen.memory for seen in reading.trust):
+            # What is remembered of trust data is never ahead of the findings that came of it.
+            self._batches.flush()
+        self._archive.add(
+            repository,
+            reading.tags,
+            self._excepted_in(reading),
+            audited_at=self._now(),
+            author_names=examined.author_names,
+        )
+        tally.tags.count(reading.tags)
+        for judged in reading.tags:
+            if judged.verdict is Verdict.UNKNOWN:
+                tally.note_unknown(f"{repository}:{judged.tag.name}", judged.reason)
+        if reading.other_hosts:
+            tally.note_other_hosts(str(repository), reading.other_hosts[0])
+        self._take_trust(reading)
+        if reading.is_complete:
+            tally.repositories.audited += 1
+        else:
+            tally.note_unreadable(repository, reading.problem)
+        for finding in moves.standing:
+            self._stand(finding)
+        for finding in moves.resolutions:
+            self._wait(finding)
+        self._tell_progress(repository)
+
+    def record(self, examined: Examined, unsettled: Unsettled) -> None:
+        """Take what is final, and note the rest among what is unsettled."""
+        reading = examined.reading
+        if reading.gone:
+            unsettled.gone[reading.repository] = reading.problem
+        elif reading.fault is not None:
+            unsettled.failed[reading.repository] = reading.fault
+        else:
+            self.take(examined)
+
+    def settle(self, unsettled: Unsettled, *, waits: bool = True) -> None:
+        """Read for the last time what has failed; then tell what was deleted from what is listed and yet answers 404.
+
+        The last time is when a tenth of the time is left, or now if it does not wait. What was deleted is no longer in the tally.
+        Raises OutOfTimeError.
+        """
+        gone = dict(unsettled.gone)
+        for examined in self._examine_at_last(unsettled.failed, waits=waits):
+            if examined.reading.gone:
+                gone[examined.reading.repository] = examined.reading.problem
+            else:
+                self.take(examined)
+        if gone:
+            self._settle_gone(gone)
+
+    def _settle_gone(self, gone: Mapping[Repository, str]) -> None:
+        tally = self._tally
+        again = Listing()
+        registry = self._connection.registry
+        still = self._connection.in_time(lambda: {one for one in registry.repositories(again) if one in gone})
+        unseen = again.problem or ("repositories without a name are listed, and it may be one" if again.ghosts else "")
+        if unseen:
+            for repository, problem in gone.items():
+                tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {unseen}")
+            return
+        for repository in gone.keys() - still:
+            tally.repositories.removed += 1
+            del tally.is_examined[repository]
+        for examined in self._examine_once(iter(sorted(still))):
+            if examined.reading.gone:
+                tally.note_unreadable(examined.reading.repository, explain_not_found(examined.reading))
+            else:
+                self.take(examined)
+
+    def distrust(self, reused: Reused) -> Collection[Repository]:
+        """Take back what the signatures of repositories proved that were taken before one of their documents was seen elsewhere.
+
+        Rows, counts and findings become those of untrusted tags, and the next run knows the documents. With more repositories than
+        DISTRUSTED the run is not complete. Gives those whose findings are opened.
+        """
+        if len(reused) > DISTRUSTED:
+            self._tally.note_incomplete(
+                f"{len(reused)} repositories serve a signed document that another one serves too, and in {DISTRUSTED} of them the "
+                "signatures were taken back in this run. See who holds the keys of the Notary. The next run takes back more"
+            )
+            reused = {repository: reused[repository] for repository in sorted(reused)[:DISTRUSTED]}
+        from dtr_audit.trust.tags import mark  # noqa: PLC0415 - and cryptography with it, which verified the signatures
+
+        reasons = {repository: explain_elsewhere(list(places.values())) for repository, places in reused.items()}
+        self._batches.flush()
+        changed = self._archive.amend(lambda row: self._distrusted_row(row, reasons))
+        for repository, rows in groupby(changed, _repository_of):
+            while handful := [_tag_of(row) for row in islice(rows, ROWS_TOGETHER)]:
+                self._open_findings(repository, handful)
+        # What is remembered of trust data is never ahead of the findings that came of it.
+        self._batches.flush()
+        for repository, places in reused.items():
+            memories = self._findings.known_of(repository).trust
+            self._findings.remember_trust(repository, {one: mark(text, places) for one, text in memories.items()})
+        self._tally.trust.reused += len(reused)
+        return reused.keys()
+
+    def _distrusted_row(self, row: Row, reasons: Mapping[Repository, str]) -> Row | None:
+        reason = reasons.get(_repository_of(row)) if row["verdict"] == Verdict.SIGNED else None
+        if reason is None:
+            return None
+        repository = _repository_of(row)
+        excepted = self._exceptions.of(repository, row["tag"], row["digest"]) if self._exceptions is not None else None
+        self._tally.tags.signed -= 1
+        self._tally.tags.untrusted += 1
+        self._tally.tags.cosign_only += row["cosign_signed"] is True
+        return row | {
+            "verdict": str(Verdict.UNTRUSTED),
+            "reason": reason,
+            "signed_domain": "",
+            "author_name": self._authors.find((row["author"],)).get(row["author"]),
+            "exception_id": excepted.exception_id if excepted else None,
+            "exception_ends": excepted.ends if excepted else None,
+        }
+
+    def _open_findings(self, repository: Repository, judged: list[JudgedTag]) -> None:
+        names = {one.tag.name for one in judged}
+        known = self._findings.known_of(repository).findings
+        moves = compare(
+            self._name,
+            repository,
+            judged,
+            {tag: finding for tag, finding in known.items() if tag in names},
+            is_complete=False,
+            moment=self._moment,
+            exceptions=self._exceptions,
+            author_names=self._authors.find(one.tag.author for one in judged),
+        )
+        self._batches.write(moves.writes)
+        for finding in moves.standing:
+            self._stand(finding)
+
+    def _take_trust(self, reading: RepositoryReading) -> None:
+        """Keep what is to be remembered of a repository's trust data, and count what came of it."""
+        if reading.documents is not None:
+            self._note_documents(reading.repository, reading.documents)
+            self._tally.trust.reused += bool(reading.documents.reused)
+        if not reading.trust:
+            return
+        memories = {seen.domain: seen.memory for seen in reading.trust if seen.memory}
+        self._findings.remember_trust(reading.repository, memories)
+        for seen in reading.trust:
+            self._tally.trust.count(reading.repository, seen)
+            if seen.notes:
+                logger.info("trust data", repository=str(reading.repository), domain=seen.domain, notes=seen.notes)
+
+    def _excepted_in(self, reading: RepositoryReading) -> dict[str, Excepted]:
+        """Give the findings of a repository that are under an exception, by tag."""
+        if self._exceptions is None:
+            return {}
+        found = (
+            (judged.tag.name, self._exceptions.of(reading.repository, judged.tag.name, judged.tag.digest))
+            for judged in reading.tags
+            if judged.verdict in FINDING_VERDICTS
+        )
+        return {tag: excepted for tag, excepted in found if excepted is not None}
+
+    def _tell_progress(self, repository: Repository) -> None:
+        tally = self._tally
+        progress = {
+            "listed": tally.repositories.listed,
+            "examined": tally.repositories.audited + tally.repositories.unreadable,
+            "tags": tally.tags.audited,
+        }
+        logger.debug("repository examined", extra={"repository": str(repository), **progress})
+        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = time.monotonic()
+            logger.info("progress", extra=progress)
+
+
+class _RecentPushes:
+    """First readings of repositories with a tag that was pushed recently and is not signed: its signature may be on the way."""
+
+    def __init__(self) -> None:
+        self.held: dict[Repository, Examined] = {}
+        self._tags = 0
+        self._held_at = 0.0  # the last one, on time.monotonic()
+
+    def hold(self, examined: Examined, now: datetime) -> bool:
+        """Keep a reading if such a tag is in it and there is room; tells whether it is kept."""
+        reading = examined.reading
+        if self._tags + len(reading.tags) > WAITING_TAGS or not any(_is_recent(one, now) for one in reading.tags):
+            return False
+        self.held[reading.repository] = examined
+        self._tags += len(reading.tags)
+        self._held_at = time.monotonic()
+        return True
+
+    def faults(self) -> dict[Repository, PassingFault]:
+        """Give why each of them is to be read again, and after how many seconds."""
+        seconds = max(0.0, self._held_at + SIGNING_SECONDS - time.monotonic())
+        fault = PassingFault("a tag was pushed recently and is not signed: its signature may be on the way", seconds)
+        return dict.fromkeys(self.held, fault)
+
+
+def _is_recent(judged: JudgedTag, now: datetime) -> bool:
+    """Tell whether a tag was pushed recently and is not signed, by the registry's clock, which may be ahead of this one."""
+    if judged.verdict not in {Verdict.UNSIGNED, Verdict.MISMATCHED}:
+        return False
+    try:
+        pushed_at = datetime.fromisoformat(judged.tag.pushed_at)
+        return abs((now - pushed_at).total_seconds()) < RECENT_SECONDS
+    except (ValueError, TypeError, OverflowError):
+        return False  # no time, or one without a zone
+
+
+def _failed_again(failed: Mapping[Repository, PassingFault]) -> Iterator[Examined]:
+    for repository, fault in failed.items():
+        yield Examined(RepositoryReading(repository, problem=fault.reason, fault=fault), Moves((), (), ()))
+
+
+def explain_not_found(reading: RepositoryReading) -> str:
+    """Say why a repository that is listed answers 404: its account was deleted, or this one may not read it."""
+    if reading.has_no_account:
+        namespace = clean(reading.repository.namespace, NAMESPACE_LENGTH)
+        return (
+            f"an orphan: it is still listed, and its account '{namespace}' does not exist any more. Recreate the account, or "
+            f"delete the repository ({reading.problem})"
+        )
+    return f"{reading.problem}; yet it is listed, so this account may not read it"
+
+
+def _repository_of(row: Row) -> Repository:
+    return Repository(row["namespace"], row["repository"])
+
+
+def _tag_of(row: Row) -> JudgedTag:
+    """Read back a row of a tag that is a finding, as far as its finding depends on it."""
+    tag = Tag(row["tag"], row["digest"], row["author"], row["pushed_at"], row["media_type"], row["cosign_signed"], ())
+    return JudgedTag(tag, Verdict(row["verdict"]), row["reason"], None)

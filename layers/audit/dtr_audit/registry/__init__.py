@@ -1,0 +1,1 @@
+"""The registry that is audited: its API, its credentials, its settings."""

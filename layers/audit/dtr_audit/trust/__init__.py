@@ -1,0 +1,1 @@
+"""The signatures of images, and whether they are trusted."""

@@ -1,1 +1,0 @@
-"""The same DTR API in front of a real docker-registry, a real Notary and nginx: see `local.real.registry`."""

@@ -1,0 +1,1 @@
+"""What a deployment costs, and how far it carries."""
