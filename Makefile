@@ -30,15 +30,14 @@ UNANSWERED ?= fail
 
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
-export PYTHONPATH := layers/audit:cli:simulator
 
 .PHONY: demo audit cost scale query queries test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
-	$(BIN)/python -m dtr_audit_cli demo
+	$(BIN)/dtr-audit demo
 
 audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGUMENTS="--url https://… --username …"
-	$(BIN)/python -m dtr_audit_cli audit $(AUDIT_ARGUMENTS)
+	$(BIN)/dtr-audit audit $(AUDIT_ARGUMENTS)
 
 cost: $(LOCAL_READY)  ## what a month costs: make cost COST_ARGUMENTS="--tags 5000 --repositories 200"
 	$(BIN)/python -m tools.planner cost $(COST_ARGUMENTS)
@@ -47,7 +46,7 @@ scale: $(LOCAL_READY)  ## how far each engine carries: make scale SCALE_ARGUMENT
 	$(BIN)/python -m tools.planner scale $(SCALE_ARGUMENTS)
 
 query: $(QUERY_READY)  ## ask what audits have left in out/: make query Q=open-findings; without Q: what can be asked
-	$(BIN)/python -m dtr_audit_cli query $(Q) $(QUERY_ARGUMENTS)
+	$(BIN)/dtr-audit query $(Q) $(QUERY_ARGUMENTS)
 
 queries: $(LOCAL_READY)  ## queries/*.sql into template.yaml, which cannot include a file
 	$(BIN)/python -m dtr_audit_cli.query_files
@@ -95,8 +94,10 @@ bench: $(DEV_READY) $(SAM) $(RUNTIME_READY)  ## how fast, how large and how dear
 sbom: $(SBOM_READY)  ## what the layer is made of (CycloneDX), of the build in .aws-sam/, as build/sbom.cdx.json
 	test -d .aws-sam/build/AuditLayer/python || $(MAKE) build
 	echo '$(abspath .aws-sam/build/AuditLayer/python)' > "$$(echo $(SBOM_VENV)/layer/lib/python3*/site-packages)/layer.pth"
+	sed "s/^dynamic = .*/version = $$(sed -n 's/^__version__ = //p' layers/audit/dtr_audit/__init__.py)/" pyproject.toml \
+		> $(SBOM_VENV)/pyproject.toml
 	$(SBOM_VENV)/bin/cyclonedx-py environment --output-reproducible --spec-version 1.6 --of JSON \
-		--pyproject pyproject.toml --mc-type application --output-file build/sbom.cdx.json $(SBOM_VENV)/layer
+		--pyproject $(SBOM_VENV)/pyproject.toml --mc-type application --output-file build/sbom.cdx.json $(SBOM_VENV)/layer
 
 scan: $(LOCAL_READY) $(CHECKOV_READY)  ## misconfigurations in the template, and suppressions that nothing needs any more
 	$(BIN)/python -m tests.scans.misconfigurations build/checkov/bin/checkov
@@ -123,8 +124,10 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(LOCAL_READY): requirements/local.txt | $(VENV)/bin/python
+# The package itself is installed from where it lies, so that an edit needs no second installation. Its builder is in the list.
+$(LOCAL_READY): requirements/local.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements/local.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation --editable .
 	touch $@
 
 $(QUERY_READY): requirements/query.txt $(LOCAL_READY)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtr_audit import __version__
 from dtr_audit_cli.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dtr-audit", description="Audit a Docker Trusted Registry, on this machine.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="demo | audit | exceptions | query | verify"
     )
@@ -250,7 +252,7 @@ def _query(options: argparse.Namespace) -> int:
     try:
         from dtr_audit_cli.query import QueryError, ask, describe, lay_out, write_csv  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        options.parser.error(f"{error.name} is not installed here: `make query` installs it")
+        options.parser.error(f"{error.name} is not installed: `make query` installs it, or `pip install duckdb sqlglot`")
     prepare_streams()
     queries = {query.name: query for query in named_queries()}
     if options.name is not None and options.name not in queries:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dtr_audit import __version__
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.runtime import BUILD
 from tests.harness.requirement import require
@@ -41,10 +42,10 @@ def locked() -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; .+)? \\$", lines, re.MULTILINE))
 
 
-def wanted() -> set[str]:
-    """Read which packages the auditor asks for by itself."""
-    lines = (PROJECT / "layers/audit/requirements.in").read_text(encoding="utf-8").splitlines()
-    return {line for line in lines if line and not line.startswith("#")}
+def wanted(path: str = "layers/audit/requirements.in") -> set[str]:
+    """Read which packages a list asks for by itself: by default what the auditor does."""
+    lines = (PROJECT / path).read_text(encoding="utf-8").splitlines()
+    return {line.partition("  #")[0] for line in lines if line and not line.startswith(("#", "-r"))}
 
 
 def listed() -> dict[str, tuple[str, str]]:
@@ -96,9 +97,16 @@ def test_the_layer_holds_the_locked_packages_and_their_licences() -> None:
     assert [each.name for each in distributions if not licence_text(each)] == []
 
 
-def test_the_root_of_the_bill_of_materials_asks_for_what_the_layer_does() -> None:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["dependencies"]) == wanted()
+def test_package_asks_for_what_the_locked_lists_do() -> None:
+    pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, builder = pyproject["project"], pyproject["build-system"]["requires"]
+    locked_builder = re.search(
+        r"^hatchling==\S+", (PROJECT / "requirements/local.txt").read_text("utf-8"), re.MULTILINE
+    )
+    assert locked_builder
+    assert builder == [locked_builder[0]]
+    assert set(project["dependencies"]) == wanted() | wanted("requirements/local.in") - {"hatchling"}
+    assert set(project["optional-dependencies"]["query"]) == wanted("requirements/query.in")
 
 
 @pytest.fixture
@@ -119,6 +127,7 @@ def test_the_bill_of_materials_lists_exactly_the_locked_packages(sbom: dict[str,
 
 def test_the_bill_of_materials_says_what_needs_what(sbom: dict[str, Any]) -> None:
     assert sbom["metadata"]["component"]["name"] == "dtr-signature-audit"
+    assert sbom["metadata"]["component"]["version"] == __version__
     needs = {each["ref"]: set(each.get("dependsOn", [])) for each in sbom["dependencies"]}
     root = sbom["metadata"]["component"]["bom-ref"]
     assert {normalise(ref.partition("==")[0]) for ref in needs[root]} == wanted()
