@@ -252,7 +252,9 @@ def _query(options: argparse.Namespace) -> int:
     try:
         from dtr_audit_cli.query import QueryError, ask, describe, lay_out, write_csv  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        options.parser.error(f"{error.name} is not installed: `make query` installs it, or `pip install duckdb sqlglot`")
+        options.parser.error(
+            f"{error.name} is not installed: `make query` installs it, or `pip install duckdb sqlglot`"
+        )
     prepare_streams()
     queries = {query.name: query for query in named_queries()}
     if options.name is not None and options.name not in queries:

@@ -17,6 +17,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
+from dtr_audit import __version__
 from dtr_audit.http.certificates import read_authorities
 from dtr_audit.registry.credentials import parse_secret
 from dtr_audit_simulator.aws import template as templates
@@ -371,7 +372,7 @@ def test_the_repositorys_metadata_agree_with_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     metadata = TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]
     assert metadata["Name"] == project["name"]
-    assert metadata["SemanticVersion"] == project["version"]
+    assert metadata["SemanticVersion"] == __version__
     assert metadata["SpdxLicenseId"] == project["license"]
     for name in ("LicenseUrl", "ReadmeUrl"):
         assert (ROOT / metadata[name]).is_file()
