@@ -1,5 +1,6 @@
 """The parts that the tests run through: a simulated DTR, and the template's own resources in an embedded AWS."""
 
+import gc
 import importlib
 import pkgutil
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import dtr_audit
+from dtr_audit.aws import findings
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
@@ -21,6 +23,16 @@ from tests.harness.fake_clock import IMPATIENT, HeldTime
 from tests.harness.requirement import TO_RUN
 from tests.harness.stack_state import StackState
 from tests.harness.step_functions_harness import Fanned, MakeRun
+
+
+def pytest_sessionstart() -> None:
+    """Collect garbage less often: what the modules hold stays to the end, and a full collection looks through all of it."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+SHARDS = findings.SHARDS
+FEW_SHARDS = 2  # enough for findings of one registry to lie in more than one
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +57,14 @@ def impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in IMPATIENT.items():
             patch.setattr(f"dtr_audit.{name}", seconds)
+        patch.setattr(findings, "SHARDS", FEW_SHARDS)
         yield
+
+
+@pytest.fixture
+def all_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read as many shards of the indexes as in production, which is a third of the calls of a small run."""
+    monkeypatch.setattr(findings, "SHARDS", SHARDS)
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +134,7 @@ def make_run(request: pytest.FixtureRequest, audited: Audited) -> MakeRun:
 
 
 @pytest.fixture
-def scissors(monkeypatch: pytest.MonkeyPatch) -> Scissors:
+def scissors(monkeypatch: pytest.MonkeyPatch, all_shards: None) -> Scissors:
     """What cuts a run off after a call to AWS."""
     scissors = Scissors()
     scissors.attach(monkeypatch)

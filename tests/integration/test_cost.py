@@ -27,6 +27,8 @@ from tests.harness.security_hub import StrictSecurityHub
 from tools.planner import cost
 from tools.planner.cost import Calls, Workload, count_calls
 
+pytestmark = pytest.mark.usefixtures("all_shards")
+
 TEMPLATE = templates.load(PROJECT / "template.yaml")
 # Some of a run's own calls depend on whether there is a message, or an earlier run.
 SPARE_CALLS = 3
