@@ -31,7 +31,7 @@ from typing import Any, TextIO
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit_simulator.aws.stack import Message, Stack
 
-Run = Mapping[str, Any]  # a run record, see `dtr_audit.core.model.Run.as_dict`
+Run = Mapping[str, Any]  # a run record, see `dtr_audit.core.run_record.Run.as_dict`
 CONTENTS = frozenset(
     {"findings", "runs", "evidence", "policy", "run.json", "alerts.jsonl", "audit.log", "state", ".unfinished"}
 )

@@ -8,25 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts
+from dtr_audit.core.finding import Excepted, Finding, News, State
 from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import (
-    Excepted,
-    Finding,
-    FindingCounts,
-    News,
-    PreviousRun,
-    Repository,
-    RepositoryCounts,
-    Run,
-    Scope,
-    State,
-    Status,
-    SupportingFact,
-    TagCounts,
-    Verdict,
-    iso,
-)
+from dtr_audit.core.model import Repository, Verdict, iso
 from dtr_audit.core.rule import decide
+from dtr_audit.core.run_record import PreviousRun, Run, Scope, Status, SupportingFact
 from dtr_audit.evidence.report import Asset, NamespaceSummary, Report, ReportedFinding, TrendPoint
 
 IMAGE = "application/vnd.docker.distribution.manifest.v2+json"

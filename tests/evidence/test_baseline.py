@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtr_audit.core.model import Scope, Status, SupportingFact
+from dtr_audit.core.run_record import Scope, Status, SupportingFact
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb
 from dtr_audit.evidence.baseline import DEPTH_LIMIT, PART_LIMIT, SIZE_LIMIT, read

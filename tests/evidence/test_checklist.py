@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from dtr_audit import __version__
+from dtr_audit.core.counts import RepositoryCounts, TagCounts, TrustCounts
 from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import RepositoryCounts, Scope, Status, SupportingFact, TagCounts, TrustCounts, Verdict
+from dtr_audit.core.model import Verdict
 from dtr_audit.core.rule import SEVERITY, TITLE
+from dtr_audit.core.run_record import Scope, Status, SupportingFact
 from dtr_audit.core.stig import load_release
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence.checklist import (

@@ -7,7 +7,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from dtr_audit.core.model import Repository, Scope
+from dtr_audit.core.model import Repository
+from dtr_audit.core.run_record import Scope
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules

@@ -17,20 +17,12 @@ from pathlib import Path
 import pytest
 
 from dtr_audit import __version__
+from dtr_audit.core.counts import RepositoryCounts, TagCounts
+from dtr_audit.core.finding import Excepted, State
 from dtr_audit.core.fix import fix_commands
 from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import (
-    Excepted,
-    Repository,
-    RepositoryCounts,
-    Scope,
-    State,
-    Status,
-    SupportingFact,
-    TagCounts,
-    Verdict,
-    iso,
-)
+from dtr_audit.core.model import Repository, Verdict, iso
+from dtr_audit.core.run_record import Scope, Status, SupportingFact
 from dtr_audit.core.stig import load_release
 from dtr_audit.evidence import html
 from dtr_audit.evidence.html.findings import FINDINGS_BYTES

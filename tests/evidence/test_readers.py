@@ -17,7 +17,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from dtr_audit.core.model import Finding, Repository, Status, SupportingFact
+from dtr_audit.core.finding import Finding
+from dtr_audit.core.model import Repository
+from dtr_audit.core.run_record import Status, SupportingFact
 from dtr_audit.evidence import baseline, ckl, cklb, hdf, xccdf
 from dtr_audit.evidence.checklist import answer_rules
 from dtr_audit.evidence.report import Asset, Report

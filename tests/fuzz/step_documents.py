@@ -19,8 +19,10 @@ from botocore.exceptions import ClientError
 
 from dtr_audit.aws import metrics
 from dtr_audit.aws.findings import FindingsTable
-from dtr_audit.core.model import Finding, Repository, Run, State
+from dtr_audit.core.finding import Finding, State
+from dtr_audit.core.model import Repository
 from dtr_audit.core.request import StepRequest
+from dtr_audit.core.run_record import Run
 from dtr_audit.pipeline import steps
 from dtr_audit.settings import EVIDENCE_FORMATS, Settings
 from dtr_audit_simulator.aws.stack import Stack

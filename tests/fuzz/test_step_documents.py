@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from dtr_audit.core.model import Status
+from dtr_audit.core.run_record import Status
 from dtr_audit_simulator.aws.stack import Stack
 from tests.fuzz.mutators import mutate_bytes, mutate_each_place, mutate_json
 from tests.fuzz.step_documents import (

@@ -13,7 +13,7 @@ from botocore.client import BaseClient
 
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.aws.runs import RunsTable
-from dtr_audit.core.model import Finding
+from dtr_audit.core.finding import Finding
 from dtr_audit.errors import LeaseHeldError
 from dtr_audit_simulator.dtr.api import SENSITIVE_SETTINGS
 from dtr_audit_simulator.dtr.faults import ALL_TAGS, API, Calls, Faults, Slow, Status, tags_of

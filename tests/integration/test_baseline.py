@@ -12,7 +12,7 @@ from botocore.response import StreamingBody
 
 from dtr_audit.aws.archive import Archive
 from dtr_audit.core import manifest
-from dtr_audit.core.model import Status, SupportingFact
+from dtr_audit.core.run_record import Status, SupportingFact
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb
 from dtr_audit.evidence.baseline import SIZE_LIMIT

@@ -11,7 +11,7 @@ import pytest
 
 from dtr_audit.aws.archive import Archive
 from dtr_audit.aws.runs import RunsTable
-from dtr_audit.core.model import Run
+from dtr_audit.core.run_record import Run
 from dtr_audit_simulator.dtr.api import Profile
 from dtr_audit_simulator.dtr.backend import RepositoryEntry
 from dtr_audit_simulator.dtr.faults import Calls, Faults, Status

@@ -7,8 +7,9 @@ import boto3
 import pytest
 
 from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.core.finding import Finding
 from dtr_audit.core.finding_changes import Moment, compare
-from dtr_audit.core.model import Finding, JudgedTag, Repository, Tag, TrustFlags, Verdict
+from dtr_audit.core.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
 from dtr_audit.pipeline import previous_state
 from dtr_audit.pipeline.previous_state import KnownBefore
 from dtr_audit_simulator.aws.stack import Stack

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from dtr_audit.core.credentials import Credentials
-from dtr_audit.core.model import Status as RuleStatus
-from dtr_audit.core.model import SupportingFact
 from dtr_audit.core.readings import Surroundings
+from dtr_audit.core.run_record import Status as RuleStatus
+from dtr_audit.core.run_record import SupportingFact
 from dtr_audit.http.deadline import ask_aside
 from dtr_audit.registry.credentials import parse_secret
 from dtr_audit.registry.dtr import DtrClient

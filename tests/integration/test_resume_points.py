@@ -9,7 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dtr_audit.aws.findings import TRANSACTION_ITEMS, FindingsTable
-from dtr_audit.core.model import Finding, News, Repository, State, Transition, Verdict
+from dtr_audit.core.finding import Finding, News, State, Transition
+from dtr_audit.core.model import Repository, Verdict
 from dtr_audit_simulator.aws.stack import Stack
 
 FIRST, LATER = "2026-11-22T03:00:00.000Z", "2026-11-23T03:00:00.000Z"

@@ -16,7 +16,7 @@ from dtr_audit.aws.clients import AwsClients
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit.core.model import Finding
+from dtr_audit.core.finding import Finding
 from dtr_audit.errors import LeaseHeldError, SettingsError, StepTakenOverError, WorkError
 from dtr_audit.pipeline import steps
 from dtr_audit_simulator.dtr.faults import SETTINGS, Calls, Faults, Status, tags_of

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from dtr_audit.aws import metrics
-from dtr_audit.core.model import FindingCounts, RepositoryCounts, Run, Scope, Status, TagCounts
+from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts
+from dtr_audit.core.run_record import Run, Scope, Status
 from dtr_audit.pipeline.audit import REPORT_SECONDS, REPORT_SHARE
 from tests.harness.cloudwatch import HOUR, MINUTE, Alarm, AlarmState, Metrics, Series
 from tests.harness.resolution import ACCOUNT, TEMPLATE, resolve

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dtr_audit.aws import archive
 from dtr_audit.aws.archive import Archive, write_rows
-from dtr_audit.core.model import RULE_ID, Excepted, JudgedTag, Repository, Tag, TrustFlags, Verdict, iso
+from dtr_audit.core.finding import Excepted
+from dtr_audit.core.model import RULE_ID, JudgedTag, Repository, Tag, TrustFlags, Verdict, iso
 
 AT = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 TEXTS = st.text(max_size=20)

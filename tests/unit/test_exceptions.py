@@ -21,7 +21,8 @@ from dtr_audit.core.exceptions import (
     Exceptions,
     parse_exceptions,
 )
-from dtr_audit.core.model import Excepted, Repository
+from dtr_audit.core.finding import Excepted
+from dtr_audit.core.model import Repository
 from dtr_audit.errors import ExceptionsError
 
 DAY = date(2026, 11, 22)

@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from dtr_audit.aws.findings import BATCH_ITEMS, FindingsTable
-from dtr_audit.core.model import Finding, News, Repository, State, Verdict
+from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.model import Repository, Verdict
 from dtr_audit.errors import AuditError, StepTakenOverError
 from dtr_audit.pipeline.finding_batches import WAITING, WRITERS, FindingBatches
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.core.exceptions import ENDED, UNFIT, WITHDRAWN, Exceptions, PolicyException
+from dtr_audit.core.finding import Excepted, Finding, News, State
 from dtr_audit.core.finding_changes import NO_IMAGE, SIGNED_SINCE, TAG_REMOVED, Moment, compare, resolve
 from dtr_audit.core.finding_spool import FindingSpool
-from dtr_audit.core.model import Excepted, Finding, JudgedTag, News, Repository, State, Tag, TrustFlags, Verdict
+from dtr_audit.core.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
 from dtr_audit.errors import AuditError
 
 REPOSITORY = Repository("platform", "api")

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from dtr_audit.core.counts import TrustCounts
+from dtr_audit.core.finding import Finding, News, State
 from dtr_audit.core.fix import fix_commands
-from dtr_audit.core.model import Finding, News, Repository, State, TrustCounts, Verdict
+from dtr_audit.core.model import Repository, Verdict
 from tests.harness.fix_blocks import blocks
 
 DOMAIN = "dtr.example.mil:8443"

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from dtr_audit.core.model import Finding, News, Repository, State, Verdict
+from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.model import Repository, Verdict
 from dtr_audit.evidence import gathering
 from dtr_audit.evidence.gathering import Gathering
 

@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts, TrustCounts
 from dtr_audit.core.invariants import find_contradictions
-from dtr_audit.core.model import (
-    ExceptionsInForce,
-    FindingCounts,
-    RepositoryCounts,
-    Run,
-    Scope,
-    Status,
-    TagCounts,
-    TrustCounts,
-)
 from dtr_audit.core.rule import decide
+from dtr_audit.core.run_record import ExceptionsInForce, Run, Scope, Status
 from dtr_audit.core.run_state import UNREADABLE_KEPT
 from dtr_audit.pipeline.report import CONTRADICTION, _deny_contradictions
 

@@ -8,16 +8,8 @@ from typing import Any
 import pytest
 
 from dtr_audit.aws import metrics
-from dtr_audit.core.model import (
-    FindingCounts,
-    PreviousRun,
-    RepositoryCounts,
-    Run,
-    Scope,
-    SecurityHubUpdate,
-    Status,
-    TagCounts,
-)
+from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts
+from dtr_audit.core.run_record import PreviousRun, Run, Scope, SecurityHubUpdate, Status
 from tools.planner import cost
 
 FINISHED = datetime(2026, 11, 22, 3, 5, tzinfo=UTC)

@@ -9,27 +9,14 @@ from typing import Any
 
 import pytest
 
-from dtr_audit.aws import notifications as alerts
-from dtr_audit.aws.notifications import MESSAGE_BYTES, NAMESPACES_OF_A_MESSAGE, Alerts, PendingNews, Places, Standing
-from dtr_audit.core.model import (
-    BaselineRead,
-    Excepted,
-    ExceptionsInForce,
-    Finding,
-    FindingCounts,
-    News,
-    Repository,
-    RepositoryCounts,
-    Run,
-    Scope,
-    SecurityHubUpdate,
-    State,
-    Status,
-    TagCounts,
-    Transition,
-    TrustCounts,
-    Verdict,
-)
+from dtr_audit.aws import notification_text
+from dtr_audit.aws.notification_text import MESSAGE_BYTES, Places, Standing
+from dtr_audit.aws.notifications import NAMESPACES_OF_A_MESSAGE, Alerts
+from dtr_audit.aws.pending_notifications import PendingNews
+from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts, TrustCounts
+from dtr_audit.core.finding import Excepted, Finding, News, State, Transition
+from dtr_audit.core.model import Repository, Verdict
+from dtr_audit.core.run_record import BaselineRead, ExceptionsInForce, Run, Scope, SecurityHubUpdate, Status
 from dtr_audit.settings import AlertGrouping
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -213,7 +200,7 @@ def test_the_worst_news_stays_under_the_limits_of_sns_and_no_namespace_is_lost(
 
 
 def test_what_is_told_is_the_first_by_name_with_all_that_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "MESSAGE_ITEMS", 7)
+    monkeypatch.setattr(notification_text, "MESSAGE_ITEMS", 7)
     news = [
         finding(f"team-{n % 3}", f"shop-{n % 5}", str(n % 7), digest=f"sha256:{n:064d}", author=f"author-{n}")
         for n in range(104, -1, -1)

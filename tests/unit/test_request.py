@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dtr_audit.core.model import Repository, Scope
+from dtr_audit.core.model import Repository
 from dtr_audit.core.request import AuditRequest, StepRequest
+from dtr_audit.core.run_record import Scope
 from dtr_audit.errors import SettingsError
 
 NOW = datetime(2026, 11, 22, 15, 30, 12, 345678, UTC)

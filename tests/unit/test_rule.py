@@ -2,8 +2,10 @@
 
 import pytest
 
-from dtr_audit.core.model import Scope, Status, Tag, TagCounts, TrustFlags, Verdict
+from dtr_audit.core.counts import TagCounts
+from dtr_audit.core.model import Tag, TrustFlags, Verdict
 from dtr_audit.core.rule import decide, judge
+from dtr_audit.core.run_record import Scope, Status
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from dtr_audit.core.model import Repository, RepositoryCounts
+from dtr_audit.core.counts import RepositoryCounts
+from dtr_audit.core.model import Repository
 from dtr_audit.core.scan_order import Mark, ReadingOrder, explain_out_of_time
 
 NAMES = tuple(f"team{number // 3}/s{number}" for number in range(9))

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtr_audit.aws.security_hub import BATCH_BYTES, AsffWriter
+from dtr_audit.core.finding import Finding, News, State
 from dtr_audit.core.finding_changes import NO_IMAGE, REPOSITORY_REMOVED, SIGNED_SINCE, TAG_REMOVED
 from dtr_audit.core.fix import fix_commands
-from dtr_audit.core.model import Finding, News, Repository, State, Verdict
+from dtr_audit.core.model import Repository, Verdict
 from dtr_audit.core.rule import SEVERITY
 from dtr_audit.core.stig import load_release
 from tests.harness.security_hub import CALL_BYTES, FINDING_BYTES, complaints

@@ -13,17 +13,11 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtr_audit.core.counts import RepositoryCounts, TagCounts, TrustCounts
 from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import (
-    Repository,
-    RepositoryCounts,
-    SignedDocuments,
-    Status,
-    SupportingFact,
-    TagCounts,
-    TrustCounts,
-)
+from dtr_audit.core.model import Repository, SignedDocuments
 from dtr_audit.core.request import BATCHES
+from dtr_audit.core.run_record import Status, SupportingFact
 from dtr_audit.core.run_state import UNREADABLE_KEPT, Tally
 from dtr_audit.core.schema import SchemaError
 from dtr_audit.errors import StepTakenOverError, WorkError

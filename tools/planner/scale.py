@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from dtr_audit.aws.archive import PART_ROWS
 from dtr_audit.aws.findings import SHARDS, TRANSACTIONS
-from dtr_audit.aws.notifications import MESSAGE_ITEMS
+from dtr_audit.aws.notification_text import MESSAGE_ITEMS
 from dtr_audit.core.request import BATCHES
 from dtr_audit.evidence.gathering import FINDINGS_TOLD
 from dtr_audit.pipeline.audit import REPORT_SECONDS

@@ -20,8 +20,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dtr_audit.core.model import RULE_ID, Excepted, JudgedTag, Repository, Run, iso
+from dtr_audit.core.finding import Excepted
+from dtr_audit.core.model import RULE_ID, JudgedTag, Repository, iso
 from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.core.run_record import Run
 from dtr_audit.errors import EvidenceError
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from dtr_audit.aws.clients import is_cancelled, is_condition_failure
+from dtr_audit.core.finding import Finding, News, State
 from dtr_audit.core.finding_changes import Known
 from dtr_audit.core.finding_codec import parse_finding, write_finding
-from dtr_audit.core.model import Finding, News, Repository, State
+from dtr_audit.core.model import Repository
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.errors import AuditError
 

@@ -3,7 +3,7 @@
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from dtr_audit.core.model import Run, Status
+from dtr_audit.core.run_record import Run, Status
 
 NAMESPACE = "DtrSignatureAudit"
 

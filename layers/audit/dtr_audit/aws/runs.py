@@ -10,8 +10,9 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
 from dtr_audit.aws.clients import is_condition_failure
-from dtr_audit.core.model import PreviousRun, Run, Scope, iso
+from dtr_audit.core.model import iso
 from dtr_audit.core.redaction import REDACTOR
+from dtr_audit.core.run_record import PreviousRun, Run, Scope
 from dtr_audit.core.scan_order import Mark
 from dtr_audit.errors import LeaseHeldError
 from dtr_audit.settings import Settings

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dtr_audit.aws.findings import FindingsTable
+from dtr_audit.core.counts import TrustCounts
+from dtr_audit.core.finding import Finding, State
 from dtr_audit.core.finding_changes import SIGNED_SINCE
 from dtr_audit.core.finding_spool import FindingSpool
 from dtr_audit.core.fix import fix_commands
-from dtr_audit.core.model import RULE_ID, Finding, SecurityHubUpdate, State, TrustCounts, iso
+from dtr_audit.core.model import RULE_ID, iso
+from dtr_audit.core.run_record import SecurityHubUpdate
 from dtr_audit.core.stig import load_release
 from dtr_audit.core.text import clean
 from dtr_audit.errors import OutOfTimeError, SecurityHubError

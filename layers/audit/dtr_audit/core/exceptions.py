@@ -14,15 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtr_audit.core.documents import read_json
-from dtr_audit.core.model import Excepted, Repository
+from dtr_audit.core.finding import Excepted
+from dtr_audit.core.model import Repository
 from dtr_audit.core.text import clean
 from dtr_audit.errors import ExceptionsError
-
-if TYPE_CHECKING:
-    pass
 
 KEY = "policy/exceptions.json"
 DOCUMENT_BYTES = 1_000_000

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dtr_audit.core.exceptions import Exceptions
-from dtr_audit.core.model import Finding, JudgedTag, News, Repository, State, Transition, Verdict, iso
+from dtr_audit.core.finding import Finding, News, State, Transition
+from dtr_audit.core.model import JudgedTag, Repository, Verdict, iso
 
 SIGNED_SINCE = "signed"
 NO_IMAGE = "a signature artifact, not an image"

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dtr_audit.core.model import Excepted, Finding, News, Repository, State, Transition, Verdict
+from dtr_audit.core.finding import Excepted, Finding, News, State, Transition
+from dtr_audit.core.model import Repository, Verdict
 
 
 def write_finding(finding: Finding) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
+from dtr_audit.core.finding import Finding
 from dtr_audit.core.finding_codec import parse_finding, write_finding
-from dtr_audit.core.model import Finding
 
 
 class FindingSpool:

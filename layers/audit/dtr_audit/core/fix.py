@@ -8,7 +8,9 @@ import re
 import shlex
 from urllib.parse import quote
 
-from dtr_audit.core.model import Finding, TrustCounts, Verdict
+from dtr_audit.core.counts import TrustCounts
+from dtr_audit.core.finding import Finding
+from dtr_audit.core.model import Verdict
 
 HOW_TO_RUN = (
     "Read the lines that begin with # first: they say what to check, and who signs. Run each block of the other lines in a shell "

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from dtr_audit.core.model import FindingCounts, RepositoryCounts, Run, Scope, Status, TagCounts, TrustCounts
+from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts, TrustCounts
+from dtr_audit.core.run_record import Run, Scope, Status
 from dtr_audit.core.run_state import UNREADABLE_KEPT
 
 

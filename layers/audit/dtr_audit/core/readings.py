@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from dtr_audit.core.model import PassingFault, SupportingFact, Tag
+from dtr_audit.core.model import PassingFault, Tag
+from dtr_audit.core.run_record import SupportingFact
 
 
 @dataclass(slots=True)

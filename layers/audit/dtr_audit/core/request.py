@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dtr_audit.core.model import Repository, Scope, is_name
+from dtr_audit.core.model import Repository, is_name
+from dtr_audit.core.run_record import Scope
 from dtr_audit.core.schema import SHA256
 from dtr_audit.errors import SettingsError
 

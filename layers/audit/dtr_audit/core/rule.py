@@ -5,7 +5,9 @@ Source of the rule: DISA, Docker Enterprise 2.x Linux/UNIX STIG, V2R2 (24 Jul 20
 
 from collections.abc import Mapping
 
-from dtr_audit.core.model import JudgedTag, Scope, Status, Tag, TagCounts, TrustFlags, Verdict
+from dtr_audit.core.counts import TagCounts
+from dtr_audit.core.model import JudgedTag, Tag, TrustFlags, Verdict
+from dtr_audit.core.run_record import Scope, Status
 
 TITLE = "Only trusted, signed images must be stored in Docker Trusted Registry (DTR) in Docker Enterprise."
 SEVERITY = "medium"

@@ -5,18 +5,11 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from dtr_audit.core.model import (
-    OTHER_HOSTS_KEPT,
-    Excepted,
-    Finding,
-    FindingCounts,
-    Repository,
-    RepositoryCounts,
-    SupportingFact,
-    TagCounts,
-    TrustCounts,
-)
+from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts, TrustCounts
+from dtr_audit.core.finding import Excepted, Finding
+from dtr_audit.core.model import OTHER_HOSTS_KEPT, Repository
 from dtr_audit.core.readings import Listing
+from dtr_audit.core.run_record import SupportingFact
 from dtr_audit.core.text import clean
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dtr_audit.core.model import Repository, RepositoryCounts
+from dtr_audit.core.counts import RepositoryCounts
+from dtr_audit.core.model import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from xml.parsers import expat
 
-from dtr_audit.core.model import RULE_ID, Status, iso
+from dtr_audit.core.model import RULE_ID, iso
+from dtr_audit.core.run_record import Status
 from dtr_audit.core.stig import load_release, release_names
 from dtr_audit.core.text import clean
 from dtr_audit.errors import EvidenceError

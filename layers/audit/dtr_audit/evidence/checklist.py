@@ -8,8 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dtr_audit.core.model import RULE_ID, Excepted, Finding, Run, Scope, Status, SupportingFact, iso
+from dtr_audit.core.finding import Excepted, Finding
+from dtr_audit.core.model import RULE_ID, iso
 from dtr_audit.core.rule import COSIGN_NOTE
+from dtr_audit.core.run_record import Run, Scope, Status, SupportingFact
 from dtr_audit.core.stig import Rule, load_release
 from dtr_audit.core.text import clean
 from dtr_audit.core.tool import TOOL

@@ -6,7 +6,7 @@ The order of elements is part of the schema, and an unknown status is dropped by
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
-from dtr_audit.core.model import Status
+from dtr_audit.core.run_record import Status
 from dtr_audit.core.stig import Release, load_release
 from dtr_audit.evidence.checklist import Answer, answer_rules
 from dtr_audit.evidence.report import Asset, Report

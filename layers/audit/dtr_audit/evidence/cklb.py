@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dtr_audit.core.model import Status, iso
+from dtr_audit.core.model import iso
+from dtr_audit.core.run_record import Status
 from dtr_audit.core.stig import Release, load_release, stable_id
 from dtr_audit.evidence.checklist import Answer, answer_rules
 from dtr_audit.evidence.report import Asset, Report

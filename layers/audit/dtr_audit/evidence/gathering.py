@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from dtr_audit.core.model import Excepted, Finding, News, Repository, State
+from dtr_audit.core.finding import Excepted, Finding, News, State
+from dtr_audit.core.model import Repository
 from dtr_audit.evidence.report import NamespaceSummary, ReportedFinding
 
 FINDINGS_TOLD = 5_000  # open findings that evidence names one by one

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dtr_audit import __version__
-from dtr_audit.core.model import RULE_ID, Status, iso
+from dtr_audit.core.model import RULE_ID, iso
+from dtr_audit.core.run_record import Status
 from dtr_audit.core.stig import Release, load_release
 from dtr_audit.core.tool import TOOL_NAME
 from dtr_audit.evidence.checklist import Answer, answer_rules, describe_exception, describe_finding, describe_unreadable

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dtr_audit.core.finding import Excepted, Finding
 from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import Excepted, Finding, Run, Status
+from dtr_audit.core.run_record import Run, Status
 
 # What importers take for a domain name: two labels or more, the last one of letters or in Punycode.
 _FQDN = re.compile(

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
 from dtr_audit import __version__
-from dtr_audit.core.model import Status, iso
+from dtr_audit.core.model import iso
+from dtr_audit.core.run_record import Status
 from dtr_audit.core.stig import Release, Rule, load_release
 from dtr_audit.core.tool import TOOL_NAME
 from dtr_audit.evidence.checklist import Answer, answer_rules

@@ -17,9 +17,10 @@ from dtr_audit.aws.exceptions_document import ExceptionsRead, fetch_exceptions
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.aws.runs import LEASE_GRACE_SECONDS, RunsTable, fan_out_lease_seconds
 from dtr_audit.core.finding_changes import Moment
-from dtr_audit.core.model import Repository, Run, Scope
+from dtr_audit.core.model import Repository
 from dtr_audit.core.request import AuditRequest
 from dtr_audit.core.reuse import DocumentLedger
+from dtr_audit.core.run_record import Run, Scope
 from dtr_audit.core.run_state import Tally
 from dtr_audit.core.scan_order import Mark, ReadingOrder, explain_out_of_time
 from dtr_audit.errors import AuditError, EvidenceError, OutOfTimeError, SettingsError

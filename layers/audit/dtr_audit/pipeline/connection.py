@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
 
-from dtr_audit.core.model import Repository, TrustCounts
+from dtr_audit.core.counts import TrustCounts
+from dtr_audit.core.model import Repository
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, OutOfTimeError, TransientError
 from dtr_audit.http.deadline import answer_in_time, ask_aside

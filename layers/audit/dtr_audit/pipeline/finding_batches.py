@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from dtr_audit.aws.findings import BATCH_ITEMS, FindingsTable
-from dtr_audit.core.model import Finding
+from dtr_audit.core.finding import Finding
 
 WRITERS = 4  # more of them only wait for each other's processor
 WAITING = 2 * WRITERS  # batches; whoever brings more waits until the table has taken some

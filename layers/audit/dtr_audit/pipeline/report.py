@@ -16,29 +16,28 @@ from dtr_audit.aws.archive import Archive
 from dtr_audit.aws.clients import AwsClients
 from dtr_audit.aws.exceptions_document import ExceptionsRead
 from dtr_audit.aws.findings import FindingsTable
-from dtr_audit.aws.notifications import Alerts, Places, Standing
+from dtr_audit.aws.notification_text import Places, Standing
+from dtr_audit.aws.notifications import Alerts
 from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.exceptions import ENDED_NAMED
+from dtr_audit.core.finding import Finding, News, State
 from dtr_audit.core.finding_changes import REPOSITORY_REMOVED, SIGNED_SINCE, Moment, resolve
 from dtr_audit.core.finding_spool import FindingSpool
 from dtr_audit.core.invariants import find_contradictions
-from dtr_audit.core.model import (
-    BaselineRead,
-    ExceptionsInForce,
-    Finding,
-    News,
-    OtherHosts,
-    PreviousRun,
-    Repository,
-    Run,
-    Scope,
-    SecurityHubUpdate,
-    State,
-    Status,
-)
+from dtr_audit.core.model import Repository
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.request import AuditRequest
 from dtr_audit.core.rule import UNREAD_FLAGS, decide
+from dtr_audit.core.run_record import (
+    BaselineRead,
+    ExceptionsInForce,
+    OtherHosts,
+    PreviousRun,
+    Run,
+    Scope,
+    SecurityHubUpdate,
+    Status,
+)
 from dtr_audit.core.run_state import Tally
 from dtr_audit.core.scan_order import Mark
 from dtr_audit.core.text import clean

@@ -12,11 +12,10 @@ from aws_lambda_powertools import Logger
 from dtr_audit.aws.archive import ROWS_TOGETHER, Archive, Row
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.core.exceptions import Exceptions
+from dtr_audit.core.finding import Excepted, Finding
 from dtr_audit.core.finding_changes import Known, Moment, Moves, compare
 from dtr_audit.core.model import (
     FINDING_VERDICTS,
-    Excepted,
-    Finding,
     JudgedTag,
     PassingFault,
     Repository,

@@ -24,11 +24,13 @@ from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.aws.runs import RunsTable, fan_out_lease_seconds
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.core.exceptions import ExceptionsDocument
+from dtr_audit.core.finding import Finding
 from dtr_audit.core.finding_changes import Moment
 from dtr_audit.core.finding_spool import FindingSpool
-from dtr_audit.core.model import Finding, PassingFault, Repository, Run, Scope, SignedDocuments
+from dtr_audit.core.model import PassingFault, Repository, SignedDocuments
 from dtr_audit.core.request import BATCHES, StepRequest
 from dtr_audit.core.reuse import DocumentLedger, Reused
+from dtr_audit.core.run_record import Run, Scope
 from dtr_audit.core.run_state import Tally
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, ExceptionsError, OutOfTimeError, SettingsError, TransientError, WorkError

@@ -31,27 +31,16 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
+from dtr_audit.core.counts import EXPIRING_NAMED, RepositoryCounts, TagCounts, TrustCounts
 from dtr_audit.core.documents import read_json
+from dtr_audit.core.finding import Finding, News, State
 from dtr_audit.core.finding_codec import parse_finding, write_finding
 from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import (
-    EXPIRING_NAMED,
-    OTHER_HOSTS_KEPT,
-    Finding,
-    News,
-    Repository,
-    RepositoryCounts,
-    SignedDocuments,
-    State,
-    Status,
-    SupportingFact,
-    TagCounts,
-    TrustCounts,
-    is_name,
-)
+from dtr_audit.core.model import OTHER_HOSTS_KEPT, Repository, SignedDocuments, is_name
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.request import BATCHES
 from dtr_audit.core.reuse import DOCUMENTS, HASH_BYTES
+from dtr_audit.core.run_record import Status, SupportingFact
 from dtr_audit.core.run_state import UNREADABLE_KEPT, Tally
 from dtr_audit.core.schema import (
     SchemaError,

@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeVar
 from aws_lambda_powertools import Logger
 
 from dtr_audit.core.credentials import CredentialSource
-from dtr_audit.core.model import RULE_ID, Status, SupportingFact
+from dtr_audit.core.model import RULE_ID
 from dtr_audit.core.readings import Surroundings
+from dtr_audit.core.run_record import Status, SupportingFact
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, OutOfTimeError
 from dtr_audit.http.deadline import ask_aside

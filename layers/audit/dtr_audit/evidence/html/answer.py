@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from dtr_audit.core.model import Run, Scope, Status, Verdict
+from dtr_audit.core.model import Verdict
 from dtr_audit.core.rule import COSIGN_NOTE, TITLE
+from dtr_audit.core.run_record import Run, Scope, Status
 from dtr_audit.core.text import clean
 from dtr_audit.evidence.html.markup import Markup, element
 from dtr_audit.evidence.html.tables import isolate, write_table

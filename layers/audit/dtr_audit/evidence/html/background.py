@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dtr_audit.core import manifest
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import RULE_ID, Scope, SupportingFact
+from dtr_audit.core.model import RULE_ID
+from dtr_audit.core.run_record import Scope, SupportingFact
 from dtr_audit.core.stig import Rule
 from dtr_audit.core.text import clean
 from dtr_audit.core.tool import TOOL

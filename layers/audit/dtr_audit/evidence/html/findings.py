@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from dtr_audit.core.model import News, Run, iso
+from dtr_audit.core.finding import News
+from dtr_audit.core.model import iso
+from dtr_audit.core.run_record import Run
 from dtr_audit.core.text import clean
 from dtr_audit.evidence.html.fix import Commands, write_dialog
 from dtr_audit.evidence.html.markup import Markup, element, join, void

@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from dtr_audit.core.finding import Finding
 from dtr_audit.core.fix import HOW_TO_RUN, fix_commands, is_sha256
-from dtr_audit.core.model import Finding, Repository, Run
+from dtr_audit.core.model import Repository
+from dtr_audit.core.run_record import Run
 from dtr_audit.core.text import clean
 from dtr_audit.evidence.html.markup import Markup, element
 from dtr_audit.evidence.html.tables import isolate, write_section

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from dtr_audit.core.model import Finding, Scope, State, iso
+from dtr_audit.core.finding import Finding, State
+from dtr_audit.core.model import iso
+from dtr_audit.core.run_record import Scope
 from dtr_audit.core.text import clean
 from dtr_audit.evidence.html import trend
 from dtr_audit.evidence.html.markup import Markup, element, join

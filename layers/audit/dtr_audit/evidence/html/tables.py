@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from dtr_audit.core.model import Finding
+from dtr_audit.core.finding import Finding
 from dtr_audit.core.text import clean
 from dtr_audit.evidence.html.markup import Markup, element, join, void
 from dtr_audit.evidence.html.words import NAME_LENGTH, REASON_LENGTH, VERDICT_WORDS, say_instant, shorten

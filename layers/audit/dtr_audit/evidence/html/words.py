@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from dtr_audit.core.model import Status, Verdict
+from dtr_audit.core.model import Verdict
+from dtr_audit.core.run_record import Status
 from dtr_audit.core.text import clean
 
 NAME_LENGTH = 300  # of one name; a longer one is cut, and no command is given for it
