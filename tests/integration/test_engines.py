@@ -307,8 +307,14 @@ class Publisher:
             trust.sign(tag, entry.digest, signer="ci")
 
 
-def test_both_engines_verify_the_same_signatures(stack: Stack) -> None:
-    publisher = Publisher()
+TRUST = {
+    "TRUST_VERIFICATION": "signatures", "DTR_DOMAINS": DOMAIN, "PIN_TRUST": "true", "TRUST_WARNING_DAYS": "365",
+    "REQUIRED_SIGNERS": "ci",
+}  # fmt: skip
+
+
+def trust_history(publisher: Publisher) -> list[Night]:
+    """Signatures under verification: pins, known roots, trust data that cannot be read."""
 
     def begin(world: World) -> None:
         world.push(*(f"{namespace}/{name}:1" for namespace in NAMESPACES for name in ("app", "base")))
@@ -323,7 +329,7 @@ def test_both_engines_verify_the_same_signatures(stack: Stack) -> None:
     def break_pins(world: World) -> None:
         world.put_policy(PINS_KEY, b'{"pins": 1}')
 
-    history = [
+    return [
         Night("every tag unsigned, and no pins", begin, expected={"complete": False}),
         Night("some signed, one pinned to another root", sign_some, expected={"complete": True}),
         Night("known roots", lambda world: publisher.sign(world, "ops/base:1"), expected={"complete": True}),
@@ -336,16 +342,16 @@ def test_both_engines_verify_the_same_signatures(stack: Stack) -> None:
         ),
         Night("pins that are broken", break_pins, expected={"complete": False, "status": "OPEN"}),
     ]
-    environment = {
-        "TRUST_VERIFICATION": "signatures", "DTR_DOMAINS": DOMAIN, "PIN_TRUST": "true", "TRUST_WARNING_DAYS": "365",
-        "REQUIRED_SIGNERS": "ci",
-    }  # fmt: skip
+
+
+def test_both_engines_verify_the_same_signatures(stack: Stack) -> None:
+    publisher = Publisher()
     with ExitStack() as closing:
-        one = World(stack, publisher.notary, environment, is_fanned=False)
+        one = World(stack, publisher.notary, TRUST, is_fanned=False)
         closing.callback(one.close)
-        many = World(stack, publisher.notary, environment, is_fanned=True)
+        many = World(stack, publisher.notary, TRUST, is_fanned=True)
         closing.callback(many.close)
-        tell_the_same((one, many), history)
+        tell_the_same((one, many), trust_history(publisher))
 
 
 @pytest.mark.parametrize("answers_404", [False, True], ids=["read at once", "answers 404 at first"])
