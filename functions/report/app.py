@@ -9,7 +9,8 @@ with collector_paused():
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from dtr_audit.aws.logger import make_logger, raise_redacted
-    from dtr_audit.pipeline.steps import Invocation, report
+    from dtr_audit.pipeline.run_context import Invocation
+    from dtr_audit.pipeline.steps import report
 
 logger = make_logger()
 

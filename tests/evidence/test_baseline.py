@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from dtr_audit.core.run_record import Scope, Status, SupportingFact
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb
-from dtr_audit.evidence.baseline import DEPTH_LIMIT, PART_LIMIT, SIZE_LIMIT, read
+from dtr_audit.evidence.baseline import SIZE_LIMIT, read
 from dtr_audit.evidence.checklist import answer_rules
+from dtr_audit.evidence.ckl_reader import DEPTH_LIMIT, PART_LIMIT
 from dtr_audit.evidence.report import Asset, Report
 from tests.evidence.html_report import finding, report
 

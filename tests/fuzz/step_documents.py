@@ -23,7 +23,7 @@ from dtr_audit.core.finding import Finding, State
 from dtr_audit.core.model import Repository
 from dtr_audit.core.request import StepRequest
 from dtr_audit.core.run_record import Run
-from dtr_audit.pipeline import steps
+from dtr_audit.pipeline import run_context, steps
 from dtr_audit.settings import EVIDENCE_FORMATS, Settings
 from dtr_audit_simulator.aws.stack import Stack
 from dtr_audit_simulator.dtr.faults import SETTINGS, Faults, Rewrite, Status, tags_of
@@ -177,7 +177,7 @@ class Left:
             kept, payload["state"] = reseal(kept)
         s3 = MemoryS3({**self.objects, **{f"{self.prefix}{name}": content for name, content in kept.items()}})
         runs, findings = MemoryRuns(), MemoryFindings(self.findings)
-        invocation = steps.Invocation(
+        invocation = run_context.Invocation(
             self.settings,
             StepRequest.from_payload(payload),
             Clients(s3),  # type: ignore[arg-type]
@@ -185,8 +185,8 @@ class Left:
             now=lambda: SECOND,
         )
         with (
-            patch.object(steps, "RunsTable", runs),
-            patch.object(steps, "FindingsTable", findings),
+            patch.object(run_context, "RunsTable", runs),
+            patch.object(run_context, "FindingsTable", findings),
             patch.object(metrics, "emit"),
         ):
             summary = steps.report(invocation)

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
-from dtr_audit.http import transport
+from dtr_audit.http import tls, transport
 from dtr_audit.registry import dtr
 from dtr_audit_simulator.http.transport import Request, Response
 
@@ -92,8 +92,8 @@ class Wire:
     def connected(self) -> Iterator[None]:
         """Have every transport that is made meanwhile ask here."""
         with (
-            patch.object(transport, "_tls_context", lambda *_: self._context),
-            patch.object(transport._VerifyingAdapter, "connections_to", lambda _, url: _Pool(self, url)),
+            patch.object(transport, "make_tls_context", lambda *_: self._context),
+            patch.object(tls.VerifyingAdapter, "connections_to", lambda _, url: _Pool(self, url)),
             patch.object(transport, "SystemClock", lambda: self.clock),
             patch.object(dtr, "SystemClock", lambda: self.clock),
         ):

@@ -10,7 +10,7 @@ IMPATIENT = {
     "http.retry.FIRST_WAIT_SECONDS": 0.001,
     "http.retry.PATIENCE_SECONDS": 0.004,
     "pipeline.scanner.SECOND_PASS_SECONDS": 0.0,
-    "pipeline.scanner.RECENT_SECONDS": 0.0,
+    "pipeline.recent_pushes.RECENT_SECONDS": 0.0,
 }
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from dtr_audit.aws.clients import AwsClients
 from dtr_audit.core.request import StepRequest
-from dtr_audit.pipeline import steps
+from dtr_audit.pipeline import run_context, steps
 from dtr_audit.settings import Settings
 from tests.harness.audit_harness import Audited
 
-Step = Callable[[steps.Invocation], dict[str, Any]]
+Step = Callable[[run_context.Invocation], dict[str, Any]]
 MakeRun = Callable[..., dict[str, Any]]  # of an event, if any, and of settings: makes a run and gives its record
 
 
@@ -82,7 +82,7 @@ class Fanned:
         if name in {"inventory", "prove"}:
             self.left[execution] = {one: answer for one, answer in state.items() if one != "proof"}
         payload = {"state": state, **payload}
-        invocation = steps.Invocation(
+        invocation = run_context.Invocation(
             self.settings,
             StepRequest.from_payload(json.loads(json.dumps(payload))),
             self.clients,

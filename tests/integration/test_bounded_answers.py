@@ -11,8 +11,9 @@ from dtr_audit.core.credentials import Credentials
 from dtr_audit.core.model import Repository
 from dtr_audit.errors import OutOfTimeError, RegistryError
 from dtr_audit.http import memory_budget, transport
+from dtr_audit.http.body import ERROR_BYTES
 from dtr_audit.http.memory_budget import SHARED_BYTES, MemoryBudget
-from dtr_audit.http.transport import ERROR_BYTES, Transport
+from dtr_audit.http.transport import Transport
 from dtr_audit.registry import artifacts, dtr, ucp
 from dtr_audit.registry.dtr import PAGE_BYTES, WHOLE_LIST_BYTES, DtrClient
 from dtr_audit.trust import tags

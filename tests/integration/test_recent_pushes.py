@@ -7,7 +7,7 @@ import pytest
 
 from dtr_audit.core.model import JudgedTag, Tag, Verdict
 from dtr_audit.http import retry
-from dtr_audit.pipeline import scanner
+from dtr_audit.pipeline import recent_pushes
 from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
@@ -39,7 +39,7 @@ def push(registry: InMemoryRegistry, tag: str = "1.0") -> None:
 @pytest.fixture(autouse=True)
 def _recent_as_in_production(monkeypatch: pytest.MonkeyPatch, held_time: HeldTime) -> None:
     assert held_time
-    monkeypatch.setattr(scanner, "RECENT_SECONDS", RECENT_SECONDS)
+    monkeypatch.setattr(recent_pushes, "RECENT_SECONDS", RECENT_SECONDS)
     monkeypatch.setattr(retry, "PATIENCE_SECONDS", 600.0)
 
 
@@ -85,7 +85,7 @@ def test_tag_signed_within_a_minute_of_its_push_opens_no_finding(
     assert audited.findings() == {}
     assert audited.messages() == []
     assert len(readings) == 2
-    assert readings[1] - readings[0] >= scanner.SIGNING_SECONDS
+    assert readings[1] - readings[0] >= recent_pushes.SIGNING_SECONDS
 
 
 def test_tag_that_stays_unsigned_after_its_push_is_one_finding(
@@ -162,7 +162,7 @@ def test_tag_is_read_once_where_there_is_no_time_to_wait(
 def test_first_readings_that_wait_have_no_more_tags_than_there_is_room_for(
     registry: InMemoryRegistry, run: MakeRun, readings: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanner, "WAITING_TAGS", 1)
+    monkeypatch.setattr(recent_pushes, "WAITING_TAGS", 1)
     push(registry)
     push(registry, "2.0")
     assert run()["tags"]["unsigned"] == 2
@@ -189,5 +189,5 @@ def test_first_readings_that_wait_have_no_more_tags_than_there_is_room_for(
 def test_time_of_a_push_of_any_form_is_recent_or_not(pushed_at: str, is_recent: bool) -> None:
     now = datetime(2026, 12, 1, 6, tzinfo=UTC)
     tag = Tag("1.0", "sha256:" + "0" * 64, "", pushed_at, "", None, ())
-    assert scanner._is_recent(JudgedTag(tag, Verdict.UNSIGNED, "", None), now) is is_recent
-    assert not scanner._is_recent(JudgedTag(tag, Verdict.SIGNED, "", None), now)
+    assert recent_pushes._is_recent(JudgedTag(tag, Verdict.UNSIGNED, "", None), now) is is_recent
+    assert not recent_pushes._is_recent(JudgedTag(tag, Verdict.SIGNED, "", None), now)

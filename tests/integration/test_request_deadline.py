@@ -11,7 +11,7 @@ import pytest
 
 from dtr_audit.errors import AuditError, OutOfTimeError, RegistryError
 from dtr_audit.http import connection as https_connection
-from dtr_audit.http import transport
+from dtr_audit.http import exchange, transport
 from dtr_audit.http.transport import SLOW_ATTEMPTS, Transport
 from dtr_audit.http.watchdog import WATCHDOG
 from dtr_audit_simulator.dtr.faults import EVERY_CALL, Faults, Part, Slow, Unending
@@ -62,7 +62,7 @@ def test_request_whose_answer_drips_without_end_ends_at_its_deadline(
 def test_request_whose_answer_floods_without_end_ends_at_its_limit_of_bytes(
     dtr: DtrServer, monkeypatch: pytest.MonkeyPatch, part: Part
 ) -> None:
-    monkeypatch.setattr(transport, "BODY_BYTES", 1024 * 1024)
+    monkeypatch.setattr(exchange, "BODY_BYTES", 1024 * 1024)
     dtr.faults = Faults(strikes=(Unending(part, EVERY_CALL.limited(times=1)),))
     with connected(dtr) as connection:
         with pytest.raises(RegistryError) as refused:

@@ -18,7 +18,7 @@ from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.core.finding import Finding
 from dtr_audit.errors import LeaseHeldError, SettingsError, StepTakenOverError, WorkError
-from dtr_audit.pipeline import steps
+from dtr_audit.pipeline import run_context, steps
 from dtr_audit_simulator.dtr.faults import SETTINGS, Calls, Faults, Status, tags_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
@@ -430,7 +430,7 @@ def test_an_attempt_that_was_given_up_writes_no_finding_over_its_successors(scen
 def test_an_attempt_that_claims_late_does_not_end_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two attempts the one that is listened to is overtaken: the machine tries that again, as it does not for a lost lease."""
     scene.make("inventory")
-    confirm = steps._Parts.confirm
+    confirm = run_context.RunContext.confirm
     begun: list[bool] = []
 
     def be_overtaken(parts: Any) -> None:
@@ -439,7 +439,7 @@ def test_an_attempt_that_claims_late_does_not_end_the_run(scene: Scene, monkeypa
             scene.make("examine", 1)
         confirm(parts)
 
-    monkeypatch.setattr(steps._Parts, "confirm", be_overtaken)
+    monkeypatch.setattr(run_context.RunContext, "confirm", be_overtaken)
     with pytest.raises(StepTakenOverError):
         scene.make("examine", 1)
     assert not issubclass(StepTakenOverError, LeaseHeldError)

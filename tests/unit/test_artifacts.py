@@ -9,7 +9,7 @@ import pytest
 
 from dtr_audit.core.model import Repository, Tag
 from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError
-from dtr_audit.http.transport import Answer
+from dtr_audit.http.exchange import Answer
 from dtr_audit.registry import artifacts
 from dtr_audit.registry.artifacts import (
     DOCKER_MANIFEST,

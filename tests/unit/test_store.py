@@ -23,7 +23,8 @@ from dtr_audit.core.schema import SchemaError
 from dtr_audit.errors import StepTakenOverError, WorkError
 from dtr_audit.pipeline import steps
 from dtr_audit.pipeline import store as work_documents
-from dtr_audit.pipeline.store import DOCUMENT_BYTES, BatchResult, FindingsFile, Inventory, Proof, Work
+from dtr_audit.pipeline.store import DOCUMENT_BYTES, Work
+from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory, Proof
 
 SHOP, TILL, GONE = Repository("web", "shop"), Repository("web", "till"), Repository("web", "gone")
 

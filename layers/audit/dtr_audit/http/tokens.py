@@ -7,7 +7,7 @@ from dtr_audit.core.documents import parse_json
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.text import clean
 from dtr_audit.errors import ContradictionError, RegistryError
-from dtr_audit.http.transport import Answer
+from dtr_audit.http.exchange import Answer
 
 TOKEN_LENGTH = 16_384
 TOKEN_SECONDS = 60.0  # where the server does not say how long (the Docker token specification's default)

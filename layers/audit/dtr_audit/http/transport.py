@@ -10,28 +10,24 @@ import random
 import socket
 import ssl
 import threading
-import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-import certifi
-import requests.utils
-from requests.adapters import HTTPAdapter
-from requests.exceptions import RequestException
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
+from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
 from urllib3.exceptions import TimeoutError as TookTooLongError
 
 from dtr_audit.core.text import clean
-from dtr_audit.errors import OutOfTimeError, RegistryError, SettingsError, TransientError
-from dtr_audit.http.certificates import ExplainingSocket, Refused, RefusedCertificateError, read_authorities
-from dtr_audit.http.connection import HEAD_BYTES, TooManyLinesError, WatchedConnection
+from dtr_audit.errors import OutOfTimeError, RegistryError, TransientError
+from dtr_audit.http.body import CHUNK_BYTES, Body
+from dtr_audit.http.certificates import Refused, RefusedCertificateError, read_authorities
+from dtr_audit.http.connection import HEAD_BYTES, TooManyLinesError
+from dtr_audit.http.exchange import BODY_BYTES, REGISTRY, Answer, Call, Clock, Party, SystemClock
 from dtr_audit.http.limiter import Pace, Turn
-from dtr_audit.http.memory_budget import BUDGET, UNCHARGED_BYTES, Charge
+from dtr_audit.http.memory_budget import BUDGET, Charge
+from dtr_audit.http.tls import VerifyingAdapter, find_cause, innermost_cause, make_tls_context
 from dtr_audit.http.watchdog import WATCHDOG, Watch
 
 CONNECT_SECONDS = 10.0
@@ -41,112 +37,15 @@ LONG_SILENCE_SECONDS = (
 )
 SLOW_ATTEMPTS = 2  # at a request to which no answer comes in time: each takes a minute or more
 REQUEST_SECONDS = 180.0  # of one attempt, from connecting to the last byte of its answer, also while bytes arrive
-BODY_BYTES = 64 * 1024  # of an answer, decompressed, unless the caller names another limit
-ERROR_BYTES = 64 * 1024  # of an answer that is none to the question: the rest of it is not read
-CHUNK_BYTES = 64 * 1024  # read from the connection, or decompressed, in one step
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5  # the first wait is up to that long, each further one up to twice the last
 BACKOFF_LIMIT_SECONDS = 20.0
 RETRY_AFTER_LIMIT_SECONDS = 120.0
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 
-_E = TypeVar("_E", bound=BaseException)
 
 # OpenSSL's verification errors that only VERIFY_X509_STRICT raises (x509_vfy.h, OpenSSL 3).
 _STRICT_ERRORS = range(80, 95)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer, whole and bounded. Header names are case-insensitive."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """Who is asked, in the words of the messages, and how large its answers may be."""
-
-    name: str
-    url_setting: str
-    bundle_keys: str  # of the secret
-
-
-REGISTRY = Party("the registry", "DTR_URL", '"ca_bundle"')
-
-
-class Clock(Protocol):
-    """Time as an argument, so that tests need not wait."""
-
-    def monotonic(self) -> float:
-        """Give seconds since some fixed moment."""
-        ...
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        ...
-
-
-class SystemClock:
-    """The machine's own time."""
-
-    def monotonic(self) -> float:
-        """Give seconds since some fixed moment."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-
-class _VerifyingAdapter(HTTPAdapter):
-    """Connections that trust exactly the authorities of one TLS context, whatever the environment says.
-
-    Of requests only this is used: a session prepares and merges for each request what is the same for all of them, and takes
-    cookies, redirects and ~/.netrc into account, of which none is wanted.
-    """
-
-    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
-        # A given bundle stands alone; certificates are verified whatever the context said.
-        self._tls: dict[str, Any] = {"ssl_context": context, "cert_reqs": "CERT_REQUIRED"}
-        super().__init__(pool_connections=1, pool_maxsize=connections, pool_block=True)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **self._tls, **options)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **self._tls, **options)
-
-    def connections_to(self, url: str) -> HTTPConnectionPool:
-        """Give the connections to a host, through the proxy that the environment names for it."""
-        proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-        try:
-            manager = (
-                self.proxy_manager_for(proxy if "://" in proxy else f"http://{proxy}") if proxy else self.poolmanager
-            )
-            pool: HTTPConnectionPool = manager.connection_from_url(url)
-        except (RequestException, HTTPError, ValueError):
-            raise SettingsError("the proxy of this environment (HTTPS_PROXY) cannot be used") from None
-        pool.ConnectionCls = WatchedConnection
-        return pool
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What is asked; `str()` names it in messages."""
-
-    method: str
-    path: str
-    accept: str
-    authorization: str = field(repr=False)
-    is_optional: bool = False
-    limit: int = BODY_BYTES
-    charge: Charge | None = None
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
 
 
 class Transport:
@@ -174,7 +73,7 @@ class Transport:
         self._authorities = read_authorities(ca_bundle, f"secret: {party.bundle_keys}") if ca_bundle else ()
         self._stop_at = stop_at
         self._clock = clock or SystemClock()
-        self._adapter = _VerifyingAdapter(_tls_context(self._authorities, x509_strict), connections)
+        self._adapter = VerifyingAdapter(make_tls_context(self._authorities, x509_strict), connections)
         self._pool = self._adapter.connections_to(url)
         self._has_own_pace = pace is None
         self.pace = pace or Pace(connections, self._clock, party.name)
@@ -213,7 +112,7 @@ class Transport:
         Raises RegistryError when no usable answer came, TransientError where it may come later, and OutOfTimeError when the time is
         up. An answer with any status is given, a retried one after all attempts; a redirect is an error.
         """
-        call = _Call("GET", path, accept, authorization, is_optional, limit, charge)
+        call = Call("GET", path, accept, authorization, is_optional, limit, charge)
         attempts = 1 if is_optional else ATTEMPTS
         slow = 0
         for attempt in range(1, attempts + 1):
@@ -245,14 +144,14 @@ class Transport:
 
         Raises as `get` does.
         """
-        call = _Call("POST", path, "application/json", authorization)
+        call = Call("POST", path, "application/json", authorization)
         try:
             return self._ask(call, content=content)
         except _BrokenConnectionError as error:
             raise RegistryError(f"{call}: {error}") from None
 
     def _ask(
-        self, call: _Call, *, params: Mapping[str, str | bytes] | None = None, content: bytes | None = None
+        self, call: Call, *, params: Mapping[str, str | bytes] | None = None, content: bytes | None = None
     ) -> Answer:
         turn = self._take_turn(call)
         waited: float | None = None
@@ -289,7 +188,7 @@ class Transport:
         finally:
             self.pace.end(turn, waited, refused=refused)
 
-    def _take_turn(self, call: _Call) -> Turn:
+    def _take_turn(self, call: Call) -> Turn:
         while True:
             while (pause := self.pace.pause_left) > 0:
                 if pause >= self._seconds_left(call):
@@ -303,7 +202,7 @@ class Transport:
             # All were asked to wait while this one waited for its turn.
             self.pace.give_back()
 
-    def _send(self, call: _Call, params: Mapping[str, str | bytes] | None, content: bytes | None) -> BaseHTTPResponse:
+    def _send(self, call: Call, params: Mapping[str, str | bytes] | None, content: bytes | None) -> BaseHTTPResponse:
         """Send a request, and give the answer as it begins."""
         left = self._seconds_left(call)
         headers = {
@@ -328,26 +227,26 @@ class Transport:
                 decode_content=False,
             )
         except SSLError as error:
-            refused = _find(ssl.SSLCertVerificationError, error)
+            refused = find_cause(ssl.SSLCertVerificationError, error)
             if refused is not None:
                 raise self._certificate_error(refused) from None
-            raise _BrokenConnectionError(f"the TLS connection failed: {_innermost(error)}") from None
+            raise _BrokenConnectionError(f"the TLS connection failed: {innermost_cause(error)}") from None
         except ProxyError:
             raise _BrokenConnectionError(
                 "the proxy of this environment (HTTPS_PROXY) does not let it through"
             ) from None
         except (HTTPError, OSError) as error:
-            if _find(TooManyLinesError, error):
+            if find_cause(TooManyLinesError, error):
                 raise _BrokenConnectionError(f"the answer's headers are larger than {HEAD_BYTES // 1024} KiB") from None
             # Whom nobody answers at all is a timeout too, to urllib3.
             if isinstance(error, TookTooLongError) and not isinstance(error, NewConnectionError):
                 raise _BrokenConnectionError(f"no answer in time ({self.silence_seconds:g} s)", is_slow=True) from None
-            unresolved = _find(socket.gaierror, error)
+            unresolved = find_cause(socket.gaierror, error)
             # That there is no such name is an answer, which waiting does not change.
             is_unknown = unresolved is not None and unresolved.errno == socket.EAI_NONAME
-            raise _BrokenConnectionError(f"no answer: {_innermost(error)}", may_pass=not is_unknown) from None
+            raise _BrokenConnectionError(f"no answer: {innermost_cause(error)}", may_pass=not is_unknown) from None
 
-    def _take(self, response: BaseHTTPResponse, call: _Call, watch: Watch) -> Answer:
+    def _take(self, response: BaseHTTPResponse, call: Call, watch: Watch) -> Answer:
         """Take an answer, whole, and give its connection back."""
         try:
             if response.status < 200:
@@ -365,13 +264,13 @@ class Transport:
             response.close()
             response.release_conn()
 
-    def _read(self, response: BaseHTTPResponse, call: _Call, watch: Watch) -> bytes:
+    def _read(self, response: BaseHTTPResponse, call: Call, watch: Watch) -> bytes:
         """Read the body in small steps, none of which takes more than is charged or allowed."""
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in {"identity", "gzip", ""}:
             raise RegistryError(f"{call}: the answer's encoding {clean(encoding, 40)!r} was not asked for")
         inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
-        body = _Body(call, response.status == 200, lambda: self._check_waiting(call, watch))
+        body = Body(call, response.status == 200, lambda: self._check_waiting(call, watch))
         try:
             return self._read_into(body, inflate, response, call)
         except Exception:
@@ -379,7 +278,7 @@ class Transport:
             raise
 
     def _read_into(
-        self, body: "_Body", inflate: "zlib._Decompress | None", response: BaseHTTPResponse, call: _Call
+        self, body: "Body", inflate: "zlib._Decompress | None", response: BaseHTTPResponse, call: Call
     ) -> bytes:
         try:
             while chunk := response.read1(CHUNK_BYTES):
@@ -393,16 +292,16 @@ class Transport:
         except zlib.error:
             raise _BrokenConnectionError("the answer is not the gzip that it says it is") from None
         except (HTTPError, OSError) as error:
-            if _find(TooManyLinesError, error):
+            if find_cause(TooManyLinesError, error):
                 raise _BrokenConnectionError("the answer's chunks or trailers have no end") from None
             is_slow = isinstance(error, TookTooLongError)
-            raise _BrokenConnectionError(f"the answer broke off: {_innermost(error)}", is_slow=is_slow) from None
+            raise _BrokenConnectionError(f"the answer broke off: {innermost_cause(error)}", is_slow=is_slow) from None
         # No body at all is no broken one, whatever encoding it claims.
         if inflate and body.received and not inflate.eof:
             raise _BrokenConnectionError("the answer broke off")
         return body.whole()
 
-    def _check_waiting(self, call: _Call, watch: Watch) -> None:
+    def _check_waiting(self, call: Call, watch: Watch) -> None:
         """End the wait for room in memory with the time of the request, whose connection is shut down by then."""
         self._seconds_left(call)
         if watch.expired:
@@ -410,18 +309,18 @@ class Transport:
 
     def check_time(self, what: str) -> None:
         """Raise OutOfTimeError, of `what`, if the time is up."""
-        self._seconds_left(_Call("GET", what, "", ""))
+        self._seconds_left(Call("GET", what, "", ""))
 
-    def _seconds_left(self, call: _Call) -> float:
+    def _seconds_left(self, call: Call) -> float:
         left = self._stop_at - self._clock.monotonic()
         if left <= 0 or self._stopped.is_set():
             raise self._out_of_time(call)
         return left
 
-    def _out_of_time(self, call: _Call) -> OutOfTimeError:
+    def _out_of_time(self, call: Call) -> OutOfTimeError:
         return OutOfTimeError(f"{call}: the time for reading {self._party.name} is over")
 
-    def _wait(self, seconds: float, call: _Call) -> None:
+    def _wait(self, seconds: float, call: Call) -> None:
         if seconds >= self._seconds_left(call):
             raise RegistryError(f"{call}: it is to be asked again later than the time of this run allows")
         self._clock.sleep(seconds)
@@ -455,60 +354,6 @@ class Transport:
         return RegistryError(f"{self.url}: its certificate is refused: {said}. {remedy}")
 
 
-class _Body:
-    """The body of an answer as it arrives: charged before it is held, and never larger than its limit."""
-
-    def __init__(self, call: _Call, is_wanted: bool, check: Callable[[], object]) -> None:
-        self._call = call
-        self._is_wanted = is_wanted
-        self._limit = call.limit if is_wanted else min(call.limit, ERROR_BYTES)
-        self._check = check
-        # Small pieces, of which nothing is copied before all are there, and which leave no large holes behind.
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._room = UNCHARGED_BYTES if call.charge else self._limit
-        self._held_before = call.charge.bytes if call.charge else 0
-        self.received = 0  # bytes on the wire
-
-    def add(self, chunk: bytes, inflate: "zlib._Decompress | None") -> bool:
-        """Take what has arrived; gives False if there is enough of an answer of which only the status matters.
-
-        Raises RegistryError for more than the limit, or than there may be room for.
-        """
-        self.received += len(chunk)
-        while True:
-            piece = inflate.decompress(chunk, CHUNK_BYTES) if inflate else chunk
-            size = self._size + len(piece)
-            # Gzip that becomes nothing has to end as well; no other is larger than its content by so much.
-            if size > self._limit or self.received > self._limit + CHUNK_BYTES:
-                if not self._is_wanted:
-                    return False
-                raise RegistryError(f"{self._call}: the answer is larger than {self._limit / 1024**2:.3g} MiB")
-            if size > self._room and self._call.charge:
-                self._room = min(self._limit, 2 * size)
-                # Twice: it is joined once it is whole.
-                self._call.charge.grow(
-                    self._held_before + 2 * self._room, self._check, waits=self._call.charge.waits_connected
-                )
-            self._pieces.append(piece)
-            self._size = size
-            if inflate is None:
-                return True
-            chunk = inflate.unconsumed_tail
-            if not chunk and len(piece) < CHUNK_BYTES:
-                return True
-
-    def drop(self) -> None:
-        """Let go of it, and give back what was charged for it. A caller that asks again waits first."""
-        self._pieces.clear()
-        if self._call.charge:
-            self._call.charge.shrink(self._held_before)
-
-    def whole(self) -> bytes:
-        """Give all of it."""
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-
-
 class _BrokenConnectionError(Exception):
     """A fault of the connection.
 
@@ -519,25 +364,6 @@ class _BrokenConnectionError(Exception):
         super().__init__(message)
         self.may_pass = may_pass
         self.is_slow = is_slow
-
-
-def _tls_context(authorities: Sequence[bytes], x509_strict: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name
-    context.sslsocket_class = ExplainingSocket
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13's defaults, on every version: what is tested here is what runs in Lambda.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if x509_strict:
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-    else:
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    # A name of a host counts where RFC 9525 has it; Docker's clients read no other either.
-    context.hostname_checks_common_name = not x509_strict
-    if authorities:
-        context.load_verify_locations(cadata=b"".join(authorities))
-    else:
-        context.load_verify_locations(cafile=certifi.where())
-    return context
 
 
 def _backoff(attempt: int) -> float:
@@ -558,29 +384,3 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """List an error and what it wraps, by cause, reason or argument, outermost first."""
-    found: list[BaseException] = []
-    pending: list[BaseException] = [error]
-    while pending and len(found) < 16:
-        current = pending.pop(0)
-        if current in found:
-            continue
-        found.append(current)
-        wrapped = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
-        pending += [inner for inner in wrapped if isinstance(inner, BaseException)]
-    return found
-
-
-def _find(kind: type[_E], error: BaseException) -> _E | None:
-    return next((inner for inner in _chain(error) if isinstance(inner, kind)), None)
-
-
-def _innermost(error: BaseException) -> str:
-    """Name the plainest cause: an OSError's text where there is one, never a URL or a header."""
-    for inner in reversed(_chain(error)):
-        if isinstance(inner, OSError) and inner.strerror:
-            return clean(inner.strerror, 200)
-    return type(error).__name__

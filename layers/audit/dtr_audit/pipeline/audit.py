@@ -29,7 +29,8 @@ from dtr_audit.pipeline.finding_batches import WRITERS, FindingBatches
 from dtr_audit.pipeline.previous_state import KnownBefore
 from dtr_audit.pipeline.report import Closings, Reporter
 from dtr_audit.pipeline.scan import count_readers
-from dtr_audit.pipeline.scanner import Examiner, Unsettled
+from dtr_audit.pipeline.scanner import Examiner
+from dtr_audit.pipeline.second_pass import Unsettled
 from dtr_audit.registry.credentials import SecretsManagerCredentials
 from dtr_audit.registry.dtr import DtrClient
 from dtr_audit.settings import Settings, TrustVerification

@@ -47,7 +47,7 @@ from dtr_audit.pipeline.scan import REASON_LENGTH
 from dtr_audit.settings import Settings
 
 if TYPE_CHECKING:
-    from dtr_audit.evidence.baseline import Baseline
+    from dtr_audit.evidence.ckl_reader import Baseline
 
 SIGNING_SECONDS = 10.0  # of those kept back at the end, or half of what is left of them, to have the manifest signed
 SECURITY_HUB_SHARE = 0.5  # of the time that is left when it is told

@@ -16,7 +16,8 @@ from dtr_audit.core.readings import TagReading
 from dtr_audit.core.rule import explain_image, judge_together
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, OutOfTimeError, RepositoryGoneError, TransientError
-from dtr_audit.http.transport import RETRIED_STATUSES, Answer
+from dtr_audit.http.exchange import Answer
+from dtr_audit.http.transport import RETRIED_STATUSES
 from dtr_audit.registry.artifacts import find_artifacts
 from dtr_audit.registry.dtr import DtrClient
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, islice
 from typing import Protocol
@@ -27,23 +26,17 @@ from dtr_audit.core.model import (
 from dtr_audit.core.readings import Listing
 from dtr_audit.core.reuse import Reused, explain_elsewhere
 from dtr_audit.core.run_state import Tally
-from dtr_audit.core.text import clean
 from dtr_audit.errors import OutOfTimeError
 from dtr_audit.pipeline.connection import Connection
 from dtr_audit.pipeline.finding_batches import FindingBatches
+from dtr_audit.pipeline.recent_pushes import RecentPushes
 from dtr_audit.pipeline.scan import Examined, examine, read_repository
+from dtr_audit.pipeline.second_pass import Unsettled, explain_not_found, failed_again
 from dtr_audit.registry.authors import AuthorNames
 
 PROGRESS_SECONDS = 10.0
 # Between the first pass and the second: a failover or a restart of one replica takes about as long.
 SECOND_PASS_SECONDS = 30.0
-# A push sends the image first and signs it some seconds later. So what was pushed so recently and is not signed ...
-RECENT_SECONDS = 600.0
-# ... is read once more, so long after it was read first ...
-SIGNING_SECONDS = 60.0
-# ... unless the repositories that wait for it have more tags than this: their first readings are kept, about 1 KB for each tag.
-WAITING_TAGS = 5_000
-NAMESPACE_LENGTH = 100  # characters, of an orphan's
 DISTRUSTED = 1_000  # repositories whose signatures one run takes back after they were read
 
 logger = Logger(service="dtr-signature-audit", child=True)
@@ -55,20 +48,6 @@ class KnownFindings(Protocol):
     def known_of(self, repository: Repository) -> Known:
         """Read all that is known of a repository."""
         ...
-
-
-@dataclass(slots=True)
-class Unsettled:
-    """Repositories of which it is not known yet what becomes of them. Names and reasons alone, however many tags they have."""
-
-    gone: dict[Repository, str] = field(default_factory=dict)  # answered 404, in these words
-    failed: dict[Repository, PassingFault] = field(default_factory=dict)  # met a fault that may pass
-
-    def __bool__(self) -> bool:
-        return bool(self.gone or self.failed)
-
-    def __contains__(self, repository: Repository) -> bool:
-        return repository in self.gone or repository in self.failed
 
 
 class Examiner:
@@ -126,7 +105,7 @@ class Examiner:
         What may be signed at this very moment is read once more, too. If that fails, its first reading stands.
         """
         failed: dict[Repository, PassingFault] = {}
-        unsigned = _RecentPushes()
+        unsigned = RecentPushes()
         try:
             for examined in self._examine_once(repositories):
                 reading = examined.reading
@@ -144,10 +123,10 @@ class Examiner:
                     yield examined
         except OutOfTimeError:
             yield from unsigned.held.values()
-            yield from _failed_again(failed)
+            yield from failed_again(failed)
             raise
         yield from unsigned.held.values()
-        yield from _failed_again(failed)
+        yield from failed_again(failed)
 
     def _examine_at_last(self, failed: Mapping[Repository, PassingFault], *, waits: bool) -> Iterator[Examined]:
         """Examine for the last time what has failed twice; what comes of it stands.
@@ -398,58 +377,6 @@ class Examiner:
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
             logger.info("progress", extra=progress)
-
-
-class _RecentPushes:
-    """First readings of repositories with a tag that was pushed recently and is not signed: its signature may be on the way."""
-
-    def __init__(self) -> None:
-        self.held: dict[Repository, Examined] = {}
-        self._tags = 0
-        self._held_at = 0.0  # the last one, on time.monotonic()
-
-    def hold(self, examined: Examined, now: datetime) -> bool:
-        """Keep a reading if such a tag is in it and there is room; tells whether it is kept."""
-        reading = examined.reading
-        if self._tags + len(reading.tags) > WAITING_TAGS or not any(_is_recent(one, now) for one in reading.tags):
-            return False
-        self.held[reading.repository] = examined
-        self._tags += len(reading.tags)
-        self._held_at = time.monotonic()
-        return True
-
-    def faults(self) -> dict[Repository, PassingFault]:
-        """Give why each of them is to be read again, and after how many seconds."""
-        seconds = max(0.0, self._held_at + SIGNING_SECONDS - time.monotonic())
-        fault = PassingFault("a tag was pushed recently and is not signed: its signature may be on the way", seconds)
-        return dict.fromkeys(self.held, fault)
-
-
-def _is_recent(judged: JudgedTag, now: datetime) -> bool:
-    """Tell whether a tag was pushed recently and is not signed, by the registry's clock, which may be ahead of this one."""
-    if judged.verdict not in {Verdict.UNSIGNED, Verdict.MISMATCHED}:
-        return False
-    try:
-        pushed_at = datetime.fromisoformat(judged.tag.pushed_at)
-        return abs((now - pushed_at).total_seconds()) < RECENT_SECONDS
-    except (ValueError, TypeError, OverflowError):
-        return False  # no time, or one without a zone
-
-
-def _failed_again(failed: Mapping[Repository, PassingFault]) -> Iterator[Examined]:
-    for repository, fault in failed.items():
-        yield Examined(RepositoryReading(repository, problem=fault.reason, fault=fault), Moves((), (), ()))
-
-
-def explain_not_found(reading: RepositoryReading) -> str:
-    """Say why a repository that is listed answers 404: its account was deleted, or this one may not read it."""
-    if reading.has_no_account:
-        namespace = clean(reading.repository.namespace, NAMESPACE_LENGTH)
-        return (
-            f"an orphan: it is still listed, and its account '{namespace}' does not exist any more. Recreate the account, or "
-            f"delete the repository ({reading.problem})"
-        )
-    return f"{reading.problem}; yet it is listed, so this account may not read it"
 
 
 def _repository_of(row: Row) -> Repository:

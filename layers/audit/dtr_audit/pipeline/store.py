@@ -20,41 +20,28 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from dtr_audit.core.counts import EXPIRING_NAMED, RepositoryCounts, TagCounts, TrustCounts
 from dtr_audit.core.documents import read_json
-from dtr_audit.core.finding import Finding, News, State
-from dtr_audit.core.finding_codec import parse_finding, write_finding
-from dtr_audit.core.manifest import StoredFile
-from dtr_audit.core.model import OTHER_HOSTS_KEPT, Repository, SignedDocuments, is_name
+from dtr_audit.core.finding import Finding, State
+from dtr_audit.core.model import Repository
 from dtr_audit.core.redaction import REDACTOR
-from dtr_audit.core.request import BATCHES
-from dtr_audit.core.reuse import DOCUMENTS, HASH_BYTES
-from dtr_audit.core.run_record import Status, SupportingFact
-from dtr_audit.core.run_state import UNREADABLE_KEPT, Tally
 from dtr_audit.core.schema import (
-    SchemaError,
-    take_count,
     take_flag,
-    take_list,
-    take_name,
     take_object,
-    take_sha256,
-    take_text,
-    take_time,
 )
 from dtr_audit.core.text import clean
 from dtr_audit.errors import StepTakenOverError, WorkError
+from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory, Proof, take_names, write_names
+from dtr_audit.pipeline.store_findings import CHUNK_BYTES, hold, sum_of, take_finding
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,274 +52,16 @@ DOCUMENT_BYTES = 8 * 1024 * 1024
 LINE_BYTES = 1024 * 1024  # of one finding
 FINDINGS_BYTES = 192 * 1024 * 1024  # of a file of findings, compressed: about two million. /tmp has 512 MB
 UNPACKED_BYTES = 2 * 1024**3  # of a file of findings
-FACTS = 32
 WHY_LENGTH = 200  # characters, of what is wrong with a document
 READ_AHEAD = 8  # documents, in as many threads
 HANDFUL = 64  # documents held at once
-CHUNK_BYTES = 1024 * 1024
 HELD_BYTES = 4 * 1024 * 1024  # of a file of findings; more of it waits on disk
-GZIP_LEVEL = 6
 # What S3 answers for a key that is not there; the second, whoever may not list the bucket.
 _NOT_THERE = frozenset({"NoSuchKey", "AccessDenied"})
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """What the first step knows of the registry."""
-
-    execution: str  # whose step it was
-    connected: bool
-    domains: tuple[str, ...]
-    is_trust_verified: bool
-    incomplete_because: tuple[str, ...]
-    warnings: tuple[str, ...]
-    listed: int
-    counted: int  # as many there are, by the registry's own count where the list was not read to its end
-    ghosts: int
-    listing_problem: str
-    unproven: str  # why the list may not be an administrator's; '' if it is
-    batches: int
-    exceptions_found: bool  # they lie beside
-    exceptions_version: str
-    exceptions_problem: str  # why they could not be fetched
-    facts: tuple[SupportingFact, ...] = ()  # what was seen beside the rule
-    registry_version: str = ""
-
-    settings: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each that can change a verdict, by name
-    batch_sums: tuple[str, ...] = ()  # the SHA-256 of each batch
-
-    @classmethod
-    def parse(cls, document: object) -> "Inventory":
-        """Read it back; raises SchemaError for what is none."""
-        kept = take_object(document, "$", cls.__slots__)
-        settings = kept["settings"]
-        if not isinstance(settings, dict):
-            raise SchemaError("$.settings: an object is needed")
-        known = cls(
-            execution=take_name(kept["execution"], "$.execution"),
-            connected=take_flag(kept["connected"], "$.connected"),
-            domains=_take_texts(kept["domains"], "$.domains"),
-            is_trust_verified=take_flag(kept["is_trust_verified"], "$.is_trust_verified"),
-            incomplete_because=_take_texts(kept["incomplete_because"], "$.incomplete_because"),
-            warnings=_take_texts(kept["warnings"], "$.warnings"),
-            listed=take_count(kept["listed"], "$.listed"),
-            counted=take_count(kept["counted"], "$.counted"),
-            ghosts=take_count(kept["ghosts"], "$.ghosts"),
-            listing_problem=take_text(kept["listing_problem"], "$.listing_problem"),
-            unproven=take_text(kept["unproven"], "$.unproven"),
-            batches=take_count(kept["batches"], "$.batches", most=BATCHES),
-            exceptions_found=take_flag(kept["exceptions_found"], "$.exceptions_found"),
-            exceptions_version=take_text(kept["exceptions_version"], "$.exceptions_version"),
-            exceptions_problem=take_text(kept["exceptions_problem"], "$.exceptions_problem"),
-            facts=tuple(take_list(kept["facts"], "$.facts", _take_fact, most=FACTS)),
-            registry_version=take_text(kept["registry_version"], "$.registry_version"),
-            settings={
-                take_name(name, "$.settings"): take_sha256(sha256, f"$.settings.{name}")
-                for name, sha256 in settings.items()
-            },
-            batch_sums=tuple(take_list(kept["batch_sums"], "$.batch_sums", take_sha256, most=BATCHES)),
-        )
-        _hold(len(known.batch_sums) == known.batches, "$.batch_sums: there is not one for each batch")
-        _hold(bool(known.batches) == bool(known.listed), "$.batches: they do not agree with what was listed")
-        _hold(known.batches <= known.listed, "$.batches: there are more than repositories")
-        _hold(known.connected or bool(known.incomplete_because), "$.connected: nothing says why it is not")
-        _hold(known.connected or not known.listed, "$.listed: nothing can be, without a connection")
-        _hold(not known.connected or bool(known.domains), "$.domains: there is none")
-        return known
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What came of one batch. `tally` has the counts, and the names that go with them."""
-
-    tally: Tally
-    examined: tuple[Repository, ...] = ()
-    left: tuple[Repository, ...] = ()  # those that were not examined, and are not gone either
-    is_late: bool = False  # they were left for want of time
-    gone: tuple[tuple[Repository, str], ...] = ()  # the registry answers 404, and in which words
-    failed: tuple[tuple[Repository, str], ...] = ()  # met a fault that may pass, and are to be read once more
-    removed: tuple[Repository, ...] = ()  # were gone, and are not listed any more
-    unproven: str = ""  # why the reading may not be an administrator's; '' if it is
-    documents: tuple[tuple[Repository, SignedDocuments], ...] = ()  # that make up the trust data of repositories
-    files: tuple[StoredFile, ...] = ()  # of rows
-    findings: int = 0
-    findings_sha256: str = ""
-    changed: tuple[str, ...] = ()  # the settings that were not those of the first step: nothing was examined
-    sha256: str = ""  # of this document, where it has been read
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give its form as JSON."""
-        tally = self.tally
-        return {
-            "repositories": asdict(tally.repositories),
-            "tags": asdict(tally.tags),
-            "trust": asdict(tally.trust),
-            "unreadable": tally.unreadable,
-            "first_unknown": tally.first_unknown,
-            "other_hosts": tally.other_hosts,
-            "first_other_hosts": tally.first_other_hosts,
-            "examined": _write_names(self.examined),
-            "left": _write_names(self.left),
-            "is_late": self.is_late,
-            "gone": [[*_write_name(repository), problem] for repository, problem in self.gone],
-            "failed": [[*_write_name(repository), reason] for repository, reason in self.failed],
-            "removed": _write_names(self.removed),
-            "unproven": self.unproven,
-            "documents": [
-                {"repository": _write_name(repository), **asdict(signed)} for repository, signed in self.documents
-            ],
-            "files": [asdict(file) for file in self.files],
-            "findings": self.findings,
-            "findings_sha256": self.findings_sha256,
-            "changed": list(self.changed),
-        }
-
-    @classmethod
-    def parse(cls, document: object) -> "BatchResult":
-        """Read it back; raises SchemaError for what is none, and for counts that contradict each other."""
-        kept = take_object(document, "$", _RESULT_KEYS)
-        image, why = _take_pair(kept["first_unknown"], "$.first_unknown")
-        tally = Tally(
-            repositories=RepositoryCounts(**_take_counts(kept["repositories"], "$.repositories", RepositoryCounts)),
-            tags=TagCounts(**_take_counts(kept["tags"], "$.tags", TagCounts)),
-            trust=_take_trust(kept["trust"]),
-            unreadable=take_list(kept["unreadable"], "$.unreadable", _take_pair, most=UNREADABLE_KEPT),
-            first_unknown=(image, why),
-            other_hosts=take_count(kept["other_hosts"], "$.other_hosts"),
-            first_other_hosts=take_list(
-                kept["first_other_hosts"], "$.first_other_hosts", _take_pair, most=OTHER_HOSTS_KEPT
-            ),
-        )
-        result = cls(
-            tally=tally,
-            examined=_take_names(kept["examined"], "$.examined"),
-            left=_take_names(kept["left"], "$.left"),
-            is_late=take_flag(kept["is_late"], "$.is_late"),
-            gone=tuple(take_list(kept["gone"], "$.gone", _take_gone)),
-            failed=tuple(take_list(kept["failed"], "$.failed", _take_gone)),
-            removed=_take_names(kept["removed"], "$.removed"),
-            unproven=take_text(kept["unproven"], "$.unproven"),
-            documents=tuple(take_list(kept["documents"], "$.documents", _take_documents)),
-            files=tuple(take_list(kept["files"], "$.files", _take_file)),
-            findings=take_count(kept["findings"], "$.findings"),
-            findings_sha256=take_sha256(kept["findings_sha256"], "$.findings_sha256"),
-            changed=_take_texts(kept["changed"], "$.changed"),
-        )
-        result._hold_together()
-        return result
-
-    def _hold_together(self) -> None:
-        """Hold the counts against each other, and against the names; raises SchemaError."""
-        tally, repositories = self.tally, self.tally.repositories
-        examined = len(self.examined)
-        unsettled = (one for one, _ in (*self.gone, *self.failed))
-        names = [*self.examined, *self.left, *unsettled, *self.removed]
-        _hold(len(set(names)) == len(names), "$: a repository stands in it twice")
-        _hold(
-            repositories.audited <= examined <= repositories.audited + repositories.unreadable,
-            "$.examined: as many were not counted",
-        )
-        _hold(
-            repositories.audited + repositories.unreadable <= examined + len(self.left),
-            "$.repositories: more were counted than are named",
-        )
-        signed = {repository for repository, _ in self.documents}
-        _hold(len(signed) == len(self.documents), "$.documents: a repository stands in it twice")
-        _hold(signed <= set(self.examined), "$.documents: a repository was not examined")
-        _hold(repositories.removed == len(self.removed), "$.removed: as many were not counted")
-        _hold(
-            len(tally.unreadable) == min(repositories.unreadable, UNREADABLE_KEPT),
-            "$.unreadable: as many were not counted",
-        )
-        _hold(tally.other_hosts <= examined, "$.other_hosts: there are more than were examined")
-        _hold(
-            len(tally.first_other_hosts) == min(tally.other_hosts, OTHER_HOSTS_KEPT),
-            "$.first_other_hosts: as many were not counted",
-        )
-        _hold(tally.tags.audited + tally.tags.artifacts == 0 or examined > 0, "$.tags: nothing was examined")
-        _hold(
-            bool(tally.tags.unknown) == bool(tally.first_unknown[0]), "$.first_unknown: it does not agree with $.tags"
-        )
-        _hold(
-            tally.tags.cosign_only <= tally.tags.failed, "$.tags: more findings are signed with Cosign than there are"
-        )
-        _hold(self.findings >= tally.tags.failed, "$.findings: there are fewer than tags that fail")
-        _hold(
-            len(tally.trust.first_expiring) == min(tally.trust.expiring, EXPIRING_NAMED),
-            "$.trust.first_expiring: as many were not counted",
-        )
-        _hold(not (self.changed and self.examined), "$.changed: yet something was examined")
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What was asked of the registry after the reading."""
-
-    unproven: str  # why the account may not have been an administrator's to the end; '' if it was
-    settled: bool  # repositories were gone in mid-run: what became of them is one batch more
-    counted: tuple[str, ...] = ()  # the sum of each batch's result; '': there was none
-    incomplete_because: tuple[str, ...] = ()
-    hint: str = ""  # under which domain there is trust data
-    changed: tuple[str, ...] = ()  # the settings that were not those of the first step: the registry was not asked
-
-    def counts(self, number: int, result: BatchResult | None) -> bool:
-        """Tell whether a result is the one that was seen: what has come since was not looked at by who settled the run."""
-        is_seen = result is not None and number <= len(self.counted)
-        return is_seen and result is not None and result.sha256 == self.counted[number - 1]
-
-    @classmethod
-    def parse(cls, document: object) -> "Proof":
-        """Read it back; raises SchemaError for what is none."""
-        kept = take_object(document, "$", cls.__slots__)
-        return cls(
-            unproven=take_text(kept["unproven"], "$.unproven"),
-            settled=take_flag(kept["settled"], "$.settled"),
-            counted=tuple(take_list(kept["counted"], "$.counted", _take_sum_or_none, most=BATCHES + 1)),
-            incomplete_because=_take_texts(kept["incomplete_because"], "$.incomplete_because"),
-            hint=take_text(kept["hint"], "$.hint"),
-            changed=_take_texts(kept["changed"], "$.changed"),
-        )
-
-
-class FindingsFile:
-    """The findings of one batch, written one by one into a temporary file."""
-
-    def __init__(self) -> None:
-        self.content = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self.length = 0
-        # No time in the header: the same findings give the same bytes.
-        self._zip = gzip.GzipFile(fileobj=self.content, mode="wb", compresslevel=GZIP_LEVEL, mtime=0)
-
-    def stand(self, finding: Finding) -> None:
-        """Take a finding that stands as it is."""
-        self._add(finding, is_waiting=False)
-
-    def wait(self, finding: Finding) -> None:
-        """Take a finding that is resolved once the reading is proven."""
-        self._add(finding, is_waiting=True)
-
-    def _add(self, finding: Finding, *, is_waiting: bool) -> None:
-        line = json.dumps({"waits": is_waiting, "finding": write_finding(finding)}, separators=(",", ":"))
-        self._zip.write(REDACTOR.redact_json(line).encode() + b"\n")
-        self.length += 1
-
-    def finish(self, *, of: str = "") -> str:
-        """Take no more; gives the sum of the content, which is then read from its beginning.
-
-        With `of`, an execution, a last line says that the file is its own, and how many findings there are.
-        """
-        if of:
-            self._zip.write(json.dumps({"execution": of, "findings": self.length}).encode() + b"\n")
-        self._zip.close()
-        return _sum(self.content)
-
-    def close(self) -> None:
-        """Remove the file."""
-        self.content.close()
 
 
 class Work:
@@ -377,14 +106,14 @@ class Work:
         """Write the batches, numbered from 1, and the list of them; gives the sum of each."""
         numbers = range(1, len(batches) + 1)
         with ThreadPoolExecutor(READ_AHEAD) as pool:
-            sums = tuple(pool.map(lambda n: self._put_json(_batch(n), _write_names(batches[n - 1])), numbers))
+            sums = tuple(pool.map(lambda n: self._put_json(_batch(n), write_names(batches[n - 1])), numbers))
         self._put_json("batches.json", [{"number": n, "key": f"{self.prefix}{_batch(n)}"} for n in numbers])
         return sums
 
     def batch(self, number: int, known: Inventory) -> tuple[Repository, ...]:
         """Give the repositories of a batch; raises WorkError."""
         expected = known.batch_sums[number - 1] if 0 < number <= known.batches else ""
-        found = self._parse(_batch(number), lambda document: _take_names(document, "$"), sha256=expected)
+        found = self._parse(_batch(number), lambda document: take_names(document, "$"), sha256=expected)
         if found is None:
             raise WorkError(f"{self.prefix}{_batch(number)}: this batch is not there. Start the audit again")
         return found
@@ -440,7 +169,7 @@ class Work:
         with tempfile.SpooledTemporaryFile(HELD_BYTES) as content:
             if not self._fetch(key, content, limit=FINDINGS_BYTES):
                 raise self._unusable(key, "it is not there")
-            if _sum(content) != result.findings_sha256:
+            if sum_of(content) != result.findings_sha256:
                 raise self._unusable(key, "its SHA-256 is another than the result's")
             count = 0
             for entry in self._lines(key, content):
@@ -502,15 +231,15 @@ class Work:
         number = 0
         left = UNPACKED_BYTES
         try:
-            _hold(size <= FINDINGS_BYTES, f"it is larger than {FINDINGS_BYTES} bytes")
+            hold(size <= FINDINGS_BYTES, f"it is larger than {FINDINGS_BYTES} bytes")
             with gzip.GzipFile(fileobj=content, mode="rb") as lines:
                 while line := lines.readline(LINE_BYTES + 1):
                     number += 1
                     left -= len(line)
-                    _hold(left >= 0, f"it is larger than {UNPACKED_BYTES} bytes, decompressed")
-                    _hold(len(line) <= LINE_BYTES, f"it is longer than {LINE_BYTES} bytes")
+                    hold(left >= 0, f"it is larger than {UNPACKED_BYTES} bytes, decompressed")
+                    hold(len(line) <= LINE_BYTES, f"it is longer than {LINE_BYTES} bytes")
                     entry = json.loads(line)
-                    _hold(isinstance(entry, dict), "an object is needed")
+                    hold(isinstance(entry, dict), "an object is needed")
                     yield entry
         except (EOFError, OSError, zlib.error) as error:
             raise self._unusable(name, f"it is not whole, or no gzip ({type(error).__name__})") from error
@@ -522,8 +251,8 @@ class Work:
         try:
             kept = take_object(entry, "$", ("waits", "finding"))
             waits = take_flag(kept["waits"], "$.waits")
-            finding = _take_finding(kept["finding"], self._registry)
-            _hold(
+            finding = take_finding(kept["finding"], self._registry)
+            hold(
                 not waits or (finding.state is State.RESOLVED and finding.changed_in == self._run_id),
                 "$.waits: what waits would be resolved by this run",
             )
@@ -642,162 +371,3 @@ def _result(number: int) -> str:
 
 def _findings(number: int) -> str:
     return f"results/{number:05d}.findings.jsonl.gz"
-
-
-def _write_name(repository: Repository) -> list[str]:
-    return [repository.namespace, repository.name]
-
-
-def _write_names(repositories: Iterable[Repository]) -> list[list[str]]:
-    return [_write_name(repository) for repository in repositories]
-
-
-_HASH = re.compile(f"[0-9a-f]{{{2 * HASH_BYTES}}}")
-_RESULT_KEYS = frozenset(BatchResult(Tally()).as_dict())
-_FINDING_TEXTS = (
-    *("registry", "namespace", "repository", "tag", "state", "verdict", "reason", "digest", "author", "pushed_at"),
-    *("first_seen", "last_changed", "changed_in", "transition", "resolution", "media_type"),
-)
-_FINDING_KEYS = frozenset({*_FINDING_TEXTS, "author_name", "excepted", "told_end", "unheard", "unannounced"})
-_MOVE_TEXTS = ("news", "run_id", "first_seen", "resolution")
-_MOVE_KEYS = frozenset({*_MOVE_TEXTS, "excepted", "quiet"})
-_EXCEPTED_KEYS = ("exception_id", "owner", "reason", "reference", "ends")
-_MOVES = 8  # of one finding: there are three at most
-
-
-def _hold(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise SchemaError(otherwise)
-
-
-def _take_names(document: object, where: str) -> tuple[Repository, ...]:
-    return tuple(take_list(document, where, _take_repository))
-
-
-def _take_repository(document: object, where: str) -> Repository:
-    namespace, name = _take_pair(document, where)
-    _hold(is_name(namespace) and is_name(name), f"{where}: the name of a repository is needed")
-    return Repository(namespace, name)
-
-
-def _take_pair(document: object, where: str) -> tuple[str, str]:
-    first, second = _take_row(document, where, 2)
-    return first, second
-
-
-def _take_gone(document: object, where: str) -> tuple[Repository, str]:
-    namespace, name, problem = _take_row(document, where, 3)
-    return Repository(namespace, name), problem
-
-
-def _take_documents(document: object, where: str) -> tuple[Repository, SignedDocuments]:
-    kept = take_object(document, where, ("repository", "current", "earlier", "reused"))
-    current, earlier = (
-        tuple(take_list(kept[name], f"{where}.{name}", _take_hash, most=DOCUMENTS)) for name in ("current", "earlier")
-    )
-    reused = take_text(kept["reused"], f"{where}.reused")
-    return _take_repository(kept["repository"], f"{where}.repository"), SignedDocuments(current, earlier, reused)
-
-
-def _take_hash(document: object, where: str) -> str:
-    text = take_text(document, where)
-    _hold(_HASH.fullmatch(text) is not None, f"{where}: the hash of a document is needed")
-    return text
-
-
-def _take_row(document: object, where: str, width: int) -> list[str]:
-    row = take_list(document, where, take_text, most=width)
-    _hold(len(row) == width, f"{where}: {width} texts are needed")
-    return row
-
-
-def _take_texts(document: object, where: str) -> tuple[str, ...]:
-    return tuple(take_list(document, where, take_text))
-
-
-def _take_sum_or_none(document: object, where: str) -> str:
-    return "" if document == "" else take_sha256(document, where)
-
-
-def _take_counts(document: object, where: str, of: type[RepositoryCounts | TagCounts]) -> dict[str, int]:
-    kept = take_object(document, where, [one.name for one in fields(of)])
-    return {name: take_count(value, f"{where}.{name}") for name, value in kept.items()}
-
-
-def _take_trust(document: object) -> TrustCounts:
-    where = "$.trust"
-    kept = take_object(document, where, [one.name for one in fields(TrustCounts)])
-    names = {one.name: one.type for one in fields(TrustCounts)}
-    flags: dict[str, Any] = {one: take_flag(kept[one], f"{where}.{one}") for one in names if names[one] is bool}
-    counts: dict[str, Any] = {one: take_count(kept[one], f"{where}.{one}") for one in names if names[one] is int}
-    expiring = take_list(
-        kept["first_expiring"], f"{where}.first_expiring", lambda row, at: _take_row(row, at, 3), most=EXPIRING_NAMED
-    )
-    return TrustCounts(
-        required_signers=_take_texts(kept["required_signers"], f"{where}.required_signers"),
-        first_expiring=[(name, role, take_time(when, f"{where}.first_expiring")) for name, role, when in expiring],
-        **flags,
-        **counts,
-    )
-
-
-def _take_file(document: object, where: str) -> StoredFile:
-    kept = take_object(document, where, [one.name for one in fields(StoredFile)])
-    return StoredFile(
-        key=take_name(kept["key"], f"{where}.key"),
-        sha256=take_sha256(kept["sha256"], f"{where}.sha256"),
-        size=take_count(kept["size"], f"{where}.size"),
-    )
-
-
-def _take_fact(document: object, where: str) -> SupportingFact:
-    kept = take_object(document, where, [one.name for one in fields(SupportingFact)])
-    texts = {name: take_text(value, f"{where}.{name}") for name, value in kept.items()}
-    return SupportingFact(texts["subject"], texts["answer"], texts["rule_id"], Status(texts["status"]))
-
-
-def _take_finding(document: object, registry: str) -> Finding:
-    """Read a finding that a step has left; raises ValueError, of which SchemaError is one, or KeyError."""
-    if not isinstance(document, dict) or not document.keys() <= _FINDING_KEYS:
-        raise SchemaError("$.finding: it is none")
-    for name in _FINDING_TEXTS:
-        take_text(document[name], f"$.finding.{name}")
-    take_time(document["first_seen"], "$.finding.first_seen")
-    take_time(document["last_changed"], "$.finding.last_changed")
-    take_text(document.get("author_name", ""), "$.finding.author_name")
-    take_text(document.get("told_end", ""), "$.finding.told_end")
-    take_flag(document.get("unheard", False), "$.finding.unheard")
-    _check_excepted(document, "$.finding")
-    take_list(document.get("unannounced", []), "$.finding.unannounced", _check_move, most=_MOVES)
-    finding = parse_finding(document)
-    _hold(finding.registry == registry, "$.finding.registry: it is another")
-    is_closed = finding.state is State.RESOLVED
-    _hold(is_closed == (finding.transition is News.RESOLVED), "$.finding: state and transition do not agree")
-    return finding
-
-
-def _check_move(document: object, where: str) -> None:
-    if not isinstance(document, dict) or not document.keys() <= _MOVE_KEYS:
-        raise SchemaError(f"{where}: it is none")
-    for name in _MOVE_TEXTS:
-        take_text(document[name], f"{where}.{name}")
-    take_time(document["first_seen"], f"{where}.first_seen")
-    take_flag(document.get("quiet", False), f"{where}.quiet")
-    _check_excepted(document, where)
-
-
-def _check_excepted(document: dict[str, Any], where: str) -> None:
-    if "excepted" in document:
-        kept = take_object(document["excepted"], f"{where}.excepted", _EXCEPTED_KEYS)
-        for name, value in kept.items():
-            take_text(value, f"{where}.excepted.{name}")
-
-
-def _sum(content: IO[bytes]) -> str:
-    """Give the SHA-256 of a file, which is then at its beginning."""
-    content.seek(0)
-    digest = hashlib.sha256()
-    while chunk := content.read(CHUNK_BYTES):
-        digest.update(chunk)
-    content.seek(0)
-    return digest.hexdigest()

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 from dtr_audit.core.documents import parse_json
 from dtr_audit.core.model import Repository, Tag
 from dtr_audit.errors import AuditError, AuthenticationError, OutOfTimeError, RegistryError
+from dtr_audit.http.exchange import Answer
 from dtr_audit.http.memory_budget import BUDGET, estimate_parsed
-from dtr_audit.http.transport import Answer
 
 MANIFESTS_OF_A_REPOSITORY = 2_000  # read in one run, those that an index lists included
 MANIFESTS_OF_AN_INDEX = 32  # the signatures, attestations and SBOMs of one image

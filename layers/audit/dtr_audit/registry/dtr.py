@@ -32,11 +32,12 @@ from dtr_audit.errors import (
     TransientError,
     WrongProductError,
 )
+from dtr_audit.http.exchange import Answer, Clock, SystemClock
 from dtr_audit.http.limiter import Pace
 from dtr_audit.http.memory_budget import BUDGET, Charge, estimate_parsed
 from dtr_audit.http.retry import Patience, Waiting
 from dtr_audit.http.tokens import parse_answer, pull_scope, read_token
-from dtr_audit.http.transport import RETRIED_STATUSES, Answer, Clock, SystemClock, Transport
+from dtr_audit.http.transport import RETRIED_STATUSES, Transport
 from dtr_audit.registry.artifacts import ACCEPT as MANIFESTS
 from dtr_audit.registry.artifacts import MANIFEST_BYTES
 from dtr_audit.settings import DOMAIN_LENGTH, is_domain

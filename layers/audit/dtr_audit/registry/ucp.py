@@ -16,8 +16,9 @@ from dtr_audit.core.documents import parse_json
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, ContradictionError, RegistryError, UcpError
+from dtr_audit.http.exchange import BODY_BYTES, Answer, Clock, Party
 from dtr_audit.http.memory_budget import BUDGET, Charge
-from dtr_audit.http.transport import BODY_BYTES, Answer, Clock, Party, Transport
+from dtr_audit.http.transport import Transport
 
 ANSWER_BYTES = 512 * 1024  # the configuration with a few bundles of authorities in it
 PARSED_BYTES = 24 * 1024 * 1024  # of memory for it, parsed

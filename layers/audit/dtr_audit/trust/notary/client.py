@@ -17,10 +17,11 @@ from dtr_audit.core.hosts import canonical_host
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuthenticationError, RegistryError, SettingsError, TransientError
+from dtr_audit.http.exchange import Answer, Clock, Party
 from dtr_audit.http.limiter import Pace
 from dtr_audit.http.memory_budget import BUDGET, Charge, estimate_parsed
 from dtr_audit.http.tokens import pull_scope, read_token
-from dtr_audit.http.transport import RETRIED_STATUSES, Answer, Clock, Party, Transport
+from dtr_audit.http.transport import RETRIED_STATUSES, Transport
 from dtr_audit.trust.notary import canonical
 from dtr_audit.trust.notary.cache import DOCUMENT_BYTES
 

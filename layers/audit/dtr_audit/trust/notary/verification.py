@@ -8,26 +8,23 @@ wrong with it is wrong with the whole.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from dtr_audit.core.hosts import canonical_gun
 from dtr_audit.core.model import PassingFault, iso
 from dtr_audit.errors import AuditError, OutOfTimeError, SettingsError, TransientError, TrustDataError
-from dtr_audit.trust.notary.cache import DOCUMENT_BYTES, HASH_LENGTH, ROOT_BYTES, TrustMemory, keep_signed, mark_reused
+from dtr_audit.trust.notary.cache import DOCUMENT_BYTES, ROOT_BYTES, TrustMemory, keep_signed, mark_reused
 from dtr_audit.trust.notary.effort import Effort, EffortError, refusal_of
 from dtr_audit.trust.notary.keys import is_signed_by, verify_document
 from dtr_audit.trust.notary.metadata import (
-    RELEASES,
     ROOT,
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
     Document,
     FileHashes,
-    Index,
     Role,
     Root,
     Targets,
@@ -44,10 +41,9 @@ from dtr_audit.trust.notary.reading import (
     FlawError,
     Lapse,
     Outcome,
-    Release,
-    TagTrust,
     TrustReading,
 )
+from dtr_audit.trust.notary.releases import Tree, collect_tags, hash_roles
 from dtr_audit.trust.notary.roots import is_pinned, successor_keys, verify_root
 
 TIMESTAMP_BYTES = 64 * 1024
@@ -95,20 +91,6 @@ def verify(
 class _TrustedRoot:
     root: Root
     anchor: Anchor
-
-
-@dataclass(slots=True)
-class _Tree:
-    """What has been verified, as it grows."""
-
-    root_ends: Expiry
-    timestamp: Index
-    snapshot: Index
-    roles: dict[str, Targets] = field(default_factory=dict)  # in preorder
-    paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    lapsed: dict[str, tuple[Lapse, Targets]] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)  # every role that is delegated to, whether it was read or not
-    length: int = 0  # of what was read, in bytes
 
 
 class _Verification:
@@ -250,7 +232,7 @@ class _Verification:
 
     # -- the tree ----------------------------------------------------------------------------------------------------
 
-    def _read_tree(self, trusted: _TrustedRoot) -> _Tree:
+    def _read_tree(self, trusted: _TrustedRoot) -> Tree:
         root = trusted.root
         self._take_up(hashlib.sha256(root.body).digest())
         # When it was stored it held. Its certificate may have expired since, or its authority.
@@ -272,12 +254,12 @@ class _Verification:
         snapshot = self._verified(parse_snapshot(body), root.roles[SNAPSHOT])
         if not snapshot.files[ROOT].matches(root.body):
             raise FlawError(Flaw.MIXED, ROOT, "mixed up: root is not the one that the snapshot names")
-        tree = _Tree(root_ends, timestamp, snapshot)
+        tree = Tree(root_ends, timestamp, snapshot)
         role = root.roles[TARGETS]
         self._add(tree, self._verified(self._targets(tree, role), role), role)
         return tree
 
-    def _add(self, tree: _Tree, targets: Targets, role: Role) -> None:
+    def _add(self, tree: Tree, targets: Targets, role: Role) -> None:
         """Take a verified role into the tree, and whatever it delegates to, depth first."""
         tree.roles[role.name] = targets
         tree.paths[role.name] = role.paths
@@ -292,7 +274,7 @@ class _Verification:
             paths = tuple(path for path in child.paths if path.startswith(role.paths))
             self._add_delegation(tree, replace(child, paths=paths))
 
-    def _add_delegation(self, tree: _Tree, role: Role) -> None:
+    def _add_delegation(self, tree: Tree, role: Role) -> None:
         found = self._targets(tree, role)
         # An older version than was seen is no lapse; a signature that is missing, or too old, is one.
         self._check_version(found)
@@ -304,7 +286,7 @@ class _Verification:
             return
         self._add(tree, found, role)
 
-    def _targets(self, tree: _Tree, role: Role) -> Targets:
+    def _targets(self, tree: Tree, role: Role) -> Targets:
         self._effort.check_time()
         expected = tree.snapshot.files[role.name]
         tree.length += expected.length
@@ -345,7 +327,7 @@ class _Verification:
 
     # -- what came of it ---------------------------------------------------------------------------------------------
 
-    def _reading(self, trusted: _TrustedRoot, tree: _Tree) -> TrustReading:
+    def _reading(self, trusted: _TrustedRoot, tree: Tree) -> TrustReading:
         root = trusted.root
         expiries = {ROOT: tree.root_ends, SNAPSHOT: Expiry(SNAPSHOT, tree.snapshot.expires)}
         expiries |= {name: Expiry(name, targets.expires) for name, targets in tree.roles.items()}
@@ -361,15 +343,15 @@ class _Verification:
             "",
             self._remember(trusted, tree),
             anchor=trusted.anchor,
-            signed=_hashes(tree),
+            signed=hash_roles(tree),
             root_keys=tuple(sorted(key.id for key in root.roles[ROOT].keys)),
-            tags=_tags(tree, expiries, self._effort),
+            tags=collect_tags(tree, expiries, self._effort),
             expiries=tuple(sorted(expiries.values(), key=lambda expiry: expiry.when)),
             lapses=lapses,
             notes=tuple(self._notes),
         )
 
-    def _remember(self, trusted: _TrustedRoot, tree: _Tree) -> TrustMemory:
+    def _remember(self, trusted: _TrustedRoot, tree: Tree) -> TrustMemory:
         read: list[Document] = [trusted.root, tree.snapshot, *tree.roles.values()]
         earlier = self._built_on.versions if self._built_on is not None else {}
         # Of a role that does not hold just now, the version that did is remembered; of one that is gone, nothing.
@@ -379,7 +361,7 @@ class _Verification:
         documents |= {name: targets.body for name, (_, targets) in tree.lapsed.items()}
         since = self._built_on.since if self._built_on is not None else iso(self._now)
         before = self._memory
-        signed = keep_signed(_hashes(tree), before.signed if before is not None else {})
+        signed = keep_signed(hash_roles(tree), before.signed if before is not None else {})
         memory = TrustMemory(self._gun, since, versions, documents, signed)
         return mark_reused(memory, before.reused if before is not None else {})
 
@@ -411,78 +393,3 @@ class _Verification:
 
 def _too_large(name: str, most: int) -> TrustDataError:
     return TrustDataError(f"{name}: it is larger than {most / 1024**2:g} MiB, and no more is read")
-
-
-def _hashes(tree: _Tree) -> dict[str, str]:
-    """Give the hash of what each role has signed; a document that lists and delegates nothing covers no tag anywhere."""
-    return {
-        name: hashlib.sha256(targets.message).hexdigest()[:HASH_LENGTH]
-        for name, targets in tree.roles.items()
-        if targets.targets or targets.delegations
-    }
-
-
-def _tags(tree: _Tree, expiries: Mapping[str, Expiry], effort: Effort) -> dict[str, TagTrust]:
-    """Put together what each role says of each tag."""
-    for name, targets in (*tree.roles.items(), *((name, targets) for name, (_, targets) in tree.lapsed.items())):
-        # With each path of the role, and then with each role.
-        effort.compare_paths(len(targets.targets), len(tree.paths[name]) + len(tree.paths))
-    listed = _by_tag(tree.roles.items(), tree.paths)
-    lapsed = _by_tag(((name, targets) for name, (_, targets) in tree.lapsed.items()), tree.paths)
-    order = _reading_order(tree.roles)
-    return {
-        tag: TagTrust(
-            releases=_releases(listed.get(tag, {}), order, expiries),
-            roles=tuple(listed.get(tag, {})),
-            lapses=tuple(tree.lapsed[name][0] for name in lapsed.get(tag, {})),
-        )
-        for tag in {**listed, **lapsed}
-    }
-
-
-def _by_tag(
-    roles: Iterable[tuple[str, Targets]], paths: Mapping[str, tuple[str, ...]]
-) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Turn role -> tag -> digests round; a tag that is not under a role's paths is not its to sign."""
-    found: dict[str, dict[str, tuple[str, ...]]] = {}
-    for name, targets in roles:
-        for tag, digests in targets.targets.items():
-            if tag.startswith(paths[name]):
-                found.setdefault(tag, {})[name] = digests
-    return found
-
-
-def _reading_order(roles: Iterable[str]) -> list[str]:
-    """Order the roles as Docker's client asks them for a tag: breadth first, those under `targets/releases` before the others.
-
-    Source: docker/cli, trust.go (`GetTargetByName(tag, ReleasesRole, targets)`); Notary, client/reader.go and tuf.go, WalkTargets.
-    """
-    by_depth: Callable[[str], int] = lambda name: name.count("/")  # noqa: E731
-    ordered = sorted(roles, key=by_depth)
-    is_first = {name: name == RELEASES or name.startswith(f"{RELEASES}/") for name in ordered}
-    return [name for name in ordered if is_first[name]] + [name for name in ordered if not is_first[name]]
-
-
-def _releases(
-    listed: Mapping[str, tuple[str, ...]], order: list[str], expiries: Mapping[str, Expiry]
-) -> tuple[Release, ...]:
-    """Give the digests that are released under one tag, that which `docker pull` takes first."""
-    first = next((name for name in order if name in listed), None)
-    if first not in {RELEASES, TARGETS}:
-        # docker/cli, trust.go: a tag found in any other role first is "No trust data" to it.
-        return ()
-    found: dict[tuple[str, ...], Release] = {}
-    for name in (first, RELEASES, TARGETS):
-        if name not in listed or listed[name][:1] in {digests[:1] for digests in found}:
-            continue
-        # The same manifest is the same sha256, whatever other hashes stand beside it.
-        agreeing = tuple(role for role, digests in listed.items() if digests[:1] == listed[name][:1])
-        hanging_on = {ROOT, SNAPSHOT, TARGETS, *agreeing, *(parent for role in agreeing for parent in _parents(role))}
-        expires = min((expiries[role] for role in hanging_on), key=lambda expiry: expiry.when)
-        found[listed[name]] = Release(listed[name], agreeing, expires)
-    return tuple(found.values())
-
-
-def _parents(role: str) -> Iterable[str]:
-    parts = role.split("/")
-    return ("/".join(parts[:length]) for length in range(1, len(parts)))

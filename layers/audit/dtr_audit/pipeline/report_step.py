@@ -1,0 +1,239 @@
+"""The last step: it closes a run with what the other steps have left."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from aws_lambda_powertools import Logger
+
+from dtr_audit.aws.archive import Archive
+from dtr_audit.aws.exceptions_document import ExceptionsRead
+from dtr_audit.core.finding import Finding
+from dtr_audit.core.finding_spool import FindingSpool
+from dtr_audit.core.model import Repository
+from dtr_audit.core.run_record import Run
+from dtr_audit.core.run_state import Tally
+from dtr_audit.errors import ExceptionsError, WorkError
+from dtr_audit.pipeline.connection import count_trust
+from dtr_audit.pipeline.report import Closings, Reporter
+from dtr_audit.pipeline.run_context import RunContext
+from dtr_audit.pipeline.store import Work
+from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory, Proof
+
+logger = Logger(service="dtr-signature-audit", child=True)
+
+BATCHES_NAMED = 5
+LEFT_NAMED = 3
+DAMAGE_NAMED = 3
+
+
+class ResolvedFindingsStore(Closings):
+    """What the report has closed, among the documents of the run: what is written once is not written again, as news."""
+
+    def __init__(self, work: Work, execution: str) -> None:
+        self._work = work
+        self._execution = execution
+
+    def recall(self) -> Iterable[Finding] | None:
+        """Read the findings that an earlier attempt resolved; None where there was none."""
+        return self._work.closed(self._execution)
+
+    def keep(self, closed: FindingSpool) -> None:
+        """Keep the findings that this attempt resolves."""
+        with ExitStack() as closing:
+            findings = FindingsFile()
+            closing.callback(findings.close)
+            for finding in closed:
+                findings.stand(finding)
+            findings.finish(of=self._execution)
+            self._work.put_closed(findings)
+
+
+class ReportStep:
+    """The report step of one run: what the steps have left, put together and closed."""
+
+    def __init__(self, parts: "RunContext", reporter: Reporter, tally: Tally, archive: Archive) -> None:
+        self._parts = parts
+        self._work = parts.work
+        self._reporter = reporter
+        self._tally = tally
+        self._archive = archive
+        self._unproven: list[str] = []
+        self._changed: set[str] = set()  # settings, since the run began
+        self._failed_step = parts.failed_step
+        self._failure = parts.failure
+
+    def close(self, known: Inventory | None) -> Run:
+        """Close the run and give it; `known` is None where no list of repositories was left."""
+        if known is None:
+            self._archive.begin()
+            exceptions = self._parts.live_exceptions()
+            self._reporter.know_exceptions(exceptions)
+            if exceptions.warning:
+                self._tally.warnings.append(exceptions.warning)
+            self._explain_failure(self._failed_step or "inventory")
+            return self._reporter.report(proven=False, may_resolve=False, hint="")
+        tally = self._tally
+        self._reporter.know_exceptions(self._exceptions_of(known))
+        tally.domains = known.domains
+        tally.facts = known.facts
+        tally.registry_version = known.registry_version
+        tally.is_trust_verified = known.is_trust_verified
+        if known.is_trust_verified:
+            tally.trust = count_trust(self._parts.settings)
+        tally.listing.ghosts = known.ghosts
+        tally.listing.problem = known.listing_problem
+        tally.incomplete_because += known.incomplete_because
+        tally.warnings += known.warnings
+        self._changed.update(self._parts.changed_settings(known))
+        proof = self._proof(known)
+        self._note_unproven(known.unproven)
+        self._gather(known, proof)
+        tally.repositories.listed = max(known.listed, known.counted)
+        if proof is not None:
+            self._note_unproven(proof.unproven)
+            self._changed.update(proof.changed)
+        if self._changed:
+            tally.note_incomplete(_explain_changed(self._changed))
+        if self._unproven:
+            # One reason for all of them: the others say the same.
+            tally.note_incomplete(self._unproven[0])
+        if proof is not None:
+            tally.incomplete_because += proof.incomplete_because
+        if known.connected and (proof is None or self._failure):
+            self._explain_failure(self._failed_step or "prove")
+        may_resolve = proof is not None and not proof.unproven and not known.unproven and not self._changed
+        return self._reporter.report(
+            proven=may_resolve and not self._unproven,
+            may_resolve=may_resolve,
+            hint=proof.hint if proof is not None else "",
+        )
+
+    def _exceptions_of(self, known: Inventory) -> ExceptionsRead:
+        try:
+            return self._parts.exceptions_of(known)
+        except WorkError as error:
+            lost = self._parts.exceptions(ExceptionsError(str(error)))
+            self._tally.warnings.append(lost.warning)
+            self._tally.note_incomplete(str(error))
+            return lost
+
+    def _proof(self, known: Inventory) -> Proof | None:
+        try:
+            return self._work.proof(known, self._parts.proof_sha256)
+        except WorkError as error:
+            logger.warning("the proof cannot be used", reason=str(error))
+            self._work.damage.append(str(error))
+            return None
+
+    def _gather(self, known: Inventory, proof: Proof | None) -> None:
+        """Take in what came of the batches, one after the other."""
+        tally = self._tally
+        late: list[Repository] = []
+        missing: list[int] = []
+        unread = late_batches = removed = 0
+        # The repositories that were gone come last: of them more is known then.
+        is_settled = proof is not None and proof.settled
+        for number, result in self._work.results(range(1, known.batches + 1 + is_settled)):
+            usable = result if proof is None or proof.counts(number, result) else None
+            try:
+                if usable is not None:
+                    self._take_findings(number, usable)
+            except WorkError as error:
+                logger.warning("the findings of a batch cannot be used", batch=number, reason=str(error))
+                self._work.damage.append(str(error))
+                usable = None
+            if usable is None:
+                missing.append(number)
+                names = self._names_of(number, known) if number <= known.batches else ()
+                tally.is_examined.update(dict.fromkeys(names, False))
+                unread += len(names)
+                continue
+            tally.add(usable.tally)
+            self._note_unproven(usable.unproven)
+            self._changed.update(usable.changed)
+            self._archive.files += usable.files
+            tally.is_examined.update(dict.fromkeys(usable.examined, True))
+            unsettled = (one for one, _ in (*usable.gone, *usable.failed))
+            tally.is_examined.update(dict.fromkeys((*usable.left, *unsettled), False))
+            for repository in usable.removed:
+                tally.is_examined.pop(repository, None)
+            removed += len(usable.removed)
+            if usable.is_late:
+                late_batches += 1
+                late += usable.left
+        self._parts.confirm()
+        self._archive.keep(())
+        if late:
+            self._explain_late(late, batches=late_batches, of=known)
+        lost = known.listed - len(tally.is_examined) - removed
+        if lost:
+            # Listed, and yet in no batch: whatever is missing now may be one of them, and is not gone.
+            tally.listing.problem = "the batches do not hold what was listed"
+        if missing:
+            self._explain_missing(missing, unread + lost, of=known)
+        elif lost:
+            tally.note_incomplete(
+                f"the batches held {known.listed - lost} repositories, and {known.listed} were listed. Start the audit anew"
+            )
+        if self._work.damage:
+            self._explain_damage(sorted(set(self._work.damage)))
+
+    def _names_of(self, number: int, known: Inventory) -> tuple[Repository, ...]:
+        try:
+            return self._work.batch(number, known)
+        except WorkError as error:
+            logger.warning("a batch cannot be read", batch=number, reason=str(error))
+            return ()
+
+    def _take_findings(self, number: int, result: BatchResult) -> None:
+        for waits, finding in self._work.findings(number, result):
+            if not waits:
+                self._reporter.stand(finding)
+            elif result.unproven:
+                self._reporter.stay_open(finding)
+            else:
+                self._reporter.resolutions.add(finding)
+
+    def _note_unproven(self, reason: str) -> None:
+        if reason:
+            self._unproven.append(reason)
+
+    def _explain_late(self, late: list[Repository], *, batches: int, of: Inventory) -> None:
+        named = ", ".join(str(one) for one in sorted(late)[:LEFT_NAMED])
+        first = ", the first of them" if len(late) > LEFT_NAMED else ""
+        noun = "repository was" if len(late) == 1 else "repositories were"
+        self._tally.note_incomplete(
+            f"in {batches} of {of.batches} batches the time of the function was over: {len(late)} {noun} not read, of {of.listed} "
+            f"listed{first}: {named}. Raise the template's parameter TimeoutSeconds, "
+            "or Concurrency, if the registry bears it"
+        )
+
+    def _explain_missing(self, missing: list[int], unread: int, *, of: Inventory) -> None:
+        named = ", ".join(str(number) for number in missing[:BATCHES_NAMED])
+        more = f" and {len(missing) - BATCHES_NAMED} more" if len(missing) > BATCHES_NAMED else ""
+        batches = "batch" if len(missing) == 1 else "batches"
+        noun = "repository was" if unread == 1 else "repositories were"
+        self._tally.note_incomplete(
+            f"{batches} {named}{more} of {of.batches} came to no result: {unread} {noun} not read. The log of the function that "
+            "examines them says why"
+        )
+
+    def _explain_damage(self, damage: list[str]) -> None:
+        noun = "document" if len(damage) == 1 else "documents"
+        first = ", the first of them" if len(damage) > DAMAGE_NAMED else ""
+        self._tally.note_incomplete(
+            f"{len(damage)} {noun} between the steps of this run cannot be used{first}: {'; '.join(damage[:DAMAGE_NAMED])}"
+        )
+
+    def _explain_failure(self, step: str) -> None:
+        failed = f"failed ({self._failure})" if self._failure else "did not come to its end"
+        self._tally.note_incomplete(
+            f"the step '{step}' of this run {failed}. The log of its function, and the history of the execution, say why"
+        )
+
+
+def _explain_changed(settings: Iterable[str]) -> str:
+    return (
+        f"settings that decide the answer changed while the run was under way: {', '.join(sorted(settings))}. What was read under "
+        "other settings than those at the beginning does not count. Start the audit again"
+    )
