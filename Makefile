@@ -31,7 +31,7 @@ UNANSWERED ?= fail
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit cost scale query queries test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
+.PHONY: demo audit cost scale query queries parameters test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/dtr-audit demo
@@ -47,6 +47,9 @@ scale: $(LOCAL_READY)  ## how far each engine carries: make scale SCALE_ARGUMENT
 
 query: $(QUERY_READY)  ## ask what audits have left in out/: make query Q=open-findings; without Q: what can be asked
 	$(BIN)/dtr-audit query $(Q) $(QUERY_ARGUMENTS)
+
+parameters: $(LOCAL_READY)  ## the tables of docs/parameters.md from template.yaml
+	$(BIN)/python -m tools.parameters
 
 queries: $(LOCAL_READY)  ## queries/*.sql into template.yaml, which cannot include a file
 	$(BIN)/python -m dtr_audit_cli.query_files

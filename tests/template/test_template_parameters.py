@@ -35,8 +35,8 @@ GROUPS = {
         "PinTrust",
         "TrustWarningDays",
     ],
-    "When it runs": ["ScheduleExpression", "ScheduleTimeZone", "ScheduleState"],
-    "Who is told": [
+    "Schedule": ["ScheduleExpression", "ScheduleTimeZone", "ScheduleState"],
+    "Alerts": [
         "AlertEmail",
         "AlertContact",
         "AlertGrouping",
@@ -45,8 +45,8 @@ GROUPS = {
         "AlertTopicKeyArn",
         "SecurityHub",
     ],
-    "When the audit itself is sick": ["OperationsTopicArn", "SilenceHours", "ShrinkPercent"],
-    "What the assessor gets": [
+    "Alarms about the audit": ["OperationsTopicArn", "SilenceHours", "ShrinkPercent"],
+    "Evidence": [
         "EvidenceFormats",
         "NeighbourRules",
         "BaselineKey",
@@ -57,7 +57,7 @@ GROUPS = {
         "StigRelease",
         "ManifestSigningKeyArn",
     ],
-    "The way to the registry": [
+    "Network": [
         "VpcSubnetIds",
         "VpcSecurityGroupIds",
         "VpcEndpoints",
@@ -65,7 +65,7 @@ GROUPS = {
         "VpcRouteTableIds",
     ],
     "Encryption": ["KmsKeyArn"],
-    "How long things are kept": [
+    "Retention": [
         "EvidenceLock",
         "EvidenceLockDays",
         "EvidenceDays",
@@ -75,8 +75,16 @@ GROUPS = {
         "DeletionProtection",
         "AccessLogBucket",
     ],
-    "Asking with Athena": ["QueryLimitMegabytes", "QueryResultDays"],
-    "Limits": ["Engine", "FanOutWorkers", "Concurrency", "PageSize", "MemoryMegabytes", "TimeoutSeconds", "LogLevel"],
+    "Athena queries": ["QueryLimitMegabytes", "QueryResultDays"],
+    "Engine and limits": [
+        "Engine",
+        "FanOutWorkers",
+        "Concurrency",
+        "PageSize",
+        "MemoryMegabytes",
+        "TimeoutSeconds",
+        "LogLevel",
+    ],
 }
 
 
@@ -95,9 +103,15 @@ def test_every_parameter_explains_itself_and_limits_its_values(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_no_text_is_longer_than_cloudformation_takes(name: str) -> None:
-    assert len(PARAMETERS[name]["Description"]) <= 4000
+def test_no_constraint_is_longer_than_cloudformation_takes(name: str) -> None:
     assert len(PARAMETERS[name]["ConstraintDescription"]) <= 4000
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_description_has_at_most_two_short_sentences(name: str) -> None:
+    description = PARAMETERS[name]["Description"]
+    assert len(description) <= 240
+    assert len(re.findall(r"[.?!:;](?= [A-Z]|$)", description)) <= 2
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
