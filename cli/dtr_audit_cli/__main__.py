@@ -65,8 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    demo = commands.add_parser("demo", help="two audits of an embedded registry, in an embedded AWS: nothing is needed")
+    demo = commands.add_parser(
+        "demo", help="three audits of a simulated registry in a simulated AWS: nothing else is needed"
+    )
     demo.add_argument("--output", type=Path, default=Path("out/demo"), help="folder for the results (out/demo)")
+    demo.add_argument("--verbose", action="store_true", help="also show every finding, the mails and all files")
     demo.set_defaults(command=_demo)
 
 
@@ -238,7 +241,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     prepare_streams()
     try:
-        demonstrate(options.output, Display())
+        demonstrate(options.output, Display(verbose=options.verbose))
     except OutputError as error:
         tell_error(str(error))
         return ExitStatus.NOT_COMPLETED

@@ -58,6 +58,18 @@ _STYLES = {
 }
 
 
+# The columns of counts, and what each counts; None: all image tags.
+_COUNTED = {
+    "Tags": None,
+    "Signed": Verdict.SIGNED,
+    "Unsigned": Verdict.UNSIGNED,
+    "Mismatched": Verdict.MISMATCHED,
+    "Untrusted": Verdict.UNTRUSTED,
+    "Unknown": Verdict.UNKNOWN,
+    "Cosign": _ARTIFACT,
+}
+COUNT_WIDTH = 5  # digits, at the least
+
 _HEADINGS = {
     "opened": "NEW",
     "expired": "NOT EXCEPTED",
@@ -74,6 +86,10 @@ class Overview:
     namespaces: dict[str, Counter[str]] = field(default_factory=dict)
     findings: list[Mapping[str, Any]] = field(default_factory=list)
     findings_count: int = 0
+
+    def has(self, kind: str) -> bool:
+        """Say whether a tag of any namespace has this verdict."""
+        return any(counts[kind] for counts in self.namespaces.values())
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Overview:
@@ -97,8 +113,9 @@ class Overview:
 class Display:
     """Everything that the commands have to say."""
 
-    def __init__(self) -> None:
-        # The real standard output, whatever stands in for it while the function runs.
+    def __init__(self, *, verbose: bool = True) -> None:
+        self.verbose = verbose
+        # The real standard output, also while the function's output is captured.
         self._console = _Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
 
     def title(self, text: str) -> None:
@@ -205,26 +222,22 @@ class Display:
         """Show the tags of a run by namespace and verdict, those with most to do first."""
         unread = Counter(entry["repository"].partition("/")[0] for entry in run["unreadable"])
         table = _table("Namespace")
-        for heading in ("Tags", "Signed", "Unsigned", "Mismatched", "Untrusted", "Unknown", "Cosign"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        if unread:
-            table.add_column("Unread", justify="right")
+        width = max(COUNT_WIDTH, *(len(str(counts.total())) for counts in overview.namespaces.values()), 0)
+        shown = [heading for heading, kind in _COUNTED.items() if kind is None or overview.has(kind)]
+        for heading in [*shown, *(["Unread"] if unread else [])]:
+            # A narrow terminal breaks the heading, never a number.
+            table.add_column(heading, justify="right", overflow="fold", min_width=width)
         names = overview.namespaces.keys() | unread.keys()
         tags = {name: overview.namespaces.get(name, Counter()) for name in names}
         for name in sorted(names, key=lambda name: (-_failed(tags[name]), -unread[name], name))[:NAMESPACES_SHOWN]:
             counts = tags[name]
             cells = [
-                *(
-                    (counts[verdict], _STYLES[verdict])
-                    for verdict in (Verdict.UNSIGNED, Verdict.MISMATCHED, Verdict.UNTRUSTED, Verdict.UNKNOWN)
-                ),
-                (counts[_ARTIFACT], ""),
+                *((counts[kind], _STYLES.get(kind, "")) for kind in (_COUNTED[heading] for heading in shown) if kind),
                 *([(unread[name], _STYLES[Verdict.UNKNOWN])] if unread else []),
             ]
             table.add_row(
-                Text(_shown(name)),
+                Text(_shown(name), overflow="fold"),
                 str(counts.total() - counts[_ARTIFACT]),
-                str(counts[Verdict.SIGNED]),
                 *(Text(str(count), style) if count else Text("-", "dim") for count, style in cells),
             )
         self._console.print(table)
@@ -234,13 +247,15 @@ class Display:
     def findings(self, overview: Overview) -> None:
         """Show the tags of a run that are findings: the first of them."""
         author_length = 14 if self._console.width < 100 else 32
-        table = _table("Image tag", "Verdict", "Digest", "Pushed by", "Pushed on", gap=0)
+        is_narrow = self._console.width < 72
+        table = _table("Image tag", "Verdict", "Digest", *([] if is_narrow else ["Pushed by"]), "Pushed on", gap=0)
         for row in overview.findings:
+            author = Text(_shown(row["author_name"] or row["author"], author_length) or "unknown")
             table.add_row(
                 Text(_shown(f"{row['namespace']}/{row['repository']}:{row['tag']}"), overflow="fold"),
                 Text(row["verdict"], _STYLES.get(row["verdict"], "red")),
                 Text(_short(row["digest"])),
-                Text(_shown(row["author_name"] or row["author"], author_length) or "unknown"),
+                *([] if is_narrow else [author]),
                 Text(_shown(row["pushed_at"])[:10] or "unknown"),
             )
         self._console.print(table)
@@ -257,7 +272,7 @@ class Display:
 
     def changes(self, messages: Sequence[Message]) -> None:
         """Show what changed, from the messages as machines get them."""
-        table = _table("", "Image tag", "What is the matter now")
+        table = _table("", "Image tag", "Now")
         left = 0
         for message in messages:
             body = message.body
@@ -266,13 +281,15 @@ class Display:
                 for item in body[news]:
                     if table.row_count == CHANGES_SHOWN:
                         break
-                    why = item["resolution"] or f"{item['verdict']}: {item['reason']}"
+                    why = item["resolution"] or item["verdict"]
+                    if self.verbose and not item["resolution"]:
+                        why += f": {item['reason']}"
                     if news == "expiring":
                         why = f"excepted to {item['exception']['ends']} only"
                     table.add_row(
                         Text(heading, _STYLES[heading]),
                         Text(_shown(f"{item['repository']}:{item['tag']}"), overflow="fold"),
-                        Text(_shown(why)),
+                        Text(_shown(why), overflow="fold"),
                     )
         self._console.print(table)
         left -= table.row_count
@@ -390,5 +407,5 @@ def _failed(counts: Counter[str]) -> int:
 def _table(*headings: str, gap: int = 1) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for heading in headings:
-        table.add_column(heading, no_wrap=heading not in {"Image tag", "What is the matter now"})
+        table.add_column(heading, no_wrap=heading not in {"Image tag", "Now"})
     return table

@@ -1,7 +1,7 @@
-"""The demonstration: the main job, twice, a night apart, against a registry that is seeded with things to find.
+"""The demonstration: three audits, a day apart, of a registry that is seeded with things to find.
 
-Nothing is needed and nothing leaves this machine: registry and UCP are `dtr_audit_simulator`, over TLS under authorities
-of their own; AWS is template.yaml's own resources in `dtr_audit_simulator.aws`; the function is the very one that is deployed.
+Nothing else is needed and nothing leaves this machine. Registry and UCP are `dtr_audit_simulator`, over TLS under authorities
+of their own. AWS is template.yaml's own resources in `dtr_audit_simulator.aws`. The function is the one that is deployed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import shutil
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
@@ -33,6 +33,7 @@ from dtr_audit_simulator.aws.invocation import invoke
 from dtr_audit_simulator.aws.stack import EmbeddedAws, QueueSubscriber, Stack
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
+from dtr_audit_simulator.notary.notary import Notary
 from dtr_audit_simulator.ucp.server import UcpServer
 
 REGISTRY_NAME = "demo"
@@ -40,6 +41,7 @@ TEAM = "payments"
 TEAM_FILTER = {"namespaces": [TEAM]}
 PUBLIC_KEY = "signing-key.pem"
 FIRST_MAIL_LINES = 42
+AN_HOUR = timedelta(hours=1)
 _DUE_HOUR = 5  # UTC, as the template's schedule has it
 
 
@@ -50,12 +52,13 @@ def demonstrate(output: Path, display: Display) -> None:
     """
     began = time.monotonic()
     folder = OutputFolder(output)
-    first_due, second_due = _last_two_nights(datetime.now(UTC))
-    registry = InMemoryRegistry()
-    story.seed(registry, at=first_due)
+    due = _last_times(datetime.now(UTC))
+    clock = _Clock(due[0] - AN_HOUR)
+    registry = InMemoryRegistry(clock=clock, notary=Notary(clock=clock))
+    story.seed(registry, at=due[0])
     with (
         folder.reserve(),
-        DtrServer(registry, faults=story.first_faults()) as server,
+        DtrServer(registry) as server,
         UcpServer(configuration=story.UCP) as ucp,
         EmbeddedAws() as aws,
     ):
@@ -87,59 +90,53 @@ def demonstrate(output: Path, display: Display) -> None:
         _show_parts(registry, server, stack, display)
         with folder.open_log() as file:
             stage = _Stage(
-                stack, folder, FunctionLog(file), display, Subscribers(stack), stack.subscribe_queue(TEAM_FILTER)
+                stack, clock, folder, FunctionLog(file), display, Subscribers(stack), stack.subscribe_queue(TEAM_FILTER)
             )
 
-            display.title(f"The first night: the schedule starts the audit ({_spoken(first_due)})")
-            run, alerts = stage.audit(first_due)
-            display.answer(run)
-            overview = Overview.of_rows(folder.rows(run))
-            display.pause()
-            display.namespaces(overview, run)
-            display.pause()
-            display.findings(overview)
-            display.pause()
-            display.say(
-                f"(The author of {story.HOSTILE_PUSH} tries to repaint this terminal; it is shown as the text that it is.)"
-            )
-            _contrast(read_as_the_rule_does(server), run, display)
-            display.title("What the subscribers get")
-            for alert in alerts:
-                display.mail(alert.mail, lines=FIRST_MAIL_LINES)
-            stage.show_queue()
-
-            display.title("In between")
-            exceptions = story.exceptions(at=datetime.now(UTC))
+            _show_first(stage, server, due[0])
+            display.title("What happens next")
+            exceptions = story.exceptions(at=due[1])
             put_exceptions(stack, json.dumps(exceptions, indent=2).encode())
-            display.items(story.night(registry, server, after=first_due))
+            display.items(story.change(registry, after=due[0]))
+            clock.set(due[1] - AN_HOUR)
             story_trust.publish_trust(server.notary, registry)
             display.items(
-                f"{one['namespace']}/{one['repository']}:{one['tag']} is excepted until {one['ends']}: {EXCEPTIONS_KEY}."
+                f"{one['namespace']}/{one['repository']}:{one['tag']} is under an exception until {one['ends']} ({EXCEPTIONS_KEY})."
                 for one in exceptions["exceptions"]
             )
-
-            display.title(f"The second night ({_spoken(second_due)})")
-            run, alerts = stage.audit(second_due)
-            display.answer(run)
-            display.pause()
-            display.say("What changed since the first night:")
-            display.changes([alert.machine for alert in alerts])
-            _show_what_stands_out(folder, run, server, display)
-            display.title("What the subscribers get: the news, once")
-            for alert in alerts:
-                display.mail(alert.mail)
-            stage.show_queue("resolved")
-    _show_places(output, run, display)
+            second = _show_second(stage, server, due[1])
+            display.title(f"Third audit: {_say_time(due[2])}")
+            display.items(story.fail(server))
+            third, alerts = stage.audit(due[2])
+            display.answer(third)
+            stage.show_alerts(alerts)
     _show_next(output, display)
+    _show_files(output, second, third, display)
     display.pause()
-    display.say(f"That took {time.monotonic() - began:.0f} s. Everything embedded is gone again; the files stay.")
+    display.say(f"This took {time.monotonic() - began:.0f} s. The simulated registry and AWS are gone, the files stay.")
+    display.say("The report of the second audit, to open in a browser:")
+    display.commands((f"{output / second['evidence']['report']}",))
+
+
+class _Clock:
+    """The time of the demonstration: it is set for each audit, and goes on from there."""
+
+    def __init__(self, now: datetime) -> None:
+        self.set(now)
+
+    def set(self, now: datetime) -> None:
+        self._set_to, self._set_at = now, time.monotonic()
+
+    def __call__(self) -> datetime:
+        return self._set_to + timedelta(seconds=time.monotonic() - self._set_at)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """What both nights have in common."""
+    """What the audits have in common."""
 
     stack: Stack
+    clock: _Clock
     folder: OutputFolder
     log: FunctionLog
     display: Display
@@ -147,23 +144,70 @@ class _Stage:
     team: QueueSubscriber
 
     def audit(self, due: datetime) -> tuple[Run, tuple[Delivered, ...]]:
-        """Invoke the function with the event of its schedule, and keep what it leaves."""
+        """Invoke the function with the event of its schedule, at that time, and keep what it leaves."""
         event = self.stack.schedule_event("AuditFunction", due)
-        self.display.say(f"invoke AuditFunction with {json.dumps(event)}")
+        self.clock.set(due)
         with self.display.progress("Reading the registry") as follow, self.log.capture(follow):
-            environment = {"OUTPUT_LOCATION": str(self.folder.path)}
-            run = invoke(self.stack, "AuditFunction", event, environment=environment)
+            run = invoke(
+                self.stack,
+                "AuditFunction",
+                event,
+                environment={"OUTPUT_LOCATION": str(self.folder.path)},
+                clock=self.clock,
+            )
         alerts = self.subscribers.take()
         self.folder.keep(self.stack, run, alerts)
         return run, alerts
 
-    def show_queue(self, news: str = "") -> None:
-        """Show what arrived in the team's own queue, and the team's part of the `news` in it."""
-        for message in self.team.messages():
+    def show_alerts(self, alerts: Sequence[Delivered], *, lines: int | None = None, changes: str = "") -> None:
+        """Show the subjects of the mails; if all is shown, the mails and what arrived in the team's own queue too."""
+        self.display.pause()
+        messages = self.team.messages()
+        if not self.display.verbose:
+            for alert in alerts:
+                self.display.say(f"Mail: {alert.mail.subject}")
+            return
+        for alert in alerts:
+            self.display.mail(alert.mail, lines=lines)
+        for message in messages:
             body = {key: message.body[key] for key in ("id", "event", "status", "complete", "counts")}
-            if news:
-                body[news] = [item for item in message.body[news] if item["repository"].startswith(f"{TEAM}/")]
+            if changes:
+                body[changes] = [one for one in message.body[changes] if one["repository"].startswith(f"{TEAM}/")]
             self.display.machine(f"Queue of {TEAM}, by its filter policy {json.dumps(TEAM_FILTER)}", message, body=body)
+
+
+def _show_first(stage: _Stage, server: DtrServer, due: datetime) -> None:
+    stage.display.title(f"First audit: {_say_time(due)}")
+    first, alerts = stage.audit(due)
+    stage.display.answer(first)
+    overview = Overview.of_rows(stage.folder.rows(first))
+    stage.display.pause()
+    stage.display.namespaces(overview, first)
+    if stage.display.verbose:
+        stage.display.pause()
+        stage.display.findings(overview)
+        stage.display.pause()
+        stage.display.say(
+            f"The author of {story.HOSTILE_PUSH} tries to repaint this terminal. The audit shows it as plain text."
+        )
+    stage.show_alerts(alerts, lines=FIRST_MAIL_LINES)
+    _contrast(read_as_the_rule_does(server), first, stage.display)
+
+
+def _show_second(stage: _Stage, server: DtrServer, due: datetime) -> Run:
+    stage.display.title(f"Second audit: {_say_time(due)}")
+    second, alerts = stage.audit(due)
+    stage.display.answer(second)
+    stage.display.pause()
+    stage.display.say("What changed:")
+    stage.display.changes([alert.machine for alert in alerts])
+    _show_untrusted(stage.folder, second, stage.display)
+    _contrast(read_as_the_rule_does(server), second, stage.display)
+    if stage.display.verbose:
+        _show_excepted(stage.folder, second, stage.display)
+        _show_related_settings(second, stage.display)
+    stage.show_alerts(alerts, changes="resolved")
+    return second
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +257,15 @@ def _contrast(loop: LoopReading, run: Mapping[str, Any], display: Display) -> No
         seen += f", {loop.overwritten} overwritten after signing among them"
     display.pause()
     display.say(
-        f"The rule's own curl loop, asked of this registry just now, sees {loop.repositories} of "
-        f"{run['repositories']['listed']} repositories and {loop.tags} of {tags['audited']} tags, and prints "
-        f'"true" next to {seen}. The audit found {tags["unsigned"] + tags["mismatched"]} tags that are not signed, and '
-        f"{tags['untrusted']} whose signature is not to be trusted.",
+        f"The rule's own curl loop, run against this registry now, sees {loop.repositories} of "
+        f"{run['repositories']['listed']} repositories and {loop.tags} of {tags['audited']} tags. It prints "
+        f'"true" next to {seen}. The audit found {tags["unsigned"] + tags["mismatched"]} tags that are not signed and '
+        f"{tags['untrusted']} with a signature that is not trusted.",
         style="bold",
     )
 
 
-def _show_beside(run: Run, display: Display) -> None:
+def _show_related_settings(run: Run, display: Display) -> None:
     wrong = [
         f'"{fact["subject"]}" ({fact["rule_id"]}): {fact["answer"]}'
         for fact in run["facts"]
@@ -229,8 +273,8 @@ def _show_beside(run: Run, display: Display) -> None:
     ]
     display.pause()
     display.say(
-        f"Beside the rule {len(run['facts'])} settings of DTR and of UCP were looked at, which decide nothing. Not as their own "
-        f'rules want it: {"; ".join(wrong)}. The report has all of them under "Supporting facts".'
+        f"The audit also read {len(run['facts'])} related settings of DTR and UCP, which do not decide the rule. Not as their own "
+        f'rules require: {"; ".join(wrong)}. The report lists all of them under "Supporting facts".'
     )
 
 
@@ -244,13 +288,6 @@ def _make_key(public: Path) -> str:
     return arn
 
 
-def _show_what_stands_out(folder: OutputFolder, run: Run, server: DtrServer, display: Display) -> None:
-    _show_untrusted(folder, run, display)
-    _show_excepted(folder, run, display)
-    _contrast(read_as_the_rule_does(server), run, display)
-    _show_beside(run, display)
-
-
 def _show_untrusted(folder: OutputFolder, run: Run, display: Display) -> None:
     """Show the tag that the registry calls signed, and what its trust data says."""
     namespace, name, tag = story_trust.UNTRUSTED
@@ -259,8 +296,8 @@ def _show_untrusted(folder: OutputFolder, run: Run, display: Display) -> None:
     )
     display.pause()
     display.say(
-        f"The signatures themselves were verified, from the Notary's metadata of {run['trust']['verified']} repositories. The "
-        f"registry calls {namespace}/{name}:{tag} signed; the audit does not:"
+        f"The audit verified the signatures from the Notary's metadata of {run['trust']['verified']} repositories. The registry "
+        f"calls {namespace}/{name}:{tag} signed. The audit does not:"
     )
     display.items([f"{found['verdict']}: {found['reason']}."])
 
@@ -271,7 +308,7 @@ def _show_excepted(folder: OutputFolder, run: Run, display: Display) -> None:
     comment: str = checklist["stigs"][0]["rules"][0]["comments"]
     display.pause()
     display.say(
-        "What is excepted stays a finding, in the report and in the checklist (below), but is told of only when it ends:"
+        "A finding under an exception stays a finding in the report and the checklist. It is reported again when that ends:"
     )
     display.items(line.removeprefix("- ") for line in comment.splitlines() if "  exception " in line)
 
@@ -279,62 +316,57 @@ def _show_excepted(folder: OutputFolder, run: Run, display: Display) -> None:
 def _introduce(display: Display) -> None:
     display.title("DTR Signature Audit: a demonstration")
     display.say(
-        f'{RULE_ID}: "{TITLE}" Is every image tag signed? The audit asks a registry, every night; here twice, a night apart, '
-        "with what happens in between. No account, no Docker, no root: the registry and AWS are parts of this process, the "
-        "function and the template are the ones that are deployed."
+        f'{RULE_ID}: "{TITLE}" The audit checks a registry every day. Here it runs three times, a day apart. Registry and AWS are '
+        "simulated in this process. Function and template are the ones that are deployed."
     )
 
 
 def _show_parts(registry: InMemoryRegistry, server: DtrServer, stack: Stack, display: Display) -> None:
     repositories = registry.repositories()
     count = sum(len(registry.tags(entry.namespace, entry.name, server.host)) for entry in repositories)
-    display.title("What was started")
-    display.items(
-        (
-            f"A registry at {server.url}, TLS under an authority of its own: {len(repositories)} repositories of "
-            f"{len(story.TEAMS)} teams, {count} tags. It speaks DTR's API, ten entries a page unless asked for more.",
-            f"An AWS: template.yaml as the stack {stack.name}: function, tables, bucket, topic, secret, schedule.",
-            "A Universal Control Plane, the registry's neighbour, which the audit asks for two settings.",
-            f"Two subscribers of the alerts: a mailbox, and a queue of the team {TEAM}.",
+    display.say(f"Registry: {server.url}, {len(repositories)} repositories of {len(story.TEAMS)} teams, {count} tags.")
+    if display.verbose:
+        display.items(
+            (
+                "The registry serves DTR's API over TLS with a CA of its own, ten entries a page unless asked for more.",
+                f"AWS is template.yaml as the stack {stack.name}: function, tables, bucket, topic, secret, schedule.",
+                "A Universal Control Plane beside it is asked for two settings.",
+                f"The alerts have two subscribers: a mailbox, and a queue of the team {TEAM}.",
+            )
         )
-    )
 
 
-def _show_places(output: Path, run: Run, display: Display) -> None:
-    display.title("Where it all lies (the first six as in the bucket)")
-    partition = f"registry={run['registry']}"
-    evidence = run["evidence"]
-    display.places(
-        {
-            f"{output / evidence['report']}": "the report: open it in a browser",
-            f"{output / evidence['ckl']}": "the checklist for STIG Viewer 2 and eMASS; .cklb beside it",
-            f"{output / evidence['manifest']}": "the sums of all files of the run; .sig beside it is signed by KMS",
-            f"{output / EXCEPTIONS_KEY}": "the exceptions, with their owners and ends",
-            f"{output / 'findings' / partition}/": "a row for every tag, run by run",
-            f"{output / 'runs' / partition}/": "the record of every run",
-            f"{output / 'run.json'}": "the record of the last run",
-            f"{output / 'alerts.jsonl'}": "what subscribers got of the last run",
-            f"{output / 'state'}/": "the tables: what is open, and since when",
-            f"{output / 'audit.log'}": "what the function logged",
-            f"{output / PUBLIC_KEY}": "the public key, as its owner hands it to an assessor",
-        }
-    )
-    display.say("Whether the files are what the runs wrote, and signed by the owner of that key:")
+def _show_files(output: Path, second: Run, third: Run, display: Display) -> None:
+    partition = f"registry={second['registry']}"
+    evidence = second["evidence"]
+    display.title("The files" if display.verbose else f"The files: {output}")
+    if display.verbose:
+        display.places(
+            {
+                f"{output / evidence['ckl']}": "the checklist for STIG Viewer 2 and eMASS, with a .cklb beside it",
+                f"{output / evidence['manifest']}": "the checksums of all files of the run, with a signature by KMS beside it",
+                f"{output / third['evidence']['report']}": "the report of the third audit, which is not complete",
+                f"{output / EXCEPTIONS_KEY}": "the exceptions with their owners and end dates",
+                f"{output / 'findings' / partition}/": "a row for every tag of every run",
+                f"{output / 'runs' / partition}/": "the record of every run",
+                f"{output / 'run.json'}": "the record of the last run",
+                f"{output / 'alerts.jsonl'}": "the messages of the last run",
+                f"{output / 'state'}/": "the tables: what is open, and since when",
+                f"{output / 'audit.log'}": "the log of the function",
+                f"{output / PUBLIC_KEY}": "the public key, as its owner gives it to an assessor",
+            }
+        )
+    display.say("To verify that the files are what the runs wrote:")
     display.commands((f".venv/bin/dtr-audit verify {output} --public-key {output / PUBLIC_KEY}",))
 
 
 def _show_next(output: Path, display: Display) -> None:
-    display.title("What next")
-    display.say("Ask both nights what an analyst asks Athena (without Q: what can be asked):")
-    display.commands((f"make query Q=coverage QUERY_ARGUMENTS='--output {output}'",))
-    display.say("Audit a DTR of yours from this machine. It is only read from, and the password is asked for:")
-    display.commands(
-        (
-            "make audit AUDIT_ARGUMENTS='--url https://dtr.example.mil --username auditor'",
-            ".venv/bin/dtr-audit audit --help   # a private authority, more domains, …",
-        )
-    )
-    display.say("Deploy it to AWS (the first command gets the SAM CLI into .sam-venv/, and builds):")
+    display.title("What to do next")
+    display.say("Query the three audits, as in Athena (without Q: the list of queries):")
+    display.commands((f"make query Q=time-to-sign QUERY_ARGUMENTS='--output {output}'",))
+    display.say("Audit your own DTR from this machine, which only reads it and asks for the password:")
+    display.commands(("make audit AUDIT_ARGUMENTS='--url https://dtr.example.mil --username auditor'",))
+    display.say("Deploy to AWS:")
     display.commands(
         (
             "make deploy DEPLOY_ARGUMENTS='--parameter-overrides DtrUrl=https://dtr.example.mil \\",
@@ -343,16 +375,18 @@ def _show_next(output: Path, display: Display) -> None:
             '    --secret-string file://credentials.json   # {"username": …, "password": …, "ca_bundle": …}',
         )
     )
+    if not display.verbose:
+        display.say("See every finding, the mails and all files: .venv/bin/dtr-audit demo --verbose")
 
 
-def _last_two_nights(now: datetime) -> tuple[datetime, datetime]:
-    """Give the last two moments at which the template's schedule was due."""
+def _last_times(now: datetime) -> tuple[datetime, datetime, datetime]:
+    """Give the last three times at which the template's schedule was due."""
     today = now.replace(hour=_DUE_HOUR, minute=0, second=0, microsecond=0)
     last = today if today <= now else today - timedelta(days=1)
-    return last - timedelta(days=1), last
+    return last - timedelta(days=2), last - timedelta(days=1), last
 
 
-def _spoken(due: datetime) -> str:
+def _say_time(due: datetime) -> str:
     return f"{due:%Y-%m-%d %H:%M} UTC"
 
 

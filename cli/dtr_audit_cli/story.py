@@ -1,7 +1,7 @@
-"""The registry of the demonstration: five teams, their images, and one night in which things happen.
+"""The registry of the demonstration: five teams, their images, and what happens between the audits.
 
-`seed()` is the registry as the first audit meets it; `night()` is what happens until the second. What there is to find is
-spelled out below; everything else is pushed by a team's CI and signed.
+`seed()` is the registry at the first audit. `change()` is what happens until the second, `fail()` until the third. What there is
+to find is listed below. Everything else is pushed by a team's CI and signed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ OVERWRITTEN = (
     Push("payments", "settlement", "2.8.1", "j.marsh", 6.2),
     Push("web", "storefront", "3.2.0", "ci-web-old", 12.9),
 )
-# A finding that somebody answers for: it was there on the first night, and is excepted since.
+# A finding of the first audit that is under an exception from the second on.
 EXCEPTED = ("legacy", "crm", "2018.1")
 EXCEPTED_DAYS = 90
 # Signed with Cosign, which the rule does not take for a signature; Cosign keeps its own as tags beside the image.
@@ -104,14 +104,8 @@ def seed(registry: InMemoryRegistry, *, at: datetime) -> None:
         _push(registry, push, at)
 
 
-def first_faults() -> Faults:
-    """Give what is wrong with the registry on the first day: one repository answers with an error that is not tried again."""
-    full = Status(507, tags_of("/".join(UNREADABLE_REPOSITORY)), message="the blob store is full")
-    return Faults(strikes=(full,))
-
-
 def exceptions(*, at: datetime) -> dict[str, Any]:
-    """Give the document that is put into the bucket between the two audits."""
+    """Give the document that is put into the bucket between the first two audits."""
     namespace, repository, tag = EXCEPTED
     return {
         "exceptions": [
@@ -129,8 +123,8 @@ def exceptions(*, at: datetime) -> dict[str, Any]:
     }
 
 
-def night(registry: InMemoryRegistry, server: DtrServer, *, after: datetime) -> tuple[str, ...]:
-    """Let the night after the first audit pass, and tell what happened, a sentence each."""
+def change(registry: InMemoryRegistry, *, after: datetime) -> tuple[str, ...]:
+    """Make the changes between the first audit and the second; gives a sentence for each."""
     registry.sign("payments", "ledger", "4.2.1-hotfix")
     registry.sign("web", "checkout", "5.3.0")
     registry.delete_tag("web", "storefront", "canary")
@@ -138,15 +132,20 @@ def night(registry: InMemoryRegistry, server: DtrServer, *, after: datetime) -> 
     registry.sign("platform", "toolchain", "build-0117")
     registry.push("platform", "toolchain", "build-0117", author="ci-runner-7", at=after + timedelta(hours=14.2))
     registry.push("data", "airflow", "1.0.0", author="k.lindqvist", at=after + timedelta(hours=17.3))
-    server.faults = Faults()
     return (
-        "payments signs ledger:4.2.1-hotfix, as the mail told them to.",
-        "web signs checkout:5.3.0 with Notary, and deletes storefront:canary.",
+        "payments signs ledger:4.2.1-hotfix, as the mail asked.",
+        "web signs checkout:5.3.0 with Notary and deletes storefront:canary.",
         "legacy deletes the repository fax-gateway.",
-        "platform signs toolchain:build-0117; an hour later its CI pushes over it, unsigned.",
-        "Somebody pushes over data/airflow:1.0.0, which was signed.",
-        "platform/vault-agent can be read again.",
+        "platform signs toolchain:build-0117. Its CI then overwrites it, unsigned.",
+        "k.lindqvist overwrites data/airflow:1.0.0, which was signed.",
     )
+
+
+def fail(server: DtrServer) -> tuple[str, ...]:
+    """Let one repository answer with an error that is not tried again; gives a sentence for it."""
+    name = "/".join(UNREADABLE_REPOSITORY)
+    server.faults = Faults(strikes=(Status(507, tags_of(name), message="the blob store is full"),))
+    return (f"The registry cannot list the tags of {name}: its blob store is full.",)
 
 
 def _tags(namespace: str, name: str, number: int) -> list[str]:

@@ -13,7 +13,6 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,15 +24,14 @@ import pytest
 from dtr_audit.errors import AuditError
 from dtr_audit.evidence import ckl, cklb
 from dtr_audit_cli import __main__ as command_line
-from dtr_audit_cli import console, story
+from dtr_audit_cli import console
 from dtr_audit_cli import local_run as laptop_module
 from dtr_audit_cli.exit_status import ExitStatus
 from dtr_audit_cli.local_run import derive_registry_name, read_ca_file
-from dtr_audit_cli.output import CONTENTS, OutputFolder, Subscribers
+from dtr_audit_cli.output import OutputFolder, Subscribers
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.function_log import FunctionLog
 from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
-from dtr_audit_simulator.aws.template import load
 from dtr_audit_simulator.dtr.faults import Calls, Echo, Faults, Status, tags_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
@@ -939,156 +937,7 @@ def test_a_registry_is_named_after_its_address(url: str, name: str) -> None:
     assert derive_registry_name(url) == name
 
 
-# --- The demonstration ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Demonstration:
-    shown: str
-    out: Path
-
-    @property
-    def runs(self) -> list[dict[str, Any]]:
-        return [json.loads(file.read_text()) for file in sorted((self.out / "runs").rglob("*.json"))]
-
-
-@pytest.fixture(scope="module")
-def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
-    out = tmp_path_factory.mktemp("demonstration") / "out"
-    done = run_command("demo", "--output", str(out))
-    assert (done.returncode, done.stderr) == (0, "")
-    return Demonstration(done.stdout, out)
-
-
-def test_the_demonstration_tells_what_its_two_runs_recorded(demonstration: Demonstration) -> None:
-    first, second = demonstration.runs
-    assert (first["status"], first["complete"]) == ("OPEN", False)
-    assert (second["status"], second["complete"]) == ("OPEN", True)
-    assert json.loads((demonstration.out / "run.json").read_text()) == second
-    assert first["repositories"]["listed"] > 100
-    assert first["findings"]["resolved"] == 0
-    assert (first["findings"]["excepted"], second["findings"]["excepted"]) == (0, 1)
-    assert second["findings"]["opened"] > 0
-    assert second["findings"]["resolved"] > 0
-    text = flat(demonstration.shown)
-    for run in (first, second):
-        repositories, tags, findings = run["repositories"], run["tags"], run["findings"]
-        assert f"{repositories['audited']} of {repositories['listed']} repositories read" in text
-        assert (
-            f"{tags['audited']} image tags: {tags['signed']} signed, {tags['unsigned']} unsigned, {tags['mismatched']} "
-            f"mismatched (overwritten after signing), {tags['untrusted']} not trusted; {tags['artifacts']} Cosign artifacts apart"
-            in text
-        )
-        assert f"{findings['open']} open, {findings['opened']} new, {findings['resolved']} resolved" in text
-        assert run["domains"][0] in text
-    assert "/".join(story.UNREADABLE_REPOSITORY) in text
-
-
-def test_the_demonstration_shows_an_exception_and_its_end_in_the_evidence_too(demonstration: Demonstration) -> None:
-    _, second = demonstration.runs
-    image = f"{'/'.join(story.EXCEPTED[:2])}:{story.EXCEPTED[2]}"
-    (row,) = [row for row in OutputFolder(demonstration.out).rows(second) if row["exception_id"]]
-    assert f"{row['namespace']}/{row['repository']}:{row['tag']}" == image
-    assert row["verdict"] == "UNSIGNED"
-    text = flat(demonstration.shown)
-    assert f"{image} is excepted until {row['exception_ends']}" in text
-    assert f"{image} exception {row['exception_id']}, owner " in text
-    assert f"excepted until {row['exception_ends']}" in (demonstration.out / second["evidence"]["report"]).read_text()
-    assert f"ends {row['exception_ends']}" in (demonstration.out / second["evidence"]["ckl"]).read_text()
-    assert (demonstration.out / "policy" / "exceptions.json").exists()
-
-
-def test_the_demonstration_shows_every_finding_and_every_change(demonstration: Demonstration) -> None:
-    folder = OutputFolder(demonstration.out)
-    first, second = demonstration.runs
-    for row in folder.rows(first):
-        if row["verdict"] not in {"SIGNED", None}:
-            image = f"{row['namespace']}/{row['repository']}:{row['tag']}"
-            line = next(line for line in demonstration.shown.splitlines() if line.startswith(image))
-            assert row["verdict"] in line
-            assert row["digest"].removeprefix("sha256:")[:12] in line
-    (alert,) = [json.loads(line) for line in (demonstration.out / "alerts.jsonl").read_text().splitlines()]
-    assert alert["body"]["run_id"] == second["run_id"]
-    for news, heading in (("opened", "NEW"), ("changed", "CHANGED"), ("resolved", "RESOLVED")):
-        assert alert["body"][news]
-        for item in alert["body"][news]:
-            assert f"{heading} {item['repository']}:{item['tag']} " in flat(demonstration.shown)
-    assert alert["subject"] in flat(demonstration.shown.replace("│", ""))
-
-
-def test_the_demonstration_contrasts_with_the_rules_own_loop_by_what_that_would_have_seen(
-    demonstration: Demonstration,
-) -> None:
-    folder = OutputFolder(demonstration.out)
-    for run in demonstration.runs:
-        tags = Counter((row["namespace"], row["repository"]) for row in folder.rows(run))
-        seen = sum(min(count, 10) for _, count in sorted(tags.items())[:10])
-        assert (
-            f"sees 10 of {run['repositories']['listed']} repositories and {seen} of {run['tags']['audited']} tags"
-            in flat(demonstration.shown)
-        )
-        assert f"found {run['tags']['unsigned'] + run['tags']['mismatched']} tags" in flat(demonstration.shown)
-
-
-def test_the_demonstration_reads_more_than_one_page_of_repositories_and_of_tags(demonstration: Demonstration) -> None:
-    rows = list(OutputFolder(demonstration.out).rows(demonstration.runs[1]))
-    assert len({(row["namespace"], row["repository"]) for row in rows}) > 100
-    long = [row["tag"] for row in rows if (row["namespace"], row["repository"]) == story.LONG_REPOSITORY]
-    assert len(set(long)) == len(long) == story.LONG_REPOSITORY_TAGS > 100
-
-
-def test_the_demonstration_needs_no_terminal_and_shows_hostile_text_as_text(demonstration: Demonstration) -> None:
-    for character in "\x1b\r\u202e":
-        assert character not in demonstration.shown
-    assert "[bold red]root[/]" in demonstration.shown
-    # A path stays whole, to be copied, and so does a command.
-    lines = [line for line in demonstration.shown.splitlines() if "--secret" not in line]
-    assert max(len(line.replace(str(demonstration.out), "out/demo")) for line in lines) <= 100
-
-
-def test_what_the_demonstration_recommends_exists(demonstration: Demonstration) -> None:
-    makefile = (PROJECT / "Makefile").read_text()
-    for target in ("audit", "deploy"):
-        assert f"make {target}" in demonstration.shown
-        assert f"\n{target}:" in makefile
-    assert "CredentialsSecretArn" in demonstration.shown
-    assert "CredentialsSecretArn" in load(PROJECT / "template.yaml")["Outputs"]
-    evidence = json.loads((demonstration.out / "run.json").read_text())["evidence"]
-    told = [evidence[name] for name in ("report", "ckl", "manifest")]
-    for name in (
-        *told,
-        "policy/exceptions.json",
-        "findings/registry=demo",
-        "runs/registry=demo",
-        "run.json",
-        "alerts.jsonl",
-        "state",
-        "audit.log",
-    ):
-        assert name in demonstration.shown
-        assert (demonstration.out / name).exists()
-
-
-def test_the_demonstration_points_to_what_stands_beside_the_rule(demonstration: Demonstration) -> None:
-    run = demonstration.runs[1]
-    (wrong,) = [fact for fact in run["facts"] if fact["status"] == "OPEN"]
-    assert wrong["rule_id"] == "V-235847"
-    assert f'"{wrong["subject"]}" (V-235847): {wrong["answer"]}' in flat(demonstration.shown)
-    assert f"Beside the rule {len(run['facts'])} settings" in flat(demonstration.shown)
-    report = (demonstration.out / run["evidence"]["report"]).read_text()
-    assert "Supporting facts" in report
-    assert wrong["answer"] in report
-
-
-def test_the_demonstrations_files_are_signed_by_the_key_that_it_points_to(demonstration: Demonstration) -> None:
-    key = demonstration.out / "signing-key.pem"
-    assert f"verify {demonstration.out} --public-key {key}" in flat(demonstration.shown)
-    done = run_command("verify", str(demonstration.out), "--public-key", str(key))
-    assert (done.returncode, done.stdout.count("signed by the key given")) == (0, 2)
-
-
-def test_the_demonstration_leaves_nothing_that_would_keep_it_from_being_repeated(demonstration: Demonstration) -> None:
-    assert {entry.name for entry in demonstration.out.iterdir()} <= CONTENTS | {"signing-key.pem"}
+# --- The demonstration, beside another's results (tests/integration/test_demo.py has the rest) ---------------------------
 
 
 def test_the_demonstration_empties_no_folder_but_its_own(laptop: Laptop, registry: InMemoryRegistry) -> None:

@@ -4,10 +4,12 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 Handler = Callable[[dict[str, Any], "Context"], dict[str, Any]]
+Clock = Callable[[], datetime]
 
 
 class Context:
@@ -28,8 +30,11 @@ class Context:
         return max(0, int((self._ends_at - time.monotonic()) * 1000))
 
 
-def load_handler(file: Path, name: str) -> Handler:
-    """Import a handler's file afresh, as a new execution environment does."""
+def load_handler(file: Path, name: str, clock: Clock | None = None) -> Handler:
+    """Import a handler's file again, as a new execution environment does.
+
+    With a `clock`, the handler reads the time from it. Handlers pass the time on, so the whole run follows that clock.
+    """
     module_name = f"functions.{file.parent.name}.{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
@@ -37,5 +42,16 @@ def load_handler(file: Path, name: str) -> Handler:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
+    if clock is not None:
+        vars(module)["datetime"] = _follow(clock)
     handler: Handler = getattr(module, name)
     return handler
+
+
+def _follow(clock: Clock) -> type[datetime]:
+    class Following(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(clock().timestamp(), tz)
+
+    return Following

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dtr_audit_simulator.aws.handler import Context, load_handler
+from dtr_audit_simulator.aws.handler import Clock, Context, load_handler
 from dtr_audit_simulator.aws.stack import Stack
 
 
@@ -18,11 +18,12 @@ def invoke(
     seconds: float | None = None,
     request_id: str = "",
     environment: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Invoke a function with an event and give its result.
 
     `seconds` is the function's own timeout if not given; the same `request_id` is what a retry of an event carries;
-    `environment` overrides single variables.
+    `environment` overrides single variables; `clock` replaces the machine's time.
     """
     context = Context(
         logical_id,
@@ -32,7 +33,7 @@ def invoke(
     )
     region = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), stack.region)
     with _environment({**region, **stack.function_environment(logical_id), **(environment or {})}):
-        return load_handler(*stack.handler_path(logical_id))(event, context)
+        return load_handler(*stack.handler_path(logical_id), clock)(event, context)
 
 
 @contextmanager
