@@ -31,7 +31,7 @@ UNANSWERED ?= fail
 # The SAM CLI reports its use to AWS unless it is told not to.
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: demo audit cost scale query queries parameters test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
+.PHONY: demo audit cost scale query queries parameters dist test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
 
 demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
 	$(BIN)/dtr-audit demo
@@ -111,6 +111,16 @@ advisories: $(PIP_AUDIT_READY)  ## known vulnerabilities in every lock file; UNA
 
 readers: $(READERS_READY)  ## other people's readers of the evidence (Node, from PyPI and npm), for the tests that feed them
 	@echo "build/readers: $$(ls build/readers/node_modules | wc -l) packages"
+
+dist: $(LOCAL_READY)  ## what a release consists of, in dist/: wheel, built stack, SBOM, checksums
+	rm -rf dist
+	$(MAKE) build
+	$(MAKE) sbom
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	cd .aws-sam/build && $(abspath $(BIN))/python -m zipfile -c \
+		$(abspath dist)/dtr-signature-audit-$$($(abspath $(BIN))/python -c 'import dtr_audit; print(dtr_audit.__version__)').zip *
+	cp build/sbom.cdx.json dist/
+	cd dist && sha256sum * > SHA256SUMS
 
 # moto asks for cfn-lint, and so for sympy and networkx, which a demonstration needs nothing of: 150 MB.
 lock: $(UV)  ## the lock files from the .in files; LOCK_ARGUMENTS=--upgrade takes newer versions

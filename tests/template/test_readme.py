@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -113,12 +114,31 @@ def test_ci_runs_the_gate_whose_last_step_is_the_readmes_test_command() -> None:
     assert recipe("check")[-1] == "$(MAKE) test"
 
 
-def test_the_workflow_runs_that_script_and_may_only_read() -> None:
-    workflow = yaml.safe_load(read(ROOT / ".github" / "workflows" / "ci.yml"))
+def test_ci_workflow_runs_that_script_and_may_only_read() -> None:
+    workflow = load_workflow("ci")
     assert workflow["permissions"] == {"contents": "read"}
     jobs = workflow["jobs"]
     assert [step["run"] for step in jobs["check"]["steps"] if "run" in step] == ["bash .ci/run"]
     assert not any("permissions" in job for job in jobs.values())
-    for job in jobs.values():
-        for step in job["steps"]:
-            assert re.fullmatch(r"actions/[a-z-]+@v[0-9]+", step.get("uses", "actions/none@v0"))
+
+
+def test_release_workflow_publishes_what_the_gate_has_passed() -> None:
+    workflow = load_workflow("release")
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands.index("bash .ci/run") < commands.index("make dist")
+    assert recipe("dist")
+
+
+@pytest.mark.parametrize("name", ["ci", "release"])
+def test_workflow_uses_actions_by_their_commit(name: str) -> None:
+    steps = [step for job in load_workflow(name)["jobs"].values() for step in job["steps"]]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", one) for one in used)
+
+
+def load_workflow(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(read(ROOT / ".github" / "workflows" / f"{name}.yml"))
+    return loaded
