@@ -28,7 +28,7 @@ from tests.harness.step_functions_harness import Fanned, MakeRun
 def pytest_sessionstart() -> None:
     """Collect garbage less often: what the modules hold stays to the end, and a full collection looks through all of it."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(10_000, 20, 50)
 
 
 SHARDS = findings.SHARDS

@@ -57,12 +57,14 @@ class SharedSleep(HeldTime):
 
     def __init__(self) -> None:
         super().__init__()
+        self.begun = threading.Event()  # once a thread sleeps
         self._together = threading.Barrier(THREADS, action=self._let_a_minute_pass)
 
     def _let_a_minute_pass(self) -> None:
         self.now += 61.0
 
     def sleep(self, seconds: float) -> None:
+        self.begun.set()
         self._together.wait()
 
 
@@ -140,7 +142,13 @@ def test_all_wait_who_were_waiting_for_a_turn_when_one_was_asked_to_wait(dtr: Dt
     reader = Reader(dtr, clock)
     dtr.faults = Faults(strikes=(Status(429, EVERY_CALL.limited(after=MOST, times=1), retry_after="60"),))
     began = clock.now
-    dtr.on_request(lambda _: asked_at.append(clock.now))
+
+    def note(_: Request) -> None:
+        asked_at.append(clock.now)
+        if len(asked_at) > MOST + 1:
+            clock.begun.wait()  # the refusal has been read, however slow its thread is
+
+    dtr.on_request(note)
     reader.read(8 * MOST)
     # Before the refusal there were as many as were spared, and as many more as were under way when it came.
     assert len([at for at in asked_at if at < began + 60]) <= 2 * MOST

@@ -15,6 +15,8 @@ from tests.harness.audit_harness import Audited, needed_requests
 from tests.harness.step_functions_harness import Fanned
 from tools.planner.scale import Engine, Plan, count_objects, count_planned_calls
 
+pytestmark = pytest.mark.usefixtures("all_shards")
+
 
 def fill(registry: InMemoryRegistry, plan: Plan) -> None:
     """Push as many tags to each repository; none is signed, so that every domain is asked."""
