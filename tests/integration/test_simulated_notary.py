@@ -1034,14 +1034,14 @@ def test_every_signed_tag_of_the_story_is_signed_by_those_who_have_to_but_one(tm
         assert len(signers(bench.reader(f"{bench.dtr.host}/payments/wallet").targets(), "1.0.0")) == 2
 
 
-def test_after_the_night_only_what_changed_is_published(tmp_path: Path) -> None:
+def test_publishing_again_after_changes_publishes_only_what_changed(tmp_path: Path) -> None:
     with ExitStack() as stack:
         bench = Bench(stack, tmp_path)
         registry = a_story(bench)
         before = bench.notary.publications
         story_trust.publish_trust(bench.notary, registry)
         assert bench.notary.publications == before
-        story.night(registry, bench.dtr, after=NOW)
+        story.change(registry, after=NOW)
         story_trust.publish_trust(bench.notary, registry)
         changed = [change.gun.partition("/")[2] for change in bench.notary.changes(before)]
         assert sorted(set(changed)) == ["payments/ledger", "platform/toolchain", "web/checkout"]
