@@ -22,7 +22,8 @@ from dtr_audit.core.rule import judge
 from dtr_audit.errors import AuditError
 from dtr_audit.http.memory_budget import BUDGET
 from dtr_audit.pipeline.scan import read_repository
-from dtr_audit.registry.dtr import DtrClient, choose_domains
+from dtr_audit.registry.domains import choose_domains
+from dtr_audit.registry.dtr import DtrClient
 from dtr_audit.registry.related_settings import _Look
 from dtr_audit.trust.notary.changefeed import read_hosts, suggest_domain
 from dtr_audit.trust.notary.client import NotaryClient

@@ -51,7 +51,7 @@ def test_no_mutant_makes_the_whole_function_say_more_than_the_answers(
     deployed: whole.Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dtr_audit.http.transport.RETRY_AFTER_LIMIT_SECONDS", 0.5)
-    monkeypatch.setattr("dtr_audit.registry.dtr.ROTATION_SECONDS", 0.01)
+    monkeypatch.setattr("dtr_audit.registry.session.ROTATION_SECONDS", 0.01)
     for seed in range(WHOLE["audit"]):
         whole.fuzz_audit(deployed, "audit", seed)
 

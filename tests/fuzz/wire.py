@@ -20,7 +20,7 @@ from unittest.mock import patch
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
 from dtr_audit.http import tls, transport
-from dtr_audit.registry import dtr
+from dtr_audit.registry import session
 from dtr_audit_simulator.http.transport import Request, Response
 
 REMEMBERED = 4_096  # honest answers
@@ -95,7 +95,7 @@ class Wire:
             patch.object(transport, "make_tls_context", lambda *_: self._context),
             patch.object(tls.VerifyingAdapter, "connections_to", lambda _, url: _Pool(self, url)),
             patch.object(transport, "SystemClock", lambda: self.clock),
-            patch.object(dtr, "SystemClock", lambda: self.clock),
+            patch.object(session, "SystemClock", lambda: self.clock),
         ):
             yield
 

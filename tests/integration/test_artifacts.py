@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dtr_audit.registry import dtr as dtr_module
+from dtr_audit.registry import session
 from dtr_audit_simulator.aws.stack import Stack
 from dtr_audit_simulator.dtr.faults import (
     EVERY_CALL,
@@ -58,7 +58,7 @@ SIGNATURE = manifest_of("a signature", COSIGN_SIGNATURE)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait as often as in production, but not as long."""
-    monkeypatch.setattr(dtr_module, "ROTATION_SECONDS", 0.01)
+    monkeypatch.setattr(session, "ROTATION_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtr_audit.registry import dtr as dtr_module
+from dtr_audit.registry import session
 from dtr_audit_simulator.aws.stack import Stack
 from dtr_audit_simulator.dtr.accounts import Account
 from dtr_audit_simulator.dtr.faults import (
@@ -73,7 +74,7 @@ def registry() -> InMemoryRegistry:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait as often as in production, but not as long; caps as in production, but reached sooner."""
-    monkeypatch.setattr(dtr_module, "ROTATION_SECONDS", 0.01)
+    monkeypatch.setattr(session, "ROTATION_SECONDS", 0.01)
     monkeypatch.setattr(dtr_module, "PAGES", 40)
 
 

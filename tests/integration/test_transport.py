@@ -16,7 +16,8 @@ from dtr_audit.core.model import Repository
 from dtr_audit.core.readings import Listing
 from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
 from dtr_audit.http.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS, Transport
-from dtr_audit.registry.dtr import ROTATION_SECONDS, DtrClient
+from dtr_audit.registry.dtr import DtrClient
+from dtr_audit.registry.session import ROTATION_SECONDS
 from dtr_audit_simulator.dtr.faults import API, EVERY_CALL, Calls, Closed, Faults, Gzipped, Status
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

@@ -3,7 +3,7 @@
 import pytest
 
 from dtr_audit.core.redaction import REDACTOR
-from dtr_audit.registry.dtr import _foreign_host
+from dtr_audit.registry.domains import foreign_host
 
 OWN = "DTR.example.mil"
 
@@ -25,7 +25,7 @@ OWN = "DTR.example.mil"
     ],
 )
 def test_challenge_with_the_own_host_or_none_names_no_other(challenge: str) -> None:
-    assert _foreign_host(challenge, OWN) == ""
+    assert foreign_host(challenge, OWN) == ""
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_challenge_with_the_own_host_or_none_names_no_other(challenge: str) -> N
     ],
 )
 def test_challenge_with_another_host_names_it(challenge: str, host: str) -> None:
-    assert _foreign_host(challenge, OWN) == host
+    assert foreign_host(challenge, OWN) == host
 
 
 def test_challenge_that_repeats_a_password_shows_none_of_it() -> None:
     REDACTOR.learn_password("auditor", 'pass/word"with?marks')
-    host = _foreign_host('Bearer realm="https://pass/word"with?marks/auth"', OWN)
+    host = foreign_host('Bearer realm="https://pass/word"with?marks/auth"', OWN)
     assert host
     assert "pass" not in host

@@ -3,7 +3,7 @@
 import pytest
 
 from dtr_audit.core.hosts import canonical_gun, canonical_host
-from dtr_audit.registry.dtr import choose_domains
+from dtr_audit.registry.domains import choose_domains
 from dtr_audit.trust.notary.policy import Pin, TrustPolicy
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from dtr_audit.core.model import Tag
 from dtr_audit.core.readings import TagReading
 from dtr_audit.core.redaction import REDACTOR
-from dtr_audit.registry.dtr import remove_secrets
+from dtr_audit.registry.parsing import remove_secrets
 from tools.bench import results
 from tools.bench.registry import Shape
 from tools.bench.stage import Stage

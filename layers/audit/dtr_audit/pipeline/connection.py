@@ -15,7 +15,9 @@ from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, OutOfTimeError, TransientError
 from dtr_audit.http.deadline import answer_in_time, ask_aside
 from dtr_audit.registry.credentials import SecretsManagerCredentials
-from dtr_audit.registry.dtr import VERSION, DtrClient, choose_domains, read_version
+from dtr_audit.registry.domains import choose_domains
+from dtr_audit.registry.dtr import DtrClient
+from dtr_audit.registry.session import VERSION, read_version
 from dtr_audit.settings import Settings, TrustVerification
 
 if TYPE_CHECKING:
