@@ -495,7 +495,7 @@ def test_a_report_made_again_counts_no_result_that_the_first_did_not_have(scene:
 
 
 def test_a_report_that_was_given_up_writes_no_more_than_it_is_at(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtr_audit.pipeline.report.CONFIRMED_FINDINGS", 1)
+    monkeypatch.setattr("dtr_audit.pipeline.resolve.CONFIRMED_FINDINGS", 1)
     for tag in "123":
         scene.sign(f"web/till:{tag}")
     scene.make("inventory")

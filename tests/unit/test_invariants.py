@@ -14,7 +14,7 @@ from dtr_audit.core.invariants import find_contradictions
 from dtr_audit.core.rule import decide
 from dtr_audit.core.run_record import ExceptionsInForce, Run, Scope, Status
 from dtr_audit.core.run_state import UNREADABLE_KEPT
-from dtr_audit.pipeline.report import CONTRADICTION, _deny_contradictions
+from dtr_audit.pipeline.reasons import CONTRADICTION, deny_contradictions
 
 NOW = datetime(2026, 12, 1, 5, tzinfo=UTC)
 OLDEST = "2026-11-01T05:00:00.000Z"
@@ -59,7 +59,7 @@ KNOWN = replace(INCOMPLETE, status=Status.OPEN, findings=FindingCounts(open=1), 
 @pytest.mark.parametrize("run", [PASS, OPEN, PARTIAL, INCOMPLETE, KNOWN])
 def test_a_sound_record_is_recorded_as_it_is(run: Run) -> None:
     assert find_contradictions(run, proven=True) == ()
-    assert _deny_contradictions(run, proven=True) is run
+    assert deny_contradictions(run, proven=True) is run
 
 
 def test_an_incomplete_record_needs_no_verified_access() -> None:
@@ -103,7 +103,7 @@ BROKEN: list[tuple[str, Run, str]] = [
 def test_a_record_that_contradicts_itself_is_not_reviewed_and_says_why(name: str, run: Run, text: str) -> None:
     del name
     assert any(text in one for one in find_contradictions(run, proven=True))
-    denied = _deny_contradictions(run, proven=True)
+    denied = deny_contradictions(run, proven=True)
     assert (denied.status, denied.complete) == (Status.NOT_REVIEWED, False)
     assert denied.incomplete_because[-1].startswith(f"{CONTRADICTION}: ")
 
@@ -147,7 +147,7 @@ def records(draw: st.DrawFn) -> Run:
 
 @given(records(), st.booleans())
 def test_no_record_whatever_its_counts_passes_unless_it_is_a_pass(run: Run, proven: bool) -> None:
-    recorded = _deny_contradictions(run, proven=proven)
+    recorded = deny_contradictions(run, proven=proven)
     if recorded.status is Status.NOT_A_FINDING:
         assert proven
         assert recorded.scope is Scope.FULL

@@ -27,7 +27,8 @@ from dtr_audit.errors import AuditError, EvidenceError, OutOfTimeError, Settings
 from dtr_audit.pipeline.connection import Connection, count_trust
 from dtr_audit.pipeline.finding_batches import WRITERS, FindingBatches
 from dtr_audit.pipeline.previous_state import KnownBefore
-from dtr_audit.pipeline.report import Closings, Reporter
+from dtr_audit.pipeline.report import Reporter
+from dtr_audit.pipeline.resolve import Closings
 from dtr_audit.pipeline.scan import count_readers
 from dtr_audit.pipeline.scanner import Examiner
 from dtr_audit.pipeline.second_pass import Unsettled

@@ -2,47 +2,38 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
-from botocore.exceptions import BotoCoreError, ClientError
 
 from dtr_audit import __version__
 from dtr_audit.aws.archive import Archive
 from dtr_audit.aws.clients import AwsClients
-from dtr_audit.aws.exceptions_document import ExceptionsRead
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.aws.notification_text import Places, Standing
 from dtr_audit.aws.notifications import Alerts
 from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.exceptions import ENDED_NAMED
-from dtr_audit.core.finding import Finding, News, State
-from dtr_audit.core.finding_changes import REPOSITORY_REMOVED, SIGNED_SINCE, Moment, resolve
-from dtr_audit.core.finding_spool import FindingSpool
-from dtr_audit.core.invariants import find_contradictions
-from dtr_audit.core.model import Repository
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.request import AuditRequest
-from dtr_audit.core.rule import UNREAD_FLAGS, decide
+from dtr_audit.core.rule import decide
 from dtr_audit.core.run_record import (
     BaselineRead,
     ExceptionsInForce,
-    OtherHosts,
-    PreviousRun,
     Run,
     Scope,
     SecurityHubUpdate,
-    Status,
 )
 from dtr_audit.core.run_state import Tally
 from dtr_audit.core.scan_order import Mark
 from dtr_audit.core.text import clean
-from dtr_audit.errors import EvidenceError, OutOfTimeError, WorkError
+from dtr_audit.errors import EvidenceError, OutOfTimeError
 from dtr_audit.http.deadline import answer_in_time
+from dtr_audit.pipeline.reasons import compare_sizes, count_other_hosts, deny_contradictions, explain
+from dtr_audit.pipeline.resolve import Closings, FindingResolver
 from dtr_audit.pipeline.scan import REASON_LENGTH
 from dtr_audit.settings import Settings
 
@@ -51,10 +42,6 @@ if TYPE_CHECKING:
 
 SIGNING_SECONDS = 10.0  # of those kept back at the end, or half of what is left of them, to have the manifest signed
 SECURITY_HUB_SHARE = 0.5  # of the time that is left when it is told
-CONFIRMED_FINDINGS = 500  # written between two looks whether the run is still this attempt's
-UNREADABLE_NAMED = 5
-CONTRADICTION = "internal error: the record of this run contradicts itself"
-CONTRADICTIONS_NAMED = 5
 TREND_RUNS = 60  # of the whole registry, in the evidence
 AUDITOR = (
     f"DTR Signature Audit {__version__}, as an administrator of the registry (proven before and after the reading)"
@@ -64,22 +51,7 @@ AUDITOR_UNPROVEN = f"DTR Signature Audit {__version__}, with an account that was
 logger = Logger(service="dtr-signature-audit", child=True)
 
 
-class Closings:
-    """What earlier attempts at a report have closed beside the findings that waited for it.
-
-    Once that has been announced, it is in no index any more. In one invocation, which reads everything anew, only the table
-    remembers it.
-    """
-
-    def recall(self) -> Iterable[Finding] | None:
-        """Give what was kept; None if no attempt came so far as to have written all that it closed. Raises WorkError."""
-        return None
-
-    def keep(self, closed: FindingSpool) -> None:
-        """Keep it, now that all is written."""
-
-
-class Reporter:
+class Reporter(FindingResolver):
     """Closes one run; all it writes is keyed by the run id, so that a second attempt replaces the first.
 
     It asks nothing of the registry, and knows no credentials.
@@ -106,85 +78,28 @@ class Reporter:
 
         `confirm` raises once another attempt has taken the run over.
         """
-        self.resolutions = FindingSpool()  # of those findings that wait for the proof
-        self._confirm = confirm
-        self._unconfirmed = 0  # findings written since
-        self._is_retry = is_retry
+        super().__init__(
+            request,
+            tally,
+            runs=runs,
+            findings=findings,
+            confirm=confirm,
+            is_retry=is_retry,
+            started_at=started_at,
+            closings=closings,
+        )
         self._settings = settings
-        self._request = request
         self._clients = clients
-        self._runs = runs
-        self._findings = findings
         self._archive = archive
-        self._tally = tally
         self._started_at = started_at
-        self._moment = Moment(request.run_id, started_at)
         self._now = now
         self._ends_at = ends_at
-        self._closings = closings
-        self._closed = FindingSpool()  # of repositories that are gone
-        self._unread_table: Exception | None = None  # why not all findings of the table are known
-        self._read = ExceptionsRead()
-        # What only a run needs is loaded by the first run, not by the start: likewise below.
-        from dtr_audit.evidence.gathering import Gathering  # noqa: PLC0415
-
-        self._gathering = Gathering(request.run_id)
 
     def prepare(self) -> None:
         """Load what the end of the run needs, while there is time; whoever does not ask for it loads it then."""
         if self._request.scope is Scope.FULL:
             from dtr_audit.core import manifest  # noqa: F401, PLC0415
             from dtr_audit.evidence import formats, report  # noqa: F401, PLC0415
-
-    def close(self) -> None:
-        """Remove what waited."""
-        self.resolutions.close()
-        self._closed.close()
-
-    def know_exceptions(self, read: ExceptionsRead) -> None:
-        """Take what is known of the exceptions; until then none holds."""
-        self._read = read
-
-    def stand(self, finding: Finding) -> None:
-        """Take a finding of a repository that was examined, as it stands: it waits for nothing."""
-        tally = self._tally
-        tally.holding_news += bool(finding.unannounced)
-        if finding.changed_in == self._moment.run_id:
-            # Moved by this run, be it in an earlier attempt.
-            tally.findings.opened += finding.transition is News.OPENED
-            tally.findings.resolved += finding.transition is News.RESOLVED
-        self._count(finding)
-
-    def stay_open(self, finding: Finding) -> None:
-        """Take a finding that would be resolved, were it proven that the reading saw everything."""
-        self._count(replace(finding, state=State.OPEN))
-
-    def _count(self, finding: Finding) -> None:
-        """Count a finding as it stands after the run, and tell it to the evidence.
-
-        Whether it is excepted says the document of this run, though the tag may have been out of sight.
-        """
-        excepted = None
-        if finding.state is State.OPEN:
-            if self._read.exceptions is not None:
-                excepted = self._read.exceptions.of(finding.repository, finding.tag, finding.digest)
-            self._tally.count_open(finding, excepted, in_scope=self._request.covers(finding.repository))
-        self._gathering.add(finding, excepted)
-
-    def keep_open(self, repositories: Collection[Repository], *, counted: Collection[Repository]) -> None:
-        """Let no finding of some repositories be resolved because its tag is signed: those signatures do not count.
-
-        Findings of the repositories in `counted` were opened, and counted so, already.
-        """
-
-        def is_kept(finding: Finding) -> bool:
-            if finding.repository not in repositories or finding.resolution != SIGNED_SINCE:
-                return False
-            if finding.repository not in counted:
-                self.stay_open(finding)
-            return True
-
-        self.resolutions.drop(is_kept)
 
     def report(self, *, proven: bool, may_resolve: bool, hint: str, next_at: Mark | None = None) -> Run:
         """Close the run: resolve what is proven, record, announce.
@@ -198,12 +113,12 @@ class Reporter:
         self._confirm()
         self._archive.close()
         self._resolve(may_resolve=may_resolve)
-        self._explain(hint)
+        explain(tally, self._settings, hint)
         complete = not tally.incomplete_because
         is_full = self._request.scope is Scope.FULL
         previous = self._runs.last_complete(before=self._request.run_id) if is_full else None
         if complete and previous is not None:
-            self._compare(previous)
+            compare_sizes(tally, self._settings, previous)
         security_hub = self._tell_security_hub()
         # Before the run is closed: what is wrong with it stands in the record and in the evidence.
         baseline_read, baseline = self._read_baseline() if is_full else (None, None)
@@ -230,10 +145,10 @@ class Reporter:
             exceptions=self._exceptions_in_force(is_whole=complete and is_full),
             security_hub=security_hub,
             trust=tally.trust if tally.is_trust_verified else None,
-            other_hosts=_other_hosts(tally),
+            other_hosts=count_other_hosts(tally),
             registry_version=tally.registry_version,
         )
-        run = _deny_contradictions(run, proven=proven)
+        run = deny_contradictions(run, proven=proven)
         if is_full:
             run = self._write_evidence(run, baseline, proven=proven)
         places = Places(
@@ -271,156 +186,6 @@ class Reporter:
             ended=len(exceptions.ended),
             unmatched=len(unmatched) if is_whole else None,
         )
-
-    def _resolve(self, *, may_resolve: bool) -> None:
-        """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
-        tally = self._tally
-        kept = self._recall_closed()
-        earlier = kept if kept is not None else self._closed_before()
-        for finding in earlier:
-            self._take_closed([finding])
-        if not may_resolve:
-            for finding in self.resolutions:
-                self.stay_open(finding)
-        else:
-            if kept is None:
-                self._write(self.resolutions)
-            self._count_closed(self.resolutions)
-        self._resolve_removed(may_resolve=may_resolve)
-        if kept is None:
-            self._closings.keep(self._closed)
-        if self._is_retry:
-            # What has been announced in the meantime is in no index any more.
-            tally.findings.resolved = max(tally.findings.resolved, self._runs.resolved_by(self._request.run_id))
-
-    def _recall_closed(self) -> Iterable[Finding] | None:
-        """Give what an earlier attempt has closed; what cannot be used is said, and then closed once more."""
-        try:
-            return self._closings.recall()
-        except WorkError as error:
-            logger.warning("what an earlier attempt has closed cannot be used", reason=str(error))
-            self._tally.note_incomplete(str(error))
-            return None
-
-    def _resolve_removed(self, *, may_resolve: bool) -> None:
-        """Close the findings of repositories that are no longer listed, and count those of all others that were not examined."""
-        tally = self._tally
-        # Behind a name that is missing any repository may hide.
-        all_listed = may_resolve and not tally.listing.problem and not tally.listing.ghosts
-        removed: set[Repository] = set()
-        hidden: set[Repository] = set()
-        for finding in self._read_findings(self._findings.open()):
-            repository = finding.repository
-            if tally.is_examined.get(repository) or repository in removed:
-                continue
-            if all_listed and repository not in tally.is_examined and self._request.covers(repository):
-                removed.add(repository)
-                # The index may lag behind; the table itself does not.
-                known = self._findings.of_repository(repository).values()
-                closed = [resolve(one, REPOSITORY_REMOVED, self._moment) for one in known if one.state is State.OPEN]
-                self._write(closed)
-                self._take_closed(closed)
-            else:
-                self._count(finding)
-                may_hide = tally.listing.ghosts and repository not in tally.is_examined
-                if may_hide and self._request.covers(repository):
-                    hidden = {min(repository, *hidden)} if hidden else {repository}
-        if hidden:
-            noun = "repository" if tally.listing.ghosts == 1 else "repositories"
-            tally.note_incomplete(
-                f"the registry lists {tally.listing.ghosts} {noun} without a name, and {min(hidden)}, which has open findings, "
-                "not at all: it may be one of them. Look for it in the registry's own console"
-            )
-
-    def _read_findings(self, findings: Iterator[Finding]) -> Iterator[Finding]:
-        """Yield findings of the table. That it cannot be read is a reason; it is raised once the run is recorded."""
-        try:
-            yield from findings
-        except (BotoCoreError, ClientError) as error:
-            if self._unread_table is None:
-                self._unread_table = error
-                self._tally.note_incomplete(
-                    f"the findings of earlier runs could not be read, so some of them may be open: {error}. See whether the role "
-                    "of the audit may query the findings table and its indexes, and use its key"
-                )
-
-    def _write(self, findings: Iterable[Finding]) -> None:
-        """Write findings that are closed, with a look now and then whether the run is still this attempt's."""
-        rest = iter(findings)
-        while handful := list(islice(rest, CONFIRMED_FINDINGS)):
-            if self._unconfirmed + len(handful) > CONFIRMED_FINDINGS:
-                self._confirm()
-                self._unconfirmed = 0
-            self._findings.write(handful)
-            self._unconfirmed += len(handful)
-
-    def _take_closed(self, closed: list[Finding]) -> None:
-        """Count findings of repositories that are gone, and remember them for whoever must report this once more."""
-        self._count_closed(closed)
-        for finding in closed:
-            self._closed.add(finding)
-
-    def _count_closed(self, resolved: Collection[Finding] | FindingSpool) -> None:
-        """Count findings that were written as resolved."""
-        self._tally.findings.resolved += len(resolved)
-        self._tally.holding_news += len(resolved)
-        for finding in resolved:
-            self._count(finding)
-
-    def _closed_before(self) -> Iterator[Finding]:
-        """Yield what an earlier attempt at this run closed in repositories that this one did not see."""
-        if not self._is_retry:
-            return
-        for finding in self._read_findings(self._findings.unannounced()):
-            is_closed = finding.transition is News.RESOLVED and finding.changed_in == self._moment.run_id
-            if is_closed and not self._tally.is_examined.get(finding.repository):
-                yield finding
-
-    def _explain(self, hint: str) -> None:
-        """Put what stands in the way of an answer into words."""
-        tally = self._tally
-        unreadable = tally.repositories.unreadable
-        if unreadable:
-            named = "; ".join(f"{name} ({reason})" for name, reason in tally.unreadable[:UNREADABLE_NAMED])
-            noun = "repository" if unreadable == 1 else "repositories"
-            first = ", the first of them" if unreadable > UNREADABLE_NAMED else ""
-            tally.note_incomplete(f"{unreadable} {noun} could not be read to the end{first}: {named}")
-        if tally.tags.unknown:
-            noun = "tag" if tally.tags.unknown == 1 else "tags"
-            first = ": ".join(tally.first_unknown)
-            tally.note_incomplete(
-                f"of {tally.tags.unknown} {noun} it is not known whether they are signed, the first of them {first}"
-                if tally.is_trust_verified or UNREAD_FLAGS not in tally.first_unknown[1]
-                else f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
-                "is its version older than the rule's, or does something on the way change its answers?"
-            )
-        # Where Cosign signs most of them, the domain is not what is wrong.
-        if tally.is_all_unsigned and not tally.tags.is_cosign_used:
-            tally.warnings.append(
-                f"every single tag looks unsigned under {', '.join(tally.domains)}: see first whether that is the very host "
-                "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
-                + (clean(f". The changefeed says: {hint}", REASON_LENGTH) if hint else "")
-            )
-        if tally.other_hosts:
-            tally.warnings.append(_other_hosts(tally).spoken)
-        if self._settings.pin_trust and tally.trust.first_use:
-            tally.warnings.append(
-                f"{tally.trust.first_use} roots are covered by no pin and were trusted on first use. See whether the patterns in "
-                "policy/trust-pins.json name the repositories as images are pushed; `*` covers all"
-            )
-        if tally.trust.expiring:
-            tally.warnings.append(tally.trust.spoken_expiring)
-
-    def _compare(self, previous: PreviousRun) -> None:
-        """Warn of a registry that has shrunk: then rather the account lost its view than the registry its images."""
-        tally = self._tally
-        left = previous.percent_left(tally.repositories.audited, tally.tags.audited)
-        if left <= 100 - self._settings.shrink_percent:
-            tally.warnings.append(
-                f"the registry has shrunk: {tally.repositories.audited} repositories with {tally.tags.audited} image tags, against "
-                f"{previous.repositories} with {previous.tags} in run {previous.run_id}. If nobody removed that much, see whether "
-                "the account still sees everything, and whether DTR_URL still leads to the same registry"
-            )
 
     def _read_baseline(self) -> "tuple[BaselineRead | None, Baseline | None]":
         """Read the customer's own checklist, if the run's answer is to be put into one. One that is broken costs nothing else."""
@@ -575,20 +340,3 @@ class Reporter:
             run, standing, places, expected=self._tally.holding_news, now=self._now(), until=self._ends_at
         )
         logger.info("alerts published", messages=messages)
-
-
-def _other_hosts(tally: Tally) -> OtherHosts:
-    return OtherHosts(tally.other_hosts, tuple(tally.first_other_hosts))
-
-
-def _deny_contradictions(run: Run, *, proven: bool) -> Run:
-    """Give the run as it is recorded: one that contradicts itself is NOT_REVIEWED and says why."""
-    contradictions = find_contradictions(run, proven=proven)
-    if not contradictions:
-        return run
-    logger.error("internal error: the run's record contradicts itself", contradictions=contradictions)
-    reason = (
-        f"{CONTRADICTION}: {'; '.join(contradictions[:CONTRADICTIONS_NAMED])}. So it answers nothing. Start the audit again; if it "
-        "says so again, report it as an error of the audit, with its log"
-    )
-    return replace(run, status=Status.NOT_REVIEWED, incomplete_because=(*run.incomplete_because, reason))

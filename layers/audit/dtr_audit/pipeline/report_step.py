@@ -14,7 +14,8 @@ from dtr_audit.core.run_record import Run
 from dtr_audit.core.run_state import Tally
 from dtr_audit.errors import ExceptionsError, WorkError
 from dtr_audit.pipeline.connection import count_trust
-from dtr_audit.pipeline.report import Closings, Reporter
+from dtr_audit.pipeline.report import Reporter
+from dtr_audit.pipeline.resolve import Closings
 from dtr_audit.pipeline.run_context import RunContext
 from dtr_audit.pipeline.store import Work
 from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory, Proof
