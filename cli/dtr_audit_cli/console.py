@@ -27,7 +27,7 @@ from rich.text import Text
 from dtr_audit.core.model import FINDING_VERDICTS, Verdict
 from dtr_audit.core.text import clean
 from dtr_audit_simulator.aws.function_log import Record
-from dtr_audit_simulator.aws.stack import Message
+from dtr_audit_simulator.aws.subscribers import Message
 
 SHOWN_LENGTH = 4_000  # characters of one paragraph from outside
 FINDINGS_SHOWN = 20

@@ -30,7 +30,8 @@ from dtr_audit_cli.output import CONTENTS, Delivered, OutputError, OutputFolder,
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.function_log import FunctionLog
 from dtr_audit_simulator.aws.invocation import invoke
-from dtr_audit_simulator.aws.stack import EmbeddedAws, QueueSubscriber, Stack
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
+from dtr_audit_simulator.aws.subscribers import QueueSubscriber
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.notary.notary import Notary

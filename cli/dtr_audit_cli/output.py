@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
-from dtr_audit_simulator.aws.stack import Message, Stack
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.aws.subscribers import Message
 
 Run = Mapping[str, Any]  # a run record, see `dtr_audit.core.run_record.Run.as_dict`
 CONTENTS = frozenset(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.manifests import ATTESTATION, COSIGN_SIGNATURE, manifest_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

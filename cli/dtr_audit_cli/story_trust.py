@@ -8,8 +8,9 @@ those who have to: the registry calls it signed, and so does the check's own loo
 from __future__ import annotations
 
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
+from dtr_audit_simulator.notary.files import TARGETS
 from dtr_audit_simulator.notary.notary import Notary
-from dtr_audit_simulator.notary.repository import RELEASES, TARGETS, TrustRepository
+from dtr_audit_simulator.notary.repository import RELEASES, TrustRepository
 
 SIGNER = "ci"
 SECOND_SIGNERS = {"payments": "release-board", "platform": "security"}

@@ -26,7 +26,8 @@ from dtr_audit.core.run_record import Run
 from dtr_audit.pipeline import run_context, steps
 from dtr_audit.settings import EVIDENCE_FORMATS, Settings
 from dtr_audit_simulator.aws.stack import Stack
-from dtr_audit_simulator.dtr.faults import SETTINGS, Faults, Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.faults import SETTINGS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

@@ -31,7 +31,8 @@ from dtr_audit.trust.notary.policy import SignersNeeded, TrustPolicy
 from dtr_audit.trust.tags import TrustVerifier
 from dtr_audit_simulator.http.transport import Request
 from dtr_audit_simulator.notary import repository as trust_repository
-from dtr_audit_simulator.notary.repository import SNAPSHOT, TIMESTAMP, TrustRepository, seal, write_file
+from dtr_audit_simulator.notary.files import seal, write_file
+from dtr_audit_simulator.notary.repository import SNAPSHOT, TIMESTAMP, TrustRepository
 from tests.fuzz.mutators import find_paths, mutate_bytes, mutate_json, put
 from tests.fuzz.oracle import (
     check_artifacts,

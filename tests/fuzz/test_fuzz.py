@@ -9,7 +9,7 @@ import pytest
 from dtr_audit.core.model import RepositoryReading, Tag, Verdict
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.pipeline import scan
-from dtr_audit.registry import artifacts, dtr
+from dtr_audit.registry import artifacts, dtr, parsing
 from dtr_audit.trust.notary import verification
 from dtr_audit_simulator.aws.stack import Stack
 from tests.fuzz import run, whole
@@ -93,9 +93,9 @@ def _fail(*_: object) -> RepositoryReading:
 
 # A fault of the product, where it is put in, and the target that finds it.
 FAULTS: dict[str, tuple[object, str, Callable[..., Any], str]] = {
-    "two entries, of which the first counts": (dtr, "_holds", _take_first, "tags"),
-    "a list that is cut off": (dtr, "_count_problem", _count_nothing, "tags"),
-    "a list of repositories that is cut off": (dtr, "_count_problem", _count_nothing, "repositories"),
+    "two entries, of which the first counts": (parsing, "_holds", _take_first, "tags"),
+    "a list that is cut off": (dtr, "explain_count", _count_nothing, "tags"),
+    "a list of repositories that is cut off": (dtr, "explain_count", _count_nothing, "repositories"),
     "a name that makes an artifact": (scan, "find_artifacts", _believe_names, "manifests"),
     "an exception of no kind of ours": (scan, "judge_together", _fail, "tags"),
     "a signature that is not verified": (verification, "verify_document", _accept, "trust-server"),

@@ -19,14 +19,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from dtr_audit.core.credentials import Credentials, UcpCredentials
 from dtr_audit.core.model import Repository
 from dtr_audit_simulator.dtr.accounts import Account, Accounts, Tokens
-from dtr_audit_simulator.dtr.api import DtrApi, Profile
+from dtr_audit_simulator.dtr.api import DtrApi
+from dtr_audit_simulator.dtr.calls import Profile
 from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, FILESYSTEM, index_of, manifest_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.http.journal import Journal
 from dtr_audit_simulator.notary import repository as trust_repository
+from dtr_audit_simulator.notary.files import TARGETS
 from dtr_audit_simulator.notary.keys import Key, KeyType
 from dtr_audit_simulator.notary.notary import Notary
-from dtr_audit_simulator.notary.repository import RELEASES, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, TrustRepository
+from dtr_audit_simulator.notary.repository import RELEASES, ROOT, SNAPSHOT, TIMESTAMP, TrustRepository
 from dtr_audit_simulator.ucp.server import Configuration, UcpApi
 from tests.fuzz.wire import Wire
 

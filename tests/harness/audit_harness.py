@@ -8,7 +8,8 @@ from typing import Any
 import boto3
 
 from dtr_audit_simulator.aws.invocation import invoke
-from dtr_audit_simulator.aws.stack import Message, Stack
+from dtr_audit_simulator.aws.stack import Stack
+from dtr_audit_simulator.aws.subscribers import Message
 from dtr_audit_simulator.dtr.server import Server
 from dtr_audit_simulator.http.journal import RequestRecord
 

@@ -25,7 +25,8 @@ from xml.sax.saxutils import escape
 
 import boto3
 
-from dtr_audit_simulator.aws.stack import ACCESS_KEY, EmbeddedAws, Stack
+from dtr_audit_simulator.aws.environment import ACCESS_KEY
+from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
 
 if TYPE_CHECKING:
     from moto.core.request import Request

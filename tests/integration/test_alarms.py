@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.stack import EmbeddedAws
-from dtr_audit_simulator.dtr.faults import ALL_TAGS, NO_FAULTS, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import ALL_TAGS, Status, tags_of
+from dtr_audit_simulator.dtr.faults import NO_FAULTS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

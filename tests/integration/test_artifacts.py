@@ -9,20 +9,8 @@ import pytest
 
 from dtr_audit.registry import session
 from dtr_audit_simulator.aws.stack import Stack
-from dtr_audit_simulator.dtr.faults import (
-    EVERY_CALL,
-    LOGIN_PAGE,
-    MANIFESTS,
-    TOKEN,
-    Body,
-    Calls,
-    Closed,
-    EndlessBody,
-    Faults,
-    Redirect,
-    Status,
-    tags_of,
-)
+from dtr_audit_simulator.dtr.fault_kinds import EVERY_CALL, Body, Calls, Closed, EndlessBody, Redirect, Status, tags_of
+from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, MANIFESTS, TOKEN, Faults
 from dtr_audit_simulator.dtr.manifests import (
     ATTESTATION,
     BUNDLE,

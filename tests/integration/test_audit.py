@@ -15,8 +15,9 @@ from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.finding import Finding
 from dtr_audit.errors import LeaseHeldError
-from dtr_audit_simulator.dtr.api import SENSITIVE_SETTINGS
-from dtr_audit_simulator.dtr.faults import ALL_TAGS, API, Calls, Faults, Slow, Status, tags_of
+from dtr_audit_simulator.dtr.calls import SENSITIVE_SETTINGS
+from dtr_audit_simulator.dtr.fault_kinds import ALL_TAGS, Calls, Slow, Status, tags_of
+from dtr_audit_simulator.dtr.faults import API, Faults
 from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

@@ -3,7 +3,8 @@
 import pytest
 
 from dtr_audit_simulator.dtr.accounts import Account, account_id
-from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Body, Calls, Closed, Faults, Redirect, Rewrite, Status, Strike
+from dtr_audit_simulator.dtr.fault_kinds import Body, Calls, Closed, Redirect, Rewrite, Status, Strike
+from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

@@ -17,8 +17,9 @@ from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import ckl, cklb
 from dtr_audit.evidence.baseline import SIZE_LIMIT
 from dtr_audit.evidence.report import Asset
-from dtr_audit_simulator.dtr.faults import Faults, tags_of
-from dtr_audit_simulator.dtr.faults import Status as Answer
+from dtr_audit_simulator.dtr.fault_kinds import Status as Answer
+from dtr_audit_simulator.dtr.fault_kinds import tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.evidence.html_report import report

@@ -18,7 +18,8 @@ from dtr_audit.registry import artifacts, dtr, ucp
 from dtr_audit.registry.dtr import PAGE_BYTES, WHOLE_LIST_BYTES, DtrClient
 from dtr_audit.trust import tags
 from dtr_audit.trust.notary import client as notary_client
-from dtr_audit_simulator.dtr.faults import ALL_TAGS, SETTINGS, Body, Faults, GzipBomb, Gzipped
+from dtr_audit_simulator.dtr.fault_kinds import ALL_TAGS, Body, GzipBomb, Gzipped
+from dtr_audit_simulator.dtr.faults import SETTINGS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

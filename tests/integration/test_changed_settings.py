@@ -12,7 +12,7 @@ from dtr_audit.aws.runs import RunsTable
 from dtr_audit.errors import WorkError
 from dtr_audit.pipeline import steps
 from dtr_audit.settings import Settings, TrustVerification
-from dtr_audit_simulator.dtr.faults import tags_of
+from dtr_audit_simulator.dtr.fault_kinds import tags_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

@@ -17,7 +17,8 @@ from dtr_audit.core.exceptions import (
 )
 from dtr_audit.registry.credentials import parse_secret
 from dtr_audit_simulator import PROJECT
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

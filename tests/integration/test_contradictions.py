@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dtr_audit_simulator.dtr.faults import REPOSITORIES, SETTINGS, TOKEN, Body, Faults, Repeated, readings_of, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Body, Repeated, readings_of, tags_of
+from dtr_audit_simulator.dtr.faults import REPOSITORIES, SETTINGS, TOKEN, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from dtr_audit_simulator.dtr.faults import Faults, Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

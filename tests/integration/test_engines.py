@@ -17,7 +17,8 @@ from dtr_audit.pipeline import steps
 from dtr_audit.pipeline.audit import audit
 from dtr_audit.trust.notary.pins import KEY as PINS_KEY
 from dtr_audit_simulator.aws.stack import Stack
-from dtr_audit_simulator.dtr.faults import NO_FAULTS, Calls, Faults, Forged, Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Calls, Forged, Rewrite, Status, tags_of
+from dtr_audit_simulator.dtr.faults import NO_FAULTS, Faults
 from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

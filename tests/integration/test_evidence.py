@@ -10,7 +10,8 @@ import pytest
 from dtr_audit import __version__
 from dtr_audit.core import manifest
 from dtr_audit_simulator.dtr.accounts import Account
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

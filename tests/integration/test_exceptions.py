@@ -14,7 +14,8 @@ from dtr_audit.core.exceptions import KEY
 from dtr_audit.core.request import AuditRequest
 from dtr_audit.pipeline.audit import audit
 from dtr_audit.settings import Settings
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

@@ -10,27 +10,15 @@ from dtr_audit.registry import dtr as dtr_module
 from dtr_audit.registry import session
 from dtr_audit_simulator.aws.stack import Stack
 from dtr_audit_simulator.dtr.accounts import Account
-from dtr_audit_simulator.dtr.faults import (
+from dtr_audit_simulator.dtr.fault_kinds import (
     ALL_TAGS,
-    API,
-    CHALLENGE,
     EVERY_CALL,
-    INVALID_JSON,
-    LOGIN_PAGE,
-    LONE_SURROGATES,
-    MISSING,
-    NOT_A_NUMBER,
-    REPOSITORIES,
-    SETTINGS,
-    TOKEN,
-    WRONG_TYPE,
     Body,
     Calls,
     Closed,
     Cookies,
     Endless,
     EndlessBody,
-    Faults,
     GzipBomb,
     Gzipped,
     Miscount,
@@ -42,6 +30,20 @@ from dtr_audit_simulator.dtr.faults import (
     long_string,
     readings_of,
     tags_of,
+)
+from dtr_audit_simulator.dtr.faults import (
+    API,
+    CHALLENGE,
+    INVALID_JSON,
+    LOGIN_PAGE,
+    LONE_SURROGATES,
+    MISSING,
+    NOT_A_NUMBER,
+    REPOSITORIES,
+    SETTINGS,
+    TOKEN,
+    WRONG_TYPE,
+    Faults,
 )
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer, HarborServer

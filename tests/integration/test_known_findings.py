@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from dtr_audit_cli.exit_status import ExitStatus
 from dtr_audit_simulator.dtr.accounts import Account
-from dtr_audit_simulator.dtr.faults import REPOSITORIES, Body, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Body, Status, tags_of
+from dtr_audit_simulator.dtr.faults import REPOSITORIES, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.evidence.html_page import read

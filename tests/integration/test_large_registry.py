@@ -6,7 +6,7 @@ import pytest
 
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
-from dtr_audit_simulator.dtr.api import Profile
+from dtr_audit_simulator.dtr.calls import Profile
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

@@ -26,7 +26,8 @@ from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws import template as templates
 from dtr_audit_simulator.aws.invocation import invoke
 from dtr_audit_simulator.aws.stack import EmbeddedAws
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.authority import CertificateAuthority

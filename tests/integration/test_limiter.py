@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from dtr_audit.http.transport import ATTEMPTS, Transport
-from dtr_audit_simulator.dtr.faults import ALL_TAGS, EVERY_CALL, Faults, Overload, Slow, Status
+from dtr_audit_simulator.dtr.fault_kinds import ALL_TAGS, EVERY_CALL, Overload, Slow, Status
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.transport import Request

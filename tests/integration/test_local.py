@@ -26,13 +26,15 @@ from dtr_audit.evidence import ckl, cklb
 from dtr_audit_cli import __main__ as command_line
 from dtr_audit_cli import console
 from dtr_audit_cli import local_run as laptop_module
+from dtr_audit_cli.commands import demo
 from dtr_audit_cli.exit_status import ExitStatus
 from dtr_audit_cli.local_run import derive_registry_name, read_ca_file
 from dtr_audit_cli.output import OutputFolder, Subscribers
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.function_log import FunctionLog
 from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
-from dtr_audit_simulator.dtr.faults import Calls, Echo, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Calls, Echo, Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.authority import Flaw
@@ -408,7 +410,7 @@ def test_a_crash_is_no_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     def crash(_: object) -> int:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(command_line, "_demo", crash)
+    monkeypatch.setattr(demo, "run_demo", crash)
     assert command_line.main(["demo"]) == 2
     assert "RuntimeError: out of luck" in capsys.readouterr().err
 

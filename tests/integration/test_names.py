@@ -7,7 +7,8 @@ import pytest
 
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.trust.notary.pins import KEY as PINS_KEY
-from dtr_audit_simulator.dtr.faults import MISSING, Faults, Rewrite
+from dtr_audit_simulator.dtr.fault_kinds import Rewrite
+from dtr_audit_simulator.dtr.faults import MISSING, Faults
 from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

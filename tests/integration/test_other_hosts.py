@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from dtr_audit.pipeline import connection
-from dtr_audit_simulator.dtr.faults import CHANGEFEED, TRUST, Body, Calls, Faults, Slow, Status
+from dtr_audit_simulator.dtr.fault_kinds import TRUST, Body, Calls, Slow, Status
+from dtr_audit_simulator.dtr.faults import CHANGEFEED, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

@@ -12,9 +12,10 @@ import pytest
 from dtr_audit.aws.archive import Archive
 from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.run_record import Run
-from dtr_audit_simulator.dtr.api import Profile
 from dtr_audit_simulator.dtr.backend import RepositoryEntry
-from dtr_audit_simulator.dtr.faults import Calls, Faults, Status
+from dtr_audit_simulator.dtr.calls import Profile
+from dtr_audit_simulator.dtr.fault_kinds import Calls, Status
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.transport import Request

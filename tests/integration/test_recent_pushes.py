@@ -8,7 +8,8 @@ import pytest
 from dtr_audit.core.model import JudgedTag, Tag, Verdict
 from dtr_audit.http import retry
 from dtr_audit.pipeline import recent_pushes
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.transport import Request

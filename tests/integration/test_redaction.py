@@ -13,19 +13,8 @@ import pytest
 from dtr_audit.aws.logger import SERVICE, make_logger
 from dtr_audit.trust.notary.cache import parse_memory
 from dtr_audit_simulator.aws.invocation import invoke
-from dtr_audit_simulator.dtr.faults import (
-    CHALLENGE,
-    CHANGEFEED,
-    EVERY_CALL,
-    REPOSITORIES,
-    SETTINGS,
-    TOKEN,
-    Calls,
-    Echo,
-    Faults,
-    Status,
-    tags_of,
-)
+from dtr_audit_simulator.dtr.fault_kinds import EVERY_CALL, Calls, Echo, Status, tags_of
+from dtr_audit_simulator.dtr.faults import CHALLENGE, CHANGEFEED, REPOSITORIES, SETTINGS, TOKEN, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.ucp.server import AUTHENTICATION, CONFIGURATION, LOGIN, Configuration, UcpServer

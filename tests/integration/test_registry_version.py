@@ -3,8 +3,9 @@
 import pytest
 
 from dtr_audit_simulator.aws.stack import Stack
-from dtr_audit_simulator.dtr.api import Profile
-from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Body, Calls, Closed, Faults, Redirect, Status, Strike
+from dtr_audit_simulator.dtr.calls import Profile
+from dtr_audit_simulator.dtr.fault_kinds import Body, Calls, Closed, Redirect, Status, Strike
+from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

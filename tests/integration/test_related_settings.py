@@ -21,17 +21,13 @@ from dtr_audit.registry.dtr import DtrClient
 from dtr_audit.registry.related_settings import ANSWER_LENGTH, begin_to_look
 from dtr_audit.registry.ucp import ANSWER_BYTES, LINE_DOTS, NAME_LENGTH, UcpClient
 from dtr_audit_simulator.dtr.accounts import Account
-from dtr_audit_simulator.dtr.api import Profile
-from dtr_audit_simulator.dtr.faults import (
+from dtr_audit_simulator.dtr.calls import Profile
+from dtr_audit_simulator.dtr.fault_kinds import (
     EVERY_CALL,
-    HOSTILE_NAMES,
-    LOGIN_PAGE,
-    SETTINGS,
     Body,
     Calls,
     Closed,
     EndlessBody,
-    Faults,
     GzipBomb,
     Redirect,
     Slow,
@@ -39,6 +35,7 @@ from dtr_audit_simulator.dtr.faults import (
     Strike,
     deep_json,
 )
+from dtr_audit_simulator.dtr.faults import HOSTILE_NAMES, LOGIN_PAGE, SETTINGS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer, Server
 from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw

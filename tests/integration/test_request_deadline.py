@@ -14,7 +14,8 @@ from dtr_audit.http import connection as https_connection
 from dtr_audit.http import exchange, transport
 from dtr_audit.http.transport import SLOW_ATTEMPTS, Transport
 from dtr_audit.http.watchdog import WATCHDOG
-from dtr_audit_simulator.dtr.faults import EVERY_CALL, Faults, Part, Slow, Unending
+from dtr_audit_simulator.dtr.fault_kinds import EVERY_CALL, Part, Slow, Unending
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited
 

@@ -12,24 +12,18 @@ from dtr_audit.errors import TransientError
 from dtr_audit.http import retry, transport
 from dtr_audit.pipeline import scanner, steps
 from dtr_audit.registry.dtr import DtrClient
-from dtr_audit_simulator.dtr.faults import (
+from dtr_audit_simulator.dtr.fault_kinds import (
     ALL_TAGS,
-    API,
     EVERY_CALL,
-    MANIFESTS,
-    NO_FAULTS,
-    REPOSITORIES,
-    SETTINGS,
-    TOKEN,
     TRUST,
     Calls,
-    Faults,
     Forged,
     Miscount,
     Slow,
     Status,
     tags_of,
 )
+from dtr_audit_simulator.dtr.faults import API, MANIFESTS, NO_FAULTS, REPOSITORIES, SETTINGS, TOKEN, Faults
 from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

@@ -9,7 +9,8 @@ import pytest
 
 from dtr_audit.core import reuse
 from dtr_audit.pipeline import scanner
-from dtr_audit_simulator.dtr.faults import Faults, Forged, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Forged, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.notary import Notary, TrustRepository

@@ -19,7 +19,8 @@ from dtr_audit.aws import security_hub
 from dtr_audit.core.model import iso
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

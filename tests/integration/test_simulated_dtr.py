@@ -25,29 +25,18 @@ import pytest
 import requests
 
 from dtr_audit_simulator.dtr.accounts import Account, Accounts, ManualClock
-from dtr_audit_simulator.dtr.api import DtrApi, Profile
+from dtr_audit_simulator.dtr.api import DtrApi
 from dtr_audit_simulator.dtr.backend import BackendUnavailable, NoSuchRepository, RepositoryEntry, TagEntry
-from dtr_audit_simulator.dtr.faults import (
+from dtr_audit_simulator.dtr.calls import Profile
+from dtr_audit_simulator.dtr.fault_kinds import (
     ALL_TAGS,
-    API,
     EVERY_CALL,
-    HOSTILE_NAMES,
-    INVALID_JSON,
-    LOGIN_PAGE,
-    LONE_SURROGATES,
-    MISSING,
-    NOT_A_NUMBER,
-    REPOSITORIES,
-    SETTINGS,
-    TOKEN,
-    WRONG_TYPE,
     Body,
     Calls,
     Closed,
     Cookies,
     Endless,
     EndlessBody,
-    Faults,
     GzipBomb,
     Gzipped,
     Miscount,
@@ -59,6 +48,20 @@ from dtr_audit_simulator.dtr.faults import (
     long_string,
     readings_of,
     tags_of,
+)
+from dtr_audit_simulator.dtr.faults import (
+    API,
+    HOSTILE_NAMES,
+    INVALID_JSON,
+    LOGIN_PAGE,
+    LONE_SURROGATES,
+    MISSING,
+    NOT_A_NUMBER,
+    REPOSITORIES,
+    SETTINGS,
+    TOKEN,
+    WRONG_TYPE,
+    Faults,
 )
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer, HarborServer, Server

@@ -29,15 +29,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from dtr_audit_cli import story, story_trust
 from dtr_audit_simulator.dtr.accounts import Account, Accounts
-from dtr_audit_simulator.dtr.api import Profile
-from dtr_audit_simulator.dtr.faults import (
-    CHANGEFEED,
-    LOGIN_PAGE,
+from dtr_audit_simulator.dtr.calls import Profile
+from dtr_audit_simulator.dtr.fault_kinds import (
     TRUST,
     Body,
     Closed,
     EndlessBody,
-    Faults,
     Forged,
     Realm,
     Redirect,
@@ -46,6 +43,7 @@ from dtr_audit_simulator.dtr.faults import (
     Status,
     trust_file,
 )
+from dtr_audit_simulator.dtr.faults import CHANGEFEED, LOGIN_PAGE, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.notary import (

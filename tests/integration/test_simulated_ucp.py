@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from dtr_audit_simulator.dtr.accounts import Account
-from dtr_audit_simulator.dtr.faults import Faults, Status
+from dtr_audit_simulator.dtr.fault_kinds import Status
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.ucp.server import CONFIGURATION, LOGIN, Configuration, UcpServer
 
 TIMEOUT = None  # pytest-timeout is the only one

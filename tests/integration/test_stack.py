@@ -16,8 +16,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from dtr_audit_simulator.aws.environment import ACCESS_KEY
 from dtr_audit_simulator.aws.invocation import invoke
-from dtr_audit_simulator.aws.stack import ACCESS_KEY, DeploymentError, EmbeddedAws, Stack, StateFileError
+from dtr_audit_simulator.aws.stack import DeploymentError, EmbeddedAws, Stack
+from dtr_audit_simulator.aws.state_files import StateFileError
 from dtr_audit_simulator.aws.template import ParameterError
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

@@ -19,7 +19,8 @@ from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.core.finding import Finding
 from dtr_audit.errors import LeaseHeldError, SettingsError, StepTakenOverError, WorkError
 from dtr_audit.pipeline import run_context, steps
-from dtr_audit_simulator.dtr.faults import SETTINGS, Calls, Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Calls, Status, tags_of
+from dtr_audit_simulator.dtr.faults import SETTINGS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited

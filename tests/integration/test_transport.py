@@ -18,7 +18,8 @@ from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError,
 from dtr_audit.http.transport import ATTEMPTS, BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS, Transport
 from dtr_audit.registry.dtr import DtrClient
 from dtr_audit.registry.session import ROTATION_SECONDS
-from dtr_audit_simulator.dtr.faults import API, EVERY_CALL, Calls, Closed, Faults, Gzipped, Status
+from dtr_audit_simulator.dtr.fault_kinds import EVERY_CALL, Calls, Closed, Gzipped, Status
+from dtr_audit_simulator.dtr.faults import API, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.authority import CertificateAuthority

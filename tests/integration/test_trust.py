@@ -10,8 +10,9 @@ import boto3
 import pytest
 
 from dtr_audit.trust.notary.pins import KEY as PINS_KEY
-from dtr_audit_simulator.dtr.api import Profile
-from dtr_audit_simulator.dtr.faults import TRUST, Faults, Forged, Realm, Status, trust_file
+from dtr_audit_simulator.dtr.calls import Profile
+from dtr_audit_simulator.dtr.fault_kinds import TRUST, Forged, Realm, Status, trust_file
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.notary import Notary, RootAuthority, TrustRepository

@@ -16,7 +16,8 @@ import pytest
 
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit_simulator.aws.stack import Stack
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from tests.harness import audit_harness
 from tests.harness.stack_state import TABLES, StackState
 from tests.integration.test_engines import DOMAIN, FIRST_NIGHT, Publisher, World

@@ -19,7 +19,8 @@ import pytest
 
 from dtr_audit.aws.archive import Archive
 from dtr_audit_simulator.aws.stack import Stack
-from dtr_audit_simulator.dtr.faults import Faults, Status, tags_of
+from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
+from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.manifests import COSIGN_SIGNATURE, manifest_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer

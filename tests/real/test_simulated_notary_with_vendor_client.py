@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from dtr_audit_simulator.dtr.faults import CHALLENGE, TRUST, Faults, Forged, Realm, Status
+from dtr_audit_simulator.dtr.fault_kinds import TRUST, Forged, Realm, Status
+from dtr_audit_simulator.dtr.faults import CHALLENGE, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.notary import (

@@ -12,24 +12,22 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import boto3
 from moto.athena.models import athena_backends
-from moto.awslambda.models import LayerVersion, lambda_backends
+from moto.awslambda.models import lambda_backends
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
-from moto.dynamodb.models import dynamodb_backends
-from moto.dynamodb.models.table import Table
 from moto.glue.models import glue_backends
-from moto.iam.models import Role
 from moto.logs.models import logs_backends
-from moto.s3.models import FakeBucket, s3_backends
 from moto.scheduler.models import scheduler_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.sns.models import sns_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
-from moto.utilities.utils import get_partition
+
+import dtr_audit_simulator.aws.corrected_types  # noqa: F401 - importing it is all it takes
+from dtr_audit_simulator.aws.made import Made
 
 
 def unsupported_types(types: set[str]) -> set[str]:
@@ -37,31 +35,7 @@ def unsupported_types(types: set[str]) -> set[str]:
     return types - set(parsing.get_model_map())
 
 
-class _Made:
-    """What CloudFormation knows of a resource once it is made: its physical id and its attributes."""
-
-    attribute_names: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, physical_resource_id: str, **attributes: str) -> None:
-        self.physical_resource_id = physical_resource_id
-        self._attributes = attributes
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        return "Name"
-
-    @classmethod
-    def has_cfn_attr(cls, attr: str) -> bool:
-        return attr in cls.attribute_names
-
-    def get_cfn_attribute(self, attribute: str) -> str:
-        return self._attributes[attribute]
-
-    def is_created(self) -> bool:
-        return True
-
-
-class Secret(_Made, CloudFormationModel):
+class Secret(Made, CloudFormationModel):
     """A secret, without a value if the template gives none."""
 
     attribute_names = ("Id",)
@@ -92,7 +66,7 @@ class Secret(_Made, CloudFormationModel):
         return cls(arn, Id=arn)
 
 
-class Schedule(_Made, CloudFormationModel):
+class Schedule(Made, CloudFormationModel):
     """A schedule. moto never fires it; `Stack.schedule_event` says what it would deliver."""
 
     attribute_names = ("Arn",)
@@ -125,7 +99,7 @@ class Schedule(_Made, CloudFormationModel):
         return cls(schedule.name, Arn=schedule.arn)
 
 
-class Subscription(_Made, CloudFormationModel):
+class Subscription(Made, CloudFormationModel):
     """A subscription to a topic."""
 
     @staticmethod
@@ -144,7 +118,7 @@ class Subscription(_Made, CloudFormationModel):
         return cls(subscription.arn)
 
 
-class DescribedAlarm(_Made, CloudFormationModel):
+class DescribedAlarm(Made, CloudFormationModel):
     """An alarm. moto never raises it; `describe_alarms` tells what it would watch."""
 
     attribute_names = ("Arn",)
@@ -167,7 +141,7 @@ class DescribedAlarm(_Made, CloudFormationModel):
         return cls(resource_name, Arn=described["AlarmArn"])
 
 
-class LogGroup(_Made, CloudFormationModel):
+class LogGroup(Made, CloudFormationModel):
     """A log group with the ARN that CloudFormation gives: it ends in `:*`, the streams, for which rights are granted."""
 
     attribute_names = ("Arn",)
@@ -189,7 +163,7 @@ class LogGroup(_Made, CloudFormationModel):
         return cls(group.name, Arn=f"{group.arn}:*")
 
 
-class EventInvokeConfig(_Made, CloudFormationModel):
+class EventInvokeConfig(Made, CloudFormationModel):
     """What Lambda does with an asynchronous invocation that fails."""
 
     @staticmethod
@@ -209,7 +183,7 @@ class EventInvokeConfig(_Made, CloudFormationModel):
         return cls(resource_name)
 
 
-class Database(_Made, CloudFormationModel):
+class Database(Made, CloudFormationModel):
     """A database of the Glue catalog."""
 
     @staticmethod
@@ -227,7 +201,7 @@ class Database(_Made, CloudFormationModel):
         return cls(database.name)
 
 
-class CatalogTable(_Made, CloudFormationModel):
+class CatalogTable(Made, CloudFormationModel):
     """A table of the Glue catalog: where files lie, and how they are read."""
 
     @staticmethod
@@ -246,7 +220,7 @@ class CatalogTable(_Made, CloudFormationModel):
         return cls(table.name)
 
 
-class WorkGroup(_Made, CloudFormationModel):
+class WorkGroup(Made, CloudFormationModel):
     """A workgroup of Athena. moto runs no query in it; `dtr_audit_cli.query` answers those of queries/."""
 
     @staticmethod
@@ -266,7 +240,7 @@ class WorkGroup(_Made, CloudFormationModel):
         return cls(properties["Name"])
 
 
-class NamedQuery(_Made, CloudFormationModel):
+class NamedQuery(Made, CloudFormationModel):
     """A query that is saved in a workgroup."""
 
     @staticmethod
@@ -290,7 +264,7 @@ class NamedQuery(_Made, CloudFormationModel):
         return cls(saved)
 
 
-class Machine(_Made, CloudFormationModel):
+class Machine(Made, CloudFormationModel):
     """A state machine that moto interprets, with what its definition leaves open filled in."""
 
     attribute_names = ("Arn", "Name")
@@ -318,139 +292,3 @@ class Machine(_Made, CloudFormationModel):
             sm_type=properties.get("StateMachineType"),
         )
         return cls(machine.arn, Arn=machine.arn, Name=machine.name)
-
-
-class _NotEnforced(_Made):
-    """A resource policy, accepted and put aside.
-
-    The template's resource policies refuse whatever comes without TLS. The embedded endpoint is plain HTTP on the
-    loopback interface, and moto reads a bucket policy without its Condition: enforced here, such a policy would
-    refuse every request.
-    """
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_kwargs: Any
-    ) -> _NotEnforced:
-        """Accept the policy."""
-        return cls(resource_name)
-
-
-class BucketPolicy(_NotEnforced, CloudFormationModel):
-    """The policy of a bucket."""
-
-    @staticmethod
-    def cloudformation_type() -> str:
-        """Name the type."""
-        return "AWS::S3::BucketPolicy"
-
-
-class QueuePolicy(_NotEnforced, CloudFormationModel):
-    """The policy of a queue."""
-
-    @staticmethod
-    def cloudformation_type() -> str:
-        """Name the type."""
-        return "AWS::SQS::QueuePolicy"
-
-
-class TopicPolicy(_NotEnforced, CloudFormationModel):
-    """The policy of a topic."""
-
-    @staticmethod
-    def cloudformation_type() -> str:
-        """Name the type."""
-        return "AWS::SNS::TopicPolicy"
-
-
-class LastingTable(Table, CloudFormationModel):
-    """A table with the time to live, the recovery, the key and the protection against deletion that moto would drop."""
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
-    ) -> Table:
-        """Create the table."""
-        properties = cloudformation_json["Properties"]
-        table = Table.create_from_cloudformation_json(
-            resource_name, cloudformation_json, account_id, region_name, **kwargs
-        )
-        backend = dynamodb_backends[account_id][region_name]
-        if "TimeToLiveSpecification" in properties:
-            backend.update_time_to_live(table.name, properties["TimeToLiveSpecification"])
-        if "PointInTimeRecoverySpecification" in properties:
-            backend.update_continuous_backups(table.name, properties["PointInTimeRecoverySpecification"])
-        encryption = properties.get("SSESpecification", {})
-        if encryption.get("SSEEnabled"):  # moto looks for the name that the API has for it
-            table.sse_specification = {"Enabled": True, "KMSMasterKeyId": encryption["KMSMasterKeyId"]}
-        # A parameter is a text, and moto takes "false" for true.
-        table.deletion_protection_enabled = str(properties.get("DeletionProtectionEnabled", False)).lower() == "true"
-        return table
-
-
-class VersionedBucket(FakeBucket, CloudFormationModel):
-    """A bucket with the versioning and the object lock that moto would drop."""
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
-    ) -> FakeBucket:
-        """Create the bucket."""
-        bucket = FakeBucket.create_from_cloudformation_json(
-            resource_name, cloudformation_json, account_id, region_name, **kwargs
-        )
-        properties = cloudformation_json["Properties"]
-        backend = s3_backends[account_id][get_partition(region_name)]
-        versioning = properties.get("VersioningConfiguration")
-        if versioning:
-            backend.put_bucket_versioning(bucket.name, versioning["Status"])
-        lock = properties.get("ObjectLockConfiguration")
-        if lock:
-            retention = lock["Rule"]["DefaultRetention"]
-            backend.put_object_lock_configuration(
-                bucket.name, lock_enabled=True, mode=retention["Mode"], days=int(retention["Days"]), years=0
-            )
-        return bucket
-
-
-class RoleWithoutGaps(Role, CloudFormationModel):
-    """A role whose policies IAM can read back.
-
-    What is AWS::NoValue in a list is gone, as in CloudFormation, where moto leaves a null; and a document is JSON,
-    where moto leaves the text of a Python dictionary.
-    """
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
-    ) -> Role:
-        """Create the role."""
-        for policy in cloudformation_json["Properties"].get("Policies", []):
-            policy["PolicyDocument"] = json.dumps(_without_gaps(policy["PolicyDocument"]))
-        return Role.create_from_cloudformation_json(
-            resource_name, cloudformation_json, account_id, region_name, **kwargs
-        )
-
-
-def _without_gaps(node: Any) -> Any:
-    """Drop what AWS::NoValue has left in lists."""
-    if isinstance(node, dict):
-        return {key: _without_gaps(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_gaps(value) for value in node if value is not None]
-    return node
-
-
-class PublishedLayer(LayerVersion, CloudFormationModel):
-    """A layer with the ARN that moto forgets to make its physical id."""
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
-    ) -> LayerVersion:
-        """Publish the layer."""
-        layer = LayerVersion.create_from_cloudformation_json(
-            resource_name, cloudformation_json, account_id, region_name, **kwargs
-        )
-        layer.physical_resource_id = layer.arn  # type: ignore[attr-defined]
-        return layer

@@ -52,8 +52,9 @@ from types import TracebackType
 from typing import Self
 
 from dtr_audit_simulator.dtr.accounts import Account, Accounts, Tokens
-from dtr_audit_simulator.dtr.api import DtrApi, Profile
+from dtr_audit_simulator.dtr.api import DtrApi
 from dtr_audit_simulator.dtr.backend import Backend
+from dtr_audit_simulator.dtr.calls import Profile
 from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.harbor import HarborApi
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry

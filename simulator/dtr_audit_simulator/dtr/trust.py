@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from dtr_audit_simulator.dtr.faults import Forged
+from dtr_audit_simulator.dtr.fault_kinds import Forged
 from dtr_audit_simulator.http.transport import Request, Response
 from dtr_audit_simulator.notary.notary import Notary
 from dtr_audit_simulator.notary.repository import TrustRepository

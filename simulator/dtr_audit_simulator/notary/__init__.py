@@ -50,9 +50,10 @@ that can be done to trust data is an attack in `attacks`, and becomes a fault of
 """
 
 from dtr_audit_simulator.notary.attacks import Attack
+from dtr_audit_simulator.notary.files import TARGETS
 from dtr_audit_simulator.notary.keys import Key, KeyType, RootAuthority, make_key
 from dtr_audit_simulator.notary.notary import Notary
-from dtr_audit_simulator.notary.repository import RELEASES, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, TrustRepository
+from dtr_audit_simulator.notary.repository import RELEASES, ROOT, SNAPSHOT, TIMESTAMP, TrustRepository
 
 __all__ = [
     "RELEASES",

@@ -24,8 +24,9 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from dtr_audit_simulator.notary.canonical import write_canonical, write_json
+from dtr_audit_simulator.notary.files import TARGETS, write_file
 from dtr_audit_simulator.notary.keys import Key, make_key
-from dtr_audit_simulator.notary.repository import RELEASES, SNAPSHOT, TARGETS, TrustRepository, write_file
+from dtr_audit_simulator.notary.repository import RELEASES, SNAPSHOT, TrustRepository
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 STRANGE_DIGEST = "sha256:" + "e" * 64

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from dtr_audit_simulator.notary.files import write_time
 from dtr_audit_simulator.notary.keys import Key, RootAuthority
-from dtr_audit_simulator.notary.repository import TrustRepository, write_time
+from dtr_audit_simulator.notary.repository import TrustRepository
 
 CHANGES_BY_DEFAULT = 100
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import hashlib
 import itertools
@@ -11,15 +10,14 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Self
 
-from dtr_audit_simulator.notary.canonical import write_canonical, write_json
+from dtr_audit_simulator.notary.files import TARGETS, Role, Target, delegating_role, describe_file, seal, write_time
 from dtr_audit_simulator.notary.keys import Key, KeyType, RootAuthority, make_key
 
 ROOT = "root"
-TARGETS = "targets"
 SNAPSHOT = "snapshot"
 TIMESTAMP = "timestamp"
 RELEASES = "targets/releases"
@@ -32,31 +30,6 @@ MANIFEST_BYTES = 528  # what a tag's target says of its size unless told otherwi
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _SERIALS = itertools.count(1)
 _FILES = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """Who may sign a file: `threshold` of the keys; for a delegation, tags that begin with one of `paths`."""
-
-    keys: tuple[Key, ...]
-    threshold: int = 1
-    paths: tuple[str, ...] = ("",)
-
-    def described(self) -> dict[str, Any]:
-        """Give the role as metadata holds it."""
-        return {"keyids": [key.id for key in self.keys], "threshold": self.threshold}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is signed under a tag: the digest (hex) and the size of its manifest."""
-
-    sha256: str
-    length: int
-
-    def described(self) -> dict[str, Any]:
-        """Give the target as metadata holds it."""
-        return {"hashes": {"sha256": _base64(bytes.fromhex(self.sha256))}, "length": self.length}
 
 
 class TrustRepository:
@@ -178,7 +151,7 @@ class TrustRepository:
 
         Its file is published with it, though empty. Raises KeyError without the role above it.
         """
-        parent = _parent(role)
+        parent = delegating_role(role)
         with self.batch():
             if parent not in self._targets:
                 raise KeyError(f"{self.gun} has no role {parent}, which would have to delegate to {role}")
@@ -190,7 +163,7 @@ class TrustRepository:
     def remove_delegation(self, role: str) -> None:
         """Remove a delegation and all below it: their files are found by hash and version only. Raises KeyError."""
         with self.batch():
-            self._changed.add(_parent(role))
+            self._changed.add(delegating_role(role))
             for name in [name for name in self._roles if name == role or name.startswith(f"{role}/")]:
                 for known in (self._roles, self._targets, self._signing, self._current):
                     known.pop(name, None)
@@ -336,7 +309,7 @@ class TrustRepository:
         """Give the content of a snapshot of the current files, leaving some roles out."""
         with self._lock:
             listed = {role: body for role, body in self._current.items() if role not in (SNAPSHOT, TIMESTAMP, *without)}
-            return {"_type": "Snapshot", "meta": {role: _meta(body) for role, body in listed.items()}}
+            return {"_type": "Snapshot", "meta": {role: describe_file(body) for role, body in listed.items()}}
 
     # Publishing
 
@@ -404,7 +377,7 @@ class TrustRepository:
         return {"_type": "Root", "consistent_snapshot": False, "keys": keys, "roles": roles}
 
     def _describe_targets(self, role: str) -> dict[str, Any]:
-        below = {name: known for name, known in self._roles.items() if "/" in name and _parent(name) == role}
+        below = {name: known for name, known in self._roles.items() if "/" in name and delegating_role(name) == role}
         return {
             "_type": "Targets",
             "targets": {tag: target.described() for tag, target in self._targets[role].items()},
@@ -417,7 +390,7 @@ class TrustRepository:
         }
 
     def _describe_timestamp(self) -> dict[str, Any]:
-        return {"_type": "Timestamp", "meta": {SNAPSHOT: _meta(self._current[SNAPSHOT])}}
+        return {"_type": "Timestamp", "meta": {SNAPSHOT: describe_file(self._current[SNAPSHOT])}}
 
 
 # What a fork has to have for itself, besides the targets.
@@ -434,36 +407,3 @@ _COPIED = (
     "_by_version",
     "_by_hash",
 )
-
-
-def seal(content: Mapping[str, Any], keys: Iterable[Key]) -> bytes:
-    """Sign content, and give the file."""
-    message = write_canonical(content)
-    return write_file(content, [key.signature(message) for key in keys])
-
-
-def write_file(content: Mapping[str, Any], signatures: Sequence[Mapping[str, str]]) -> bytes:
-    """Write content and its signatures as a file."""
-    return f'{{"signed":{write_json(content)},"signatures":{write_json(signatures)}}}'.encode()
-
-
-def write_time(at: datetime) -> str:
-    """Write a time as Notary does: no zero at the end of a fraction."""
-    text = at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
-    return f"{text.rstrip('0').rstrip('.')}Z"
-
-
-def _parent(role: str) -> str:
-    parent, _, name = role.rpartition("/")
-    if not name or (parent != TARGETS and not parent.startswith(f"{TARGETS}/")):
-        raise ValueError(f"a delegation is called targets/<name> or targets/<name>/<nested>, not {role!r}")
-    return parent
-
-
-def _meta(body: bytes) -> dict[str, Any]:
-    hashes = {name: _base64(hashlib.new(name, body).digest()) for name in ("sha256", "sha512")}
-    return {"hashes": hashes, "length": len(body)}
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")

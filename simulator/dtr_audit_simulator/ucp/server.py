@@ -19,21 +19,10 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from dtr_audit_simulator.dtr.accounts import Account, Accounts, Tokens
-from dtr_audit_simulator.dtr.faults import (
-    Body,
-    Calls,
-    EndlessBody,
-    Faults,
-    GzipBomb,
-    Misfortune,
-    Redirect,
-    Status,
-    Unending,
-    oversized,
-    replaced,
-    spoiled,
-)
+from dtr_audit_simulator.dtr.fault_kinds import Body, Calls, EndlessBody, GzipBomb, Redirect, Status, Unending
+from dtr_audit_simulator.dtr.faults import Faults, Misfortune
 from dtr_audit_simulator.dtr.server import ADMIN, Server
+from dtr_audit_simulator.dtr.spoiled import oversized, replaced, spoiled
 from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
 from dtr_audit_simulator.http.journal import Journal
 from dtr_audit_simulator.http.transport import Request, Response

@@ -29,7 +29,7 @@ from typing import Any, Self
 import requests
 
 from dtr_audit_simulator.dtr.accounts import EXPIRES_IN, Account, Accounts, account_id
-from dtr_audit_simulator.dtr.api import Profile
+from dtr_audit_simulator.dtr.calls import Profile
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.authority import CertificateAuthority
 from tests.real.lab.backend import RealBackend
