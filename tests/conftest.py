@@ -18,11 +18,11 @@ from dtr_audit_simulator.aws.stack import EmbeddedAws, Stack
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited
-from tests.harness.crash_injection import Scissors
-from tests.harness.fake_clock import IMPATIENT, HeldTime
+from tests.harness.crash_injection import CrashInjection
+from tests.harness.fake_clock import IMPATIENT, FakeClock
 from tests.harness.requirement import TO_RUN
 from tests.harness.stack_state import StackState
-from tests.harness.step_functions_harness import Fanned, MakeRun
+from tests.harness.step_functions_harness import MakeRun, StepFunctionsRun
 
 
 def pytest_sessionstart() -> None:
@@ -126,24 +126,24 @@ def make_run(request: pytest.FixtureRequest, audited: Audited) -> MakeRun:
     ) -> dict[str, Any]:
         if request.param == "lambda":
             return audited.audit(event, seconds=seconds, **environment)
-        fanned = Fanned(audited, environment)
-        fanned.seconds = seconds or fanned.seconds
-        return fanned.record(fanned.execute(event)["run_id"])
+        step_functions_run = StepFunctionsRun(audited, environment)
+        step_functions_run.seconds = seconds or step_functions_run.seconds
+        return step_functions_run.record(step_functions_run.execute(event)["run_id"])
 
     return make
 
 
 @pytest.fixture
-def scissors(monkeypatch: pytest.MonkeyPatch, all_shards: None) -> Scissors:
+def crash_injection(monkeypatch: pytest.MonkeyPatch, all_shards: None) -> CrashInjection:
     """What cuts a run off after a call to AWS."""
-    scissors = Scissors()
-    scissors.attach(monkeypatch)
-    return scissors
+    crash_injection = CrashInjection()
+    crash_injection.attach(monkeypatch)
+    return crash_injection
 
 
 @pytest.fixture
-def held_time(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
-    held = HeldTime()
+def fake_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    held = FakeClock()
     # In every module: one that went by the machine's own time would stop the others, or never be stopped by them.
     for found in pkgutil.walk_packages(dtr_audit.__path__, "dtr_audit."):
         module = importlib.import_module(found.name)

@@ -277,14 +277,14 @@ class Display:
         for message in messages:
             body = message.body
             left += sum(body["counts"].values())
-            for news, heading in _HEADINGS.items():
-                for item in body[news]:
+            for change_kind, heading in _HEADINGS.items():
+                for item in body[change_kind]:
                     if table.row_count == CHANGES_SHOWN:
                         break
                     why = item["resolution"] or item["verdict"]
                     if self.verbose and not item["resolution"]:
                         why += f": {item['reason']}"
-                    if news == "expiring":
+                    if change_kind == "expiring":
                         why = f"excepted to {item['exception']['ends']} only"
                     table.add_row(
                         Text(heading, _STYLES[heading]),
@@ -314,10 +314,10 @@ class Display:
         lines += [f"body ({len(body)} of its {len(message.body)} keys)", *json.dumps(body, indent=2).split("\n")]
         self._letter(title, lines)
 
-    def places(self, places: Mapping[str, str]) -> None:
+    def locations(self, locations: Mapping[str, str]) -> None:
         """Show where files lie."""
         # One below the other: a path is often as long as the line, and must stay whole to be copied.
-        for path, text in places.items():
+        for path, text in locations.items():
             self._console.print(Text(f"  {_shown(path)}", "bold"), soft_wrap=True)
             self._console.print(Text(f"      {text}"))
 
@@ -342,7 +342,7 @@ class Display:
         ) or [""]
 
 
-def tell_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error to standard error, in one plain paragraph."""
     print(f"error: {_shown(text)}", file=sys.stderr)
 
@@ -380,12 +380,12 @@ class _Lines:
     def __init__(self, display: Display, text: str) -> None:
         self._display = display
         self._text = text
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         display.say(f"{text} …")
 
     def __call__(self, record: Record) -> None:
-        if "examined" in record and time.monotonic() - self._told_at >= LINES_ELSEWHERE:
-            self._told_at = time.monotonic()
+        if "examined" in record and time.monotonic() - self._reported_at >= LINES_ELSEWHERE:
+            self._reported_at = time.monotonic()
             self._display.say(
                 f"{self._text}: {record['examined']} of {record['listed']} listed repositories, {record['tags']} tags"
             )

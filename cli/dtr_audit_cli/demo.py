@@ -342,7 +342,7 @@ def _show_files(output: Path, second: Run, third: Run, display: Display) -> None
     evidence = second["evidence"]
     display.title("The files" if display.verbose else f"The files: {output}")
     if display.verbose:
-        display.places(
+        display.locations(
             {
                 f"{output / evidence['ckl']}": "the checklist for STIG Viewer 2 and eMASS, with a .cklb beside it",
                 f"{output / evidence['manifest']}": "the checksums of all files of the run, with a signature by KMS beside it",

@@ -30,7 +30,7 @@ class ExitStatus(IntEnum):
             return cls.NOTHING_FOUND_IN_PART if run["scope"] == "partial" else cls.NOT_COMPLETED
         return cls.NOTHING_FOUND if run["status"] == "NOT_A_FINDING" else cls.FINDINGS_OPEN
 
-    def spoken(self) -> str:
+    def formatted(self) -> str:
         """Say it in words."""
         return {
             ExitStatus.NOTHING_FOUND: "complete, and nothing found",

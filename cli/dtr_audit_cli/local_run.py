@@ -167,7 +167,7 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
     _explain(run, log, display)
     display.title("Where it lies")
     report, merged = (run["evidence"].get(name) for name in ("report", "merged"))
-    display.places(
+    display.locations(
         {
             **({f"{folder.path / report}": "the report: open it in a browser; checklists beside it"} if report else {}),
             **({f"{folder.path / merged}": "your checklist, with V-235846 answered"} if merged else {}),
@@ -180,7 +180,7 @@ def audit(assignment: Assignment, password: str, display: Display) -> ExitStatus
     )
     status = ExitStatus.of_run(run)
     display.pause()
-    display.say(f"Exit status {status}: {status.spoken()}.")
+    display.say(f"Exit status {status}: {status.formatted()}.")
     return status
 
 
@@ -289,17 +289,17 @@ def _show(name: str, run: Run, overview: Overview, alerts: Sequence[Delivered], 
     if overview.findings:
         display.pause()
         display.findings(overview)
-    news = [alert.machine for alert in alerts if alert.machine.body["event"] == "findings_changed"]
-    if news and run["findings"]["opened"] < run["findings"]["open"] + run["findings"]["resolved"]:
+    change_kind = [alert.machine for alert in alerts if alert.machine.body["event"] == "findings_changed"]
+    if change_kind and run["findings"]["opened"] < run["findings"]["open"] + run["findings"]["resolved"]:
         display.pause()
         display.say("What changed since the last run:")
-        display.changes(news)
+        display.changes(change_kind)
 
 
 def _explain(run: Run, log: FunctionLog, display: Display) -> None:
     """Say what else a reader should know: how to give here what a message asks for, and what the log complains of."""
-    told = "\n".join((*run["incomplete_because"], *run["warnings"]))
-    hints = [f"{name}: here by {option}" for name, option in _OPTIONS.items() if name in told]
+    reported = "\n".join((*run["incomplete_because"], *run["warnings"]))
+    hints = [f"{name}: here by {option}" for name, option in _OPTIONS.items() if name in reported]
     if hints:
         display.say("To do as the messages say:", style="yellow")
         display.items(hints, style="yellow")

@@ -85,7 +85,7 @@ class OutputFolder:
     @contextmanager
     def reserve(self) -> Iterator[None]:
         """Keep other audits out of the folder; it is free again when this process ends, however that comes about."""
-        with _told(self.path):
+        with _reported(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -104,20 +104,20 @@ class OutputFolder:
 
         Raises OutputError, or StateFileError for a file that is damaged; nothing is changed then.
         """
-        with _told(self.path / _STATE):
+        with _reported(self.path / _STATE):
             stack.load_tables(self.path / _STATE)
 
     def load_exceptions(self, stack: Stack) -> None:
         """Put the exceptions of the last run, or those written there since, into the stack's bucket."""
         file = self.path / EXCEPTIONS_KEY
-        with _told(file):
+        with _reported(file):
             if file.exists():
                 put_exceptions(stack, file.read_bytes())
 
     @contextmanager
     def open_log(self) -> Iterator[TextIO]:
         """Begin audit.log anew."""
-        with _told(self.path / "audit.log"):
+        with _reported(self.path / "audit.log"):
             file = (self.path / "audit.log").open("w", encoding="utf-8")
         with file:
             yield file
@@ -125,7 +125,7 @@ class OutputFolder:
     def keep(self, stack: Stack, run: Run, alerts: Sequence[Delivered]) -> None:
         """Write a run's results beside the old ones, then move them into place, the state last."""
         unfinished = self.path / _UNFINISHED
-        with _told(self.path):
+        with _reported(self.path):
             if unfinished.exists():
                 shutil.rmtree(unfinished)
             stack.mirror_bucket(unfinished)
@@ -156,7 +156,7 @@ def put_exceptions(stack: Stack, document: bytes) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _reported(path: Path) -> Iterator[None]:
     """Turn the system's refusal into an error that names the file."""
     try:
         yield

@@ -161,7 +161,7 @@ def _csv_cell(cell: object) -> str:
     """
     if cell is None:
         return ""
-    text = _spoken(cell)
+    text = _formatted(cell)
     return f"'{text}" if isinstance(cell, str) and text.startswith(_FORMULA_STARTS) else text
 
 
@@ -204,8 +204,8 @@ def _line(cells: Iterable[str], widths: Sequence[int]) -> str:
 
 
 def _cell(value: object) -> str:
-    return _NOTHING if value is None else clean(_spoken(value), CELL_LENGTH)
+    return _NOTHING if value is None else clean(_formatted(value), CELL_LENGTH)
 
 
-def _spoken(value: object) -> str:
+def _formatted(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -145,7 +145,7 @@ def change(registry: InMemoryRegistry, *, after: datetime) -> tuple[str, ...]:
 def fail(server: DtrServer) -> tuple[str, ...]:
     """Let one repository answer with an error that is not tried again; gives a sentence for it."""
     name = "/".join(UNREADABLE_REPOSITORY)
-    server.faults = Faults(strikes=(Status(507, tags_of(name), message="the blob store is full"),))
+    server.faults = Faults(on_calls=(Status(507, tags_of(name), message="the blob store is full"),))
     return (f"The registry cannot list the tags of {name}: its blob store is full.",)
 
 

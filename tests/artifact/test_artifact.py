@@ -90,7 +90,7 @@ def test_an_event_has_the_result_that_it_has_in_process(
         eventful.sign("platform", "base", "edge")
         eventful.push("platform", "base", "1.0")
         eventful.delete_repository("platform", "gone")
-        dtr.faults = Faults(strikes=(Status(403, tags_of("web/gone")),))
+        dtr.faults = Faults(on_calls=(Status(403, tags_of("web/gone")),))
         in_process = left(audited, audited.audit(given))
         assert left(deployed, function.invoke(given)) == in_process
     assert in_process["rows"]
@@ -204,10 +204,10 @@ def test_only_the_function_the_layer_and_the_interface_are_on_the_path(
 
 
 def test_nothing_of_the_layer_is_compiled_at_a_cold_start(probe: LambdaProcess, artifact: Artifact) -> None:
-    told = probe.invoke({})
-    assert [name for name in told["from"] if name.startswith(f"{artifact.packages}/botocore/")]
-    assert [name for name in told["compiled"] if "audited.py" in name]  # the probe's own copy has no byte code
-    assert [name for name in told["compiled"] if name.startswith(str(artifact.layer))] == []
+    reported = probe.invoke({})
+    assert [name for name in reported["from"] if name.startswith(f"{artifact.packages}/botocore/")]
+    assert [name for name in reported["compiled"] if "audited.py" in name]  # the probe's own copy has no byte code
+    assert [name for name in reported["compiled"] if name.startswith(str(artifact.layer))] == []
 
 
 def test_every_client_can_be_made_with_the_models_that_are_shipped(probe: LambdaProcess) -> None:

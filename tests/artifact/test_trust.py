@@ -71,10 +71,10 @@ def test_a_root_is_verified_up_to_the_pinned_authority_and_what_it_signs(
     authority = RootAuthority()
     repository = Notary().create(GUN, authority=authority)
     repository.sign("1.0", DIGEST)
-    told = probe.invoke(event(repository, authority))
-    assert (told["outcome"], told["reason"], told["tags"]) == ("verified", "", ["1.0"])
-    assert all(name.startswith(f"{artifact.packages}/") for name in told["from"])
-    assert [name for name in told["compiled"] if name.startswith(str(artifact.layer))] == []
+    reported = probe.invoke(event(repository, authority))
+    assert (reported["outcome"], reported["reason"], reported["tags"]) == ("verified", "", ["1.0"])
+    assert all(name.startswith(f"{artifact.packages}/") for name in reported["from"])
+    assert [name for name in reported["compiled"] if name.startswith(str(artifact.layer))] == []
     other = probe.invoke(event(repository, RootAuthority()))
     assert other["outcome"] == "does not hold"
     assert "root not pinned" in other["reason"]

@@ -33,7 +33,7 @@ _SECONDS = re.compile(r"\b1[789]\d{8}\b")
 Call = tuple[str, dict[str, Any]]
 
 
-class Twin:
+class DuplicateKey:
     """The stand-in, in the place of moto's tables, bucket, secret and topic."""
 
     def __init__(self, stack: Stack) -> None:
@@ -47,11 +47,11 @@ class Twin:
 
 
 @pytest.fixture
-def twin(stack: Stack) -> Iterator[Twin]:
-    twin = Twin(stack)
-    yield twin
-    twin.dynamodb.close()
-    twin.server.stop()
+def duplicate(stack: Stack) -> Iterator[DuplicateKey]:
+    duplicate = DuplicateKey(stack)
+    yield duplicate
+    duplicate.dynamodb.close()
+    duplicate.server.stop()
 
 
 @pytest.fixture
@@ -100,17 +100,17 @@ def change(registry: InMemoryRegistry) -> None:
     registry.delete_repository("team-2", "service-2")
 
 
-def test_an_audit_finds_asks_and_tells_the_same_of_the_stand_in_as_of_moto(
+def test_an_audit_finds_asks_and_reports_the_same_of_the_stand_in_as_of_moto(
     *,
     aws: EmbeddedAws,
     registry: InMemoryRegistry,
     dtr: DtrServer,
     audited: Audited,
-    twin: Twin,
+    duplicate: DuplicateKey,
     calls: list[tuple[str, str]],
 ) -> None:
     secret = {"username": dtr.admin.name, "password": dtr.admin.password, "ca_bundle": dtr.ca_bundle}
-    twin.tell("secret", json.dumps(secret))
+    duplicate.tell("secret", json.dumps(secret))
     fill(registry)
     asked: list[list[tuple[str, str]]] = []
     records: list[list[str]] = []
@@ -118,7 +118,7 @@ def test_an_audit_finds_asks_and_tells_the_same_of_the_stand_in_as_of_moto(
         if number == 2:
             change(registry)
         of_both = []
-        for endpoint in (aws.moto.endpoint, twin.url):
+        for endpoint in (aws.moto.endpoint, duplicate.url):
             audited.runs = number + 1
             calls.clear()
             run = audited.audit(audited.event(), request_id=f"r-{number}", AWS_ENDPOINT_URL=endpoint)
@@ -127,32 +127,32 @@ def test_an_audit_finds_asks_and_tells_the_same_of_the_stand_in_as_of_moto(
         records.append(of_both)
     for of_both in records:
         assert of_both[0] == of_both[1]
-    for with_moto, with_twin in zip(asked[::2], asked[1::2], strict=True):
+    for with_moto, with_duplicate_key in zip(asked[::2], asked[1::2], strict=True):
         assert with_moto
-        assert Counter(with_twin) == Counter(with_moto)
+        assert Counter(with_duplicate_key) == Counter(with_moto)
     findings = {key: without_chance(item) for key, item in audited.findings().items()}
     table = audited.stack.physical_id("FindingsTable")
     kept = {
         f"{item['namespace']}/{item['repository']}:{item['tag']}": without_chance(item)
-        for item in twin.dynamodb.scan(TableName=table)["Items"]
+        for item in duplicate.dynamodb.scan(TableName=table)["Items"]
     }
     assert len(findings) > 60
     assert kept == findings
-    told = [without_chance(message.body) for message in audited.messages()]
-    published = [json.loads(json.loads(form["Message"])["default"]) for form in twin.tell("published")]
-    assert [without_chance(body) for body in published] == told
+    reported = [without_chance(message.body) for message in audited.messages()]
+    published = [json.loads(json.loads(form["Message"])["default"]) for form in duplicate.tell("published")]
+    assert [without_chance(body) for body in published] == reported
 
 
 class Pair:
     """The same table in both."""
 
-    def __init__(self, stack: Stack, twin: Twin, registry: str) -> None:
+    def __init__(self, stack: Stack, duplicate: DuplicateKey, registry: str) -> None:
         self.table = stack.physical_id("FindingsTable")
         self.registry = registry
         config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
         self.clients = [
             boto3.resource("dynamodb", config=config).meta.client,
-            boto3.resource("dynamodb", endpoint_url=twin.url, config=config).meta.client,
+            boto3.resource("dynamodb", endpoint_url=duplicate.url, config=config).meta.client,
         ]
 
     def ask(self, operation: str, **parameters: Any) -> tuple[Any, Any]:
@@ -170,9 +170,9 @@ class Pair:
 
     def agree(self, operation: str, **parameters: Any) -> Any:
         """Make a call to both, which must say the same; gives that."""
-        with_moto, with_twin = self.ask(operation, **parameters)
-        assert with_twin == with_moto
-        return with_twin
+        with_moto, with_duplicate_key = self.ask(operation, **parameters)
+        assert with_duplicate_key == with_moto
+        return with_duplicate_key
 
     def key(self, number: int) -> dict[str, str]:
         return {"pk": f"{self.registry}#a/b", "sk": f"1.{number:02d}"}
@@ -183,8 +183,8 @@ class Pair:
 
 
 @pytest.fixture
-def pair(stack: Stack, twin: Twin, request: pytest.FixtureRequest) -> Iterator[Pair]:
-    pair = Pair(stack, twin, request.node.name)
+def pair(stack: Stack, duplicate: DuplicateKey, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    pair = Pair(stack, duplicate, request.node.name)
     for number in range(30):
         item = {**pair.key(number), "n": number, "first_seen": f"2026-{number:02d}"}
         if number % 2:
@@ -341,8 +341,8 @@ def test_batches_answer_as_moto_does(pair: Pair) -> None:
 )
 def test_what_dynamodb_refuses_is_refused(pair: Pair, operation: str, parameters: dict[str, Any]) -> None:
     named = json.loads(json.dumps(parameters).replace('"T"', f'"{pair.table}"'))
-    _, with_twin = pair.ask(operation, **named)
-    assert with_twin == "ValidationException"
+    _, with_duplicate_key = pair.ask(operation, **named)
+    assert with_duplicate_key == "ValidationException"
 
 
 def _cloud_asked(operation: str, parameters: dict[str, Any]) -> tuple[int, str]:
@@ -367,11 +367,11 @@ def test_what_is_not_known_is_refused_by_name(operation: str, parameters: dict[s
     assert named in said
 
 
-def test_a_page_of_an_answer_ends_at_a_megabyte(twin: Twin, stack: Stack) -> None:
+def test_a_page_of_an_answer_ends_at_a_megabyte(duplicate: DuplicateKey, stack: Stack) -> None:
     table = stack.physical_id("FindingsTable")
     for number in range(40):
         item = {"pk": "a", "sk": f"{number:02d}", "open_shard": "s", "first_seen": "same", "text": "x" * 99_000}
-        twin.dynamodb.put_item(TableName=table, Item=item)
+        duplicate.dynamodb.put_item(TableName=table, Item=item)
     of_table: dict[str, Any] = {"KeyConditionExpression": "pk = :p", "ExpressionAttributeValues": {":p": "a"}}
     of_index: dict[str, Any] = {
         "KeyConditionExpression": "open_shard = :p",
@@ -379,15 +379,15 @@ def test_a_page_of_an_answer_ends_at_a_megabyte(twin: Twin, stack: Stack) -> Non
         "IndexName": "open",
     }
     for parameters in (of_table, of_index):
-        pages: list[Any] = list(twin.dynamodb.get_paginator("query").paginate(TableName=table, **parameters))
+        pages: list[Any] = list(duplicate.dynamodb.get_paginator("query").paginate(TableName=table, **parameters))
         assert [item["sk"] for page in pages for item in page["Items"]] == [f"{number:02d}" for number in range(40)]
         assert [page["Count"] for page in pages] == [11, 11, 11, 7]
         assert 10 * 99_000 < PAGE_BYTES < 11 * 99_000
-    assert len(list(twin.dynamodb.get_paginator("scan").paginate(TableName=table))) == 4
+    assert len(list(duplicate.dynamodb.get_paginator("scan").paginate(TableName=table))) == 4
 
 
-def test_objects_are_listed_page_by_page(twin: Twin) -> None:
-    s3 = boto3.client("s3", endpoint_url=twin.url)
+def test_objects_are_listed_page_by_page(duplicate: DuplicateKey) -> None:
+    s3 = boto3.client("s3", endpoint_url=duplicate.url)
     for number in range(5):
         s3.put_object(Bucket="b", Key=f"findings/a & <{number}>", Body=b"x" * number)
     s3.put_object(Bucket="b", Key="runs/1", Body=b"")

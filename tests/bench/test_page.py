@@ -42,7 +42,7 @@ def test_a_page_without_a_place_for_a_benchmark_is_an_error() -> None:
         render(text, BENCHMARKS, NUMBERS)
 
 
-def test_what_was_not_measured_anew_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_not_measured_again_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "FOLDER", tmp_path)
     (tmp_path / "trust.json").write_text('{"repositories": []}', encoding="utf-8")
     gathered = page.gather(BENCHMARKS)

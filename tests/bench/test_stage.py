@@ -14,8 +14,8 @@ from tools.bench.stage import Stage, Taken
 
 @pytest.fixture(autouse=True)
 def _start_anew(stage: Stage) -> None:
-    stage.tell_aws("reset")
-    stage.tell_aws("refuse?0")
+    stage.report_to_aws("reset")
+    stage.report_to_aws("refuse?0")
 
 
 def rows(stage: Stage, taken: Taken) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_an_unchanged_run_is_counted_apart_from_the_first(stage: Stage) -> None:
 
 
 def test_what_is_turned_away_is_sent_again(stage: Stage) -> None:
-    stage.tell_aws("refuse?3")
+    stage.report_to_aws("refuse?3")
     stage.hold(Shape(repositories=5, tags=20, unsigned_every=1))
     taken = stage.audit()
     assert taken.aws["tables"]["FindingsTable"]["unprocessed"] > 0

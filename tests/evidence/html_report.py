@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts
-from dtr_audit.core.finding import Excepted, Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Excepted, Finding, State
 from dtr_audit.core.manifest import StoredFile
 from dtr_audit.core.model import Repository, Verdict, iso
 from dtr_audit.core.rule import decide
@@ -65,7 +65,7 @@ def finding(
         pushed_at=iso(FINISHED - timedelta(days=days + 1, hours=3)),
         first_seen=first_seen,
         last_changed=first_seen,
-        transition=News.OPENED,
+        transition=ChangeKind.OPENED,
         changed_in=RUN_ID if is_new else "20261110T050000Z",
         media_type=media_type,
     )
@@ -211,7 +211,7 @@ def resolved(count: int) -> list[Finding]:
         replace(
             finding("legacy", "fax-gateway", f"1.{n:03d}"),
             state=State.RESOLVED,
-            transition=News.RESOLVED,
+            transition=ChangeKind.RESOLVED,
             resolution="repository removed" if n % 3 == 1 else "signed",
             changed_in=RUN_ID,
             last_changed=iso(FINISHED),

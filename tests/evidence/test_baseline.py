@@ -82,9 +82,9 @@ def test_a_ckl_is_changed_in_three_texts_and_in_no_other_byte() -> None:
     _, ours = root.iter("VULN")
     comment = f"Theirs: see POA&M <7>\n\n{ANSWER.comments}"
     assert texts_of(ours) == ("Open", ANSWER.details, comment)
-    places = r'(?<=order="odd">).*?(?=</VULN>)'
-    assert without(merged, places) == without(THEIR_CKL, places)
-    (before,), (after,) = (re.findall(places, text, re.DOTALL) for text in (THEIR_CKL, merged))
+    locations = r'(?<=order="odd">).*?(?=</VULN>)'
+    assert without(merged, locations) == without(THEIR_CKL, locations)
+    (before,), (after,) = (re.findall(locations, text, re.DOTALL) for text in (THEIR_CKL, merged))
     expected = before.replace(">Not_Reviewed<", ">Open<")
     for name in ("FINDING_DETAILS", "COMMENTS"):
         content = rf"(?<=<{name}>).*?(?=</{name}>)"
@@ -462,7 +462,7 @@ def test_a_document_type_and_with_it_every_entity_is_refused(doctype: str) -> No
     assert "document type declaration" in refusal(hostile)
 
 
-def test_an_entity_that_nobody_declared_is_refused() -> None:
+def test_an_entity_that_no_one_declared_is_refused() -> None:
     assert "undefined entity" in refusal(THEIR_CKL.replace("POA", "]]>&poa;<![CDATA["))
 
 
@@ -538,7 +538,7 @@ JSON_VALUES = st.recursive(
     ascii_only=st.booleans(),
     indent=st.sampled_from([None, 0, 3, "\t"]),
 )
-def test_whatever_else_a_cklb_holds_is_kept(
+def test_any_else_a_cklb_holds_is_kept(
     others: dict[str, Any], rule: dict[str, Any], between: list[Any], *, ascii_only: bool, indent: int | str | None
 ) -> None:
     ours = {**rule, "rule_id_src": "SV-235846r961740_rule", "status": "open", "comments": "", "finding_details": ""}

@@ -116,7 +116,7 @@ def test_tags_that_could_not_be_judged_are_no_pass() -> None:
     assert "3 could not be judged" in given.headline
 
 
-def test_a_registry_proven_empty_is_not_a_finding_and_says_empty() -> None:
+def test_a_registry_verified_empty_is_not_a_finding_and_says_empty() -> None:
     given = answer(report(signed=0, artifacts=0))
 
     assert given.status is Status.NOT_A_FINDING
@@ -128,11 +128,11 @@ def test_a_partial_run_makes_no_checklist() -> None:
         answer_rules(report(scope=Scope.PARTIAL))
 
 
-def test_the_details_tell_counts_coverage_auditor_domains_tags_and_where_all_of_it_lies() -> None:
+def test_the_details_report_counts_coverage_auditor_domains_tags_and_where_all_of_it_lies() -> None:
     made = report([finding(), finding(tag="2.4")], left_out=7)
     details = answer(made).details
 
-    for told in (
+    for reported in (
         "Registry: prod-dtr, https://dtr.example.mil:4443\n",
         f"Run 20261122T050000Z, 2026-11-22T05:00:03.000Z to 2026-11-22T05:04:15.000Z, dtr-signature-audit {__version__}: ",
         "126 listed, 126 read to the end, 0 unreadable, 0 removed meanwhile",
@@ -144,18 +144,18 @@ def test_the_details_tell_counts_coverage_auditor_domains_tags_and_where_all_of_
         f"s3://dtr-audit-evidence/{made.rows[0].key} sha256 {made.rows[0].sha256} ({made.rows[0].size} bytes)",
         f"the run record: s3://dtr-audit-evidence/{made.record_key}",
     ):
-        assert told in details
+        assert reported in details
 
 
 def test_what_the_first_run_alone_sees_stands_in_the_last_line_of_the_details() -> None:
-    def told(*, first_use: int, opened: int, changed: int) -> Answer:
+    def reported(*, first_use: int, opened: int, changed: int) -> Answer:
         made = report([finding()], changed_count=changed)
         findings = replace(made.run.findings, opened=opened)
         return answer(
             replace(made, run=replace(made.run, findings=findings, trust=TrustCounts(verified=7, first_use=first_use)))
         )
 
-    first, second = told(first_use=7, opened=1, changed=2), told(first_use=0, opened=0, changed=0)
+    first, second = reported(first_use=7, opened=1, changed=2), reported(first_use=0, opened=0, changed=0)
     *same, last = first.details.splitlines()
     assert same == second.details.splitlines()[:-1]
     assert "findings opened: 1, changed: 2, resolved: 0; roots seen for the first time: 7; " in last
@@ -175,7 +175,7 @@ def test_an_excepted_finding_stays_open_and_the_comment_names_its_owner_and_end(
     ) in given.comments
 
 
-def test_a_supporting_fact_is_told_and_passes_nothing() -> None:
+def test_a_supporting_fact_is_reported_and_passes_nothing() -> None:
     given = answer(report([finding()]))
 
     assert given.status is Status.OPEN

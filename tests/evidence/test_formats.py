@@ -201,7 +201,7 @@ def controls(made: Report) -> list[dict[str, object]]:
     return found
 
 
-def test_hdf_tells_the_findings_as_results_of_the_one_control() -> None:
+def test_hdf_reports_the_findings_as_results_of_the_one_control() -> None:
     (control,) = controls(OPEN)
     results = control["results"]
 
@@ -260,7 +260,7 @@ def test_a_domain_name_that_is_none_is_left_out_of_every_format(name: str, *, is
 
 
 def test_the_name_of_a_download_is_sanitised_for_any_name_of_a_registry() -> None:
-    told = name_download("checklist.ckl", '../a"; x=\r\n\N{EURO SIGN}', "V2R2", "20261122T050000Z")
+    reported = name_download("checklist.ckl", '../a"; x=\r\n\N{EURO SIGN}', "V2R2", "20261122T050000Z")
     stig = "Docker_Enterprise_2-x_Linux-UNIX_STIG_V2R2"
-    assert told == f'attachment; filename="..-a-x-_{stig}_20261122T050000Z_checklist.ckl"'
+    assert reported == f'attachment; filename="..-a-x-_{stig}_20261122T050000Z_checklist.ckl"'
     assert name_download("report.html", "a", "V2R1", "r").startswith("inline; ")

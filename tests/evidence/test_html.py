@@ -64,7 +64,7 @@ def page(request: pytest.FixtureRequest) -> Node:
     return read(html.write(REPORTS[request.param]()))
 
 
-def told(made: Report) -> str:
+def listed(made: Report) -> str:
     """The words that a reader sees, spaces evened out."""
     return " ".join(read(html.write(made)).one("body").text.split())
 
@@ -109,7 +109,7 @@ def test_the_policy_lets_in_the_very_styles_and_script_of_the_file_and_nothing_e
     assert (len(page.all("style")), len(page.all("script"))) == (2, 1)
 
 
-def test_the_policy_stands_before_whatever_it_has_to_govern(page: Node) -> None:
+def test_the_policy_stands_before_any_it_has_to_govern(page: Node) -> None:
     tags = [node.tag for node in page.one("head").walk()]
     assert tags[:3] == ["head", "meta", "meta"]
 
@@ -263,7 +263,7 @@ def test_the_answer_stands_at_the_top(name: str) -> None:
 
 
 def test_an_incomplete_run_says_why_and_never_that_everything_is_signed() -> None:
-    text = told(report(incomplete_because=("web/shop answered 500", "no proof at the end"), unknown=3))
+    text = listed(report(incomplete_because=("web/shop answered 500", "no proof at the end"), unknown=3))
     assert "web/shop answered 500" in text
     assert "no proof at the end" in text
     assert "so this is no pass" in text
@@ -275,7 +275,7 @@ def test_an_incomplete_run_says_why_and_never_that_everything_is_signed() -> Non
 def test_a_complete_listing_of_an_incomplete_run_is_not_shown_as_all_there_is() -> None:
     made = report(incomplete_because=("no proof at the end",))
     made.run.repositories.audited, made.run.repositories.unreadable = 126, 0
-    assert "\N{EN DASH} 126 of 126 repositories read to the end, yet the audit is not complete" in told(made)
+    assert "\N{EN DASH} 126 of 126 repositories read to the end, yet the audit is not complete" in listed(made)
 
 
 def test_a_partial_run_says_what_it_looked_at_and_draws_no_trend_of_it() -> None:
@@ -284,14 +284,14 @@ def test_a_partial_run_says_what_it_looked_at_and_draws_no_trend_of_it() -> None
     assert len(page.one("svg", class_="trend").all("circle")) == 5
 
 
-def test_an_exception_is_told_and_its_finding_stays_open() -> None:
+def test_an_exception_is_reported_and_its_finding_stays_open() -> None:
     page = read(html.write(report(findings(3), excepted=(2,))))
     assert page.one("h1").text == "Open 3 of 820 image tags are not signed."
     excepted = [row for row in _rows(page) if row.all("em")]
     assert len(excepted) == 1
     assert excepted[0].one("em").text == "excepted until 2027-01-31"
     assert "R. Okafor, POA&M 2026-118: vendor image, replaced with release 9" in excepted[0].text
-    assert "3 in the whole registry, 1 excepted" in told(report(findings(3), excepted=(2,)))
+    assert "3 in the whole registry, 1 excepted" in listed(report(findings(3), excepted=(2,)))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_a_share_is_never_rounded_to_all_or_to_nothing(percent: float, words: st
 # --- what moved, and the trend ---
 
 
-def test_what_this_run_changed_is_told_with_how_much_is_not_listed() -> None:
+def test_what_this_run_changed_is_reported_with_how_much_is_not_listed() -> None:
     gone = resolved(60)
     page = read(html.write(report(findings(12), resolved=gone)))
     changes = page.one("section", id="changes")
@@ -331,7 +331,7 @@ def test_only_a_changed_finding_is_a_change() -> None:
     changes = read(html.write(report([finding()], changed=[finding()], changed_count=1))).one("section", id="changes")
     assert [node.text for node in changes.all("h3")] == ["Changed (1)"]
     assert "No finding was" not in changes.text
-    assert "No finding was opened, changed or resolved." in told(report())
+    assert "No finding was opened, changed or resolved." in listed(report())
 
 
 def test_a_first_run_does_not_list_everything_twice() -> None:
@@ -358,7 +358,7 @@ def test_the_line_is_broken_where_a_run_is_missing_or_was_not_complete() -> None
     assert len(drawing.all("line", class_="curve")) == runs - 1 - 3
 
 
-def test_runs_by_hand_on_one_day_do_not_make_the_nights_look_missed() -> None:
+def test_runs_by_hand_on_one_day_do_not_make_the_runs_look_missed() -> None:
     (last,) = trend(1)
     points = [replace(last, finished_at=iso(FINISHED - timedelta(minutes=minutes))) for minutes in (50, 40, 30, 20, 10)]
     drawing = read(html.write(report(trend=[*trend(5), *points]))).one("svg", class_="trend")
@@ -370,8 +370,8 @@ def test_the_trend_can_be_read_in_numbers() -> None:
     (body,) = section.all("tbody")
     rows = body.all("tr")
     assert len(rows) == 11
-    told_of = {row.one("th").text: [cell.text for cell in row.all("td")] for row in rows}
-    assert told_of["2026-11-13 05:04"] == ["Open", "no", "791", "12", "12", "93.7%"]
+    reported_of = {row.one("th").text: [cell.text for cell in row.all("td")] for row in rows}
+    assert reported_of["2026-11-13 05:04"] == ["Open", "no", "791", "12", "12", "93.7%"]
 
 
 # --- the findings ---
@@ -401,16 +401,16 @@ def test_findings_stand_below_their_namespaces() -> None:
 def test_what_is_left_out_is_counted_and_where_it_lies_is_said() -> None:
     made = report(findings(300), left_out=99_700)
     assert made.findings_left_out == 99_700
-    text = told(made)
+    text = listed(made)
     assert "300 of 100,000 open findings are listed, the first by name. 99,700 are not in this file." in text
     for file in made.rows:
         assert file.key in text
         assert file.sha256 in text
     assert made.record_key in text
-    assert "are not in this file" not in told(report(findings(300)))
+    assert "are not in this file" not in listed(report(findings(300)))
 
 
-def test_the_file_is_bounded_whatever_the_names_are() -> None:
+def test_the_file_is_bounded_any_the_names_are() -> None:
     worst = [
         replace(finding("n" * 290, "&" * 290, f"{number:05d}{'<' * 290}"), reason="'" * 900, author='"' * 900)
         for number in range(5_000)
@@ -463,7 +463,7 @@ def _many_kinds() -> Iterator[tuple[str, str, str, str]]:
                 yield namespace, tag, digest, media_type
 
 
-def test_whatever_the_finding_the_page_gives_the_very_commands_of_the_rule() -> None:
+def test_any_the_finding_the_page_gives_the_very_commands_of_the_rule() -> None:
     found = [
         replace(finding(namespace, "YOUR-REPOSITORY", tag), digest=digest, media_type=media_type)
         for namespace, tag, digest, media_type in _many_kinds()
@@ -511,7 +511,7 @@ def test_the_controls_are_those_of_the_rule() -> None:
 
 @pytest.mark.parametrize("release", ["V2R1", "V2R2"])
 def test_the_rule_is_named_as_the_release_names_it(release: str) -> None:
-    text = told(report(asset=Asset("dtr.example.mil", release=release)))
+    text = listed(report(asset=Asset("dtr.example.mil", release=release)))
     assert load_release(release).rule.rule_id in text
     assert f"V-235846 · CAT II · {release}" in text
 
@@ -522,9 +522,11 @@ def test_the_first_screen_names_asset_address_and_version() -> None:
         assert words in head
 
 
-def test_a_name_that_is_no_domain_name_is_not_told_as_one() -> None:
-    assert "in the assessor's tools: DTR-01, dtr.example.mil" in told(report(asset=Asset("DTR-01", "dtr.example.mil")))
-    assert "DTR-01, localhost" not in told(report(asset=Asset("DTR-01", "localhost")))
+def test_a_name_that_is_no_domain_name_is_not_reported_as_one() -> None:
+    assert "in the assessor's tools: DTR-01, dtr.example.mil" in listed(
+        report(asset=Asset("DTR-01", "dtr.example.mil"))
+    )
+    assert "DTR-01, localhost" not in listed(report(asset=Asset("DTR-01", "localhost")))
 
 
 def test_digests_are_whole_in_the_file_and_marked_to_be_shown_short() -> None:
@@ -534,15 +536,15 @@ def test_digests_are_whole_in_the_file_and_marked_to_be_shown_short() -> None:
     assert {one.digest for one in (*findings(3), *resolved(1))} | {file.sha256 for file in made.rows} == set(marked)
 
 
-def test_how_the_answer_was_reached_is_told() -> None:
+def test_how_the_answer_was_reached_is_reported() -> None:
     made = report(findings(2))
-    text = told(made)
+    text = listed(made)
     for words in (made.auditor, "before the first list was read, and again after the last", DOMAIN, "4 min 12 s"):
         assert words in text
     assert "126 repositories listed, 126 read to the end" in text
 
 
-def test_supporting_facts_are_told_as_no_reason_to_pass() -> None:
+def test_supporting_facts_are_reported_as_no_reason_to_pass() -> None:
     section = read(html.write(report())).one("section", id="facts")
     assert "None of it is a reason to pass V-235846" in section.text
     assert "UCP: content trust is enforced" in section.text
@@ -569,7 +571,7 @@ def test_texts_and_lists_of_a_run_are_bounded() -> None:
     assert len(html.write(report(run=many, rows=rows))) < 2 * MEGABYTE
 
 
-def test_a_verdict_of_every_kind_can_be_told() -> None:
+def test_a_verdict_of_every_kind_can_be_reported() -> None:
     found = [
         finding(tag=str(verdict), verdict=verdict)
         for verdict in (Verdict.MISMATCHED, Verdict.UNSIGNED, Verdict.UNTRUSTED)
@@ -580,7 +582,7 @@ def test_a_verdict_of_every_kind_can_be_told() -> None:
 
 def test_a_resolved_finding_that_is_open_again_says_so() -> None:
     (gone,) = resolved(1)
-    text = told(report(resolved=[replace(gone, state=State.OPEN, repository=Repository("a", "b"))]))
+    text = listed(report(resolved=[replace(gone, state=State.OPEN, repository=Repository("a", "b"))]))
     assert "; open again" in text
 
 
@@ -589,11 +591,11 @@ def test_a_time_that_is_none_stays_a_text() -> None:
     assert row.all("td")[1].text == "the other dayk.lindqvist"
 
 
-def test_an_exception_without_a_reference_is_told_without_one() -> None:
+def test_an_exception_without_a_reference_is_reported_without_one() -> None:
     made = report(findings(1), excepted=(0,))
     (reported,) = made.findings
     alone = replace(reported, excepted=Excepted("EX-8", "R. Okafor", "being rebuilt", "", "2027-01-31"))
-    assert "R. Okafor: being rebuilt" in told(replace(made, findings=[alone]))
+    assert "R. Okafor: being rebuilt" in listed(replace(made, findings=[alone]))
 
 
 def test_a_fact_without_a_rule_has_no_answer_to_one() -> None:

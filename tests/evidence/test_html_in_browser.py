@@ -132,7 +132,7 @@ def page(opened: Opened) -> Page:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_registry_full_of_hostile_names_runs_nothing_and_reaches_nobody(opener: Opener, scheme: str) -> None:
+def test_a_registry_full_of_hostile_names_runs_nothing_and_reaches_no_one(opener: Opener, scheme: str) -> None:
     opened = opener.file(html.write(hostile_report()), color_scheme=scheme)
     page = opened.page
     for button in page.locator("button:visible").all():
@@ -457,12 +457,12 @@ def test_axe_finds_nothing_serious_in_the_page(opener: Opener, scheme: str, widt
         found = page.evaluate(
             "axe.run(document, {rules: {'target-size': {enabled: true}}}).then((all) => all.violations)"
         )
-        told = [
+        reported = [
             f"{one['impact']} {one['id']}: {[node['target'] for node in one['nodes'][:5]]}"
             for one in found
             if one["impact"] in {"serious", "critical"}
         ]
-        assert told == [], state
+        assert reported == [], state
 
 
 @pytest.mark.parametrize("width", [375, 768, 1280])
@@ -520,7 +520,7 @@ def test_without_script_a_click_selects_the_whole_digest(opener: Opener) -> None
     expect(page.locator(ROWS).first.locator(".digest")).to_have_css("white-space", "normal")
 
 
-def test_the_findings_are_a_table_to_those_who_hear_it(page: Page) -> None:
+def test_the_findings_are_a_table_to_those_who_get_it(page: Page) -> None:
     table = page.get_by_role("table", name="Open findings by namespace")
     expect(table.get_by_role("columnheader")).to_have_count(5)
     expect(table.get_by_role("rowheader")).to_have_count(40 + 10)

@@ -149,8 +149,8 @@ def mutate_json(content: bytes, random: Random) -> bytes:
     kind = random.randrange(20)
     if kind == 0 and isinstance(document, dict) and document:
         key = random.choice(list(document))
-        twin = json.dumps({key: random.choice(STRANGERS)})
-        return f"{twin[:-1]}, {text[1:]}".encode()
+        duplicate = json.dumps({key: random.choice(STRANGERS)})
+        return f"{duplicate[:-1]}, {text[1:]}".encode()
     if kind == 1:
         return b"[" * DEEP + text.encode() + b"]" * DEEP
     return text.encode()

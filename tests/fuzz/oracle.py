@@ -154,7 +154,7 @@ def check_listing(served: Sequence[Served], listing: Listing, found: Collection[
 def _check_whole(pages: Sequence[Plain], key: str, found: Collection[str], what: str) -> None:
     """Require that a whole list is well-formed, that nothing of it is missing, and that its own counts agree."""
     listed: set[str] = set()
-    ghosts = 0
+    unnamed_entries = 0
     for page in pages:
         entries = read_entries(page, key)
         require(entries is not None, f"{what} is complete, and a page of it cannot be read")
@@ -162,7 +162,7 @@ def _check_whole(pages: Sequence[Plain], key: str, found: Collection[str], what:
             require(isinstance(entry, dict), f"{what} is complete, and an entry is no object")
             name = entry.get("name") if key == "tags" else f"{entry.get('namespace')}/{entry.get('name')}"
             if key != "tags" and {"", None}.intersection(_texts(entry.get("namespace"), entry.get("name"))):
-                ghosts += 1
+                unnamed_entries += 1
                 continue
             require(isinstance(name, str), f"{what} is complete, and an entry has no name")
             listed.add(str(name))
@@ -170,7 +170,7 @@ def _check_whole(pages: Sequence[Plain], key: str, found: Collection[str], what:
     counts = {page.headers.get("X-Resource-Count", "").strip() for page in pages}
     if key == "tags" and counts == {""} and all(_is_old_form(page) for page in pages):
         return
-    require(counts == {str(len(listed) + ghosts)}, f"{what} is complete, and its counts are {sorted(counts)}")
+    require(counts == {str(len(listed) + unnamed_entries)}, f"{what} is complete, and its counts are {sorted(counts)}")
     require(not pages[-1].headers.get("X-Next-Page-Start", "").strip(), f"{what} is complete, and goes on")
 
 

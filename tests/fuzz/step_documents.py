@@ -31,7 +31,7 @@ from dtr_audit_simulator.dtr.faults import SETTINGS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
 FIRST = datetime(2026, 12, 1, 3, tzinfo=UTC)
 SECOND = FIRST + timedelta(days=1)
@@ -124,8 +124,8 @@ class MemoryFindings:
     def open(self) -> Iterator[Finding]:
         return iter([one for one in self.findings.values() if one.state is State.OPEN])
 
-    def unannounced(self) -> Iterator[Finding]:
-        return iter([one for one in self.findings.values() if one.unannounced])
+    def pending_notifications(self) -> Iterator[Finding]:
+        return iter([one for one in self.findings.values() if one.pending_notifications])
 
     def of_repository(self, repository: Repository) -> dict[str, Finding]:
         return {tag: one for (of, tag), one in self.findings.items() if of == repository}
@@ -263,11 +263,11 @@ def _hide_flags(_: InMemoryRegistry, server: DtrServer) -> None:
 
 
 def _fail(_: InMemoryRegistry, server: DtrServer) -> None:
-    server.faults = Faults(strikes=(Status(500, tags_of("web/till")),))
+    server.faults = Faults(on_calls=(Status(500, tags_of("web/till")),))
 
 
-def _refuse_proof(_: InMemoryRegistry, server: DtrServer) -> None:
-    server.faults = Faults(strikes=(Status(500, SETTINGS.limited(after=1)),))
+def _refuse_access_check(_: InMemoryRegistry, server: DtrServer) -> None:
+    server.faults = Faults(on_calls=(Status(500, SETTINGS.limited(after=1)),))
 
 
 def _lose(registry: InMemoryRegistry, server: DtrServer) -> None:
@@ -282,7 +282,7 @@ SCENARIOS: dict[str, Change] = {
     "unsigned": _overwrite,
     "unknown": _hide_flags,
     "unread": _fail,
-    "unproven": _refuse_proof,
+    "unproven": _refuse_access_check,
 }
 PASSES = frozenset({"signed", "gone"})
 
@@ -300,33 +300,40 @@ def _make_run(stack: Stack, change: Change) -> Left:
         bucket = stack.outputs["BucketName"]
         for image in IMAGES:
             registry.push(*_split(image), at=FIRST - timedelta(days=3))
-        fanned = Fanned(audited, {"EVIDENCE_FORMATS": "", "CONCURRENCY": "1", "FAN_OUT_WORKERS": "1"})
+        step_functions_run = StepFunctionsRun(
+            audited, {"EVIDENCE_FORMATS": "", "CONCURRENCY": "1", "FAN_OUT_WORKERS": "1"}
+        )
         stack.s3.put_object(Bucket=bucket, Key=EXCEPTIONS_KEY, Body=json.dumps(POLICY).encode())
         try:
-            fanned.now = FIRST
-            fanned.execute({"scheduled_time": "2026-12-01T03:00:00Z"})
+            step_functions_run.now = FIRST
+            step_functions_run.execute({"scheduled_time": "2026-12-01T03:00:00Z"})
             for image in IMAGES:
                 registry.sign(*_split(image))
             change(registry, server)
-            fanned.now = SECOND
-            payload = fanned.payload(EVENT, "execution")
+            step_functions_run.now = SECOND
+            payload = step_functions_run.payload(EVENT, "execution")
             prefix = f"work/registry={audited.name}/{RUN_ID}/"
-            inventory = fanned.make(steps.inventory, payload)
+            inventory = step_functions_run.make(steps.inventory, payload)
             for number in range(1, inventory["count"] + 1):
-                fanned.make(steps.examine, {**payload, "batch": {"number": number}})
-            fanned.make(steps.prove, payload)
+                step_functions_run.make(steps.examine, {**payload, "batch": {"number": number}})
+            step_functions_run.make(steps.prove, payload)
         finally:
             stack.s3.delete_object(Bucket=bucket, Key=EXCEPTIONS_KEY)
         objects = {key: audited.read(key) for kind in ("findings", "work") for key in audited.keys(kind)}
-        table = FindingsTable(fanned.clients.dynamodb, fanned.settings.findings_table, audited.name, resolved_days=90)
+        table = FindingsTable(
+            step_functions_run.clients.dynamodb,
+            step_functions_run.settings.findings_table,
+            audited.name,
+            resolved_days=90,
+        )
         known = tuple(
             finding
             for image in sorted({image.split(":")[0] for image in IMAGES})
             for finding in table.of_repository(Repository(*image.split("/"))).values()
         )
         return Left(
-            settings=fanned.settings,
-            payload={**payload, "state": fanned.left["execution"]},
+            settings=step_functions_run.settings,
+            payload={**payload, "state": step_functions_run.left["execution"]},
             prefix=prefix,
             documents={key.removeprefix(prefix): content for key, content in objects.items() if key.startswith(prefix)},
             objects={key: content for key, content in objects.items() if not key.startswith(prefix)},

@@ -269,7 +269,7 @@ def fuzz_registry(bench: Bench, target: str, seed: int) -> None:
                 check_registry(wire.served, reading)
             else:
                 check_signed(reading, bench.world.signed.get(repository, frozenset()))
-        client.prove_admin()
+        client.verify_admin()
     except AuditError as error:
         texts.append(str(error))
     finally:
@@ -400,13 +400,13 @@ def fuzz_changefeed(bench: Bench, target: str, seed: int) -> None:
 
 def fuzz_related_settings(bench: Bench, target: str, seed: int) -> None:
     """Read the related settings, with an answer of UCP or of the registry mutated."""
-    places = (
+    locations = (
         (UCP_HOST, r"/api/ucp/config-toml"),
         (UCP_HOST, r"/enzi/v0/config/auth"),
         (UCP_HOST, r"/auth/login"),
         (HOST, r"/api/v0/(meta/settings|imagescan/status)"),
     )
-    place = places[Random(f"{target} {seed} place").randrange(len(places))]
+    place = locations[Random(f"{target} {seed} place").randrange(len(locations))]
     change, name = make_change(*place, f"{target} {seed}")
     bench.doing = f"{place[1]}, {name}"
     wire = bench.world.wire

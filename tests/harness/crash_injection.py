@@ -10,7 +10,7 @@ class Cut(BaseException):
     """The process ends here: nothing in it may catch this."""
 
 
-class Scissors:
+class CrashInjection:
     """Cut after the n-th call to AWS (0 is never), or after the first of one operation ('' is none)."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ IMPATIENT = {
 }
 
 
-class HeldTime:
+class FakeClock:
     """It stands still until the test lets the time for reading be over."""
 
     SECONDS = 600.0

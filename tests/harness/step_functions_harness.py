@@ -15,7 +15,7 @@ Step = Callable[[run_context.Invocation], dict[str, Any]]
 MakeRun = Callable[..., dict[str, Any]]  # of an event, if any, and of settings: makes a run and gives its record
 
 
-class Fanned:
+class StepFunctionsRun:
     """One registry, audited by the steps."""
 
     SECONDS = 600.0

@@ -26,7 +26,7 @@ RUNS = ["AuditIncompleteAlarm", "AuditSilentAlarm", "RegistryShrunkAlarm", "Audi
 SILENCE = 26  # hours, the parameter's default
 # Periods that CloudWatch may look at beyond those it was told to, where data is missing: hours of silence, here.
 LOOKS_BACK = (0, 3)
-UNREADABLE = Faults(strikes=(Status(500, tags_of("team/app-0")),))
+UNREADABLE = Faults(on_calls=(Status(500, tags_of("team/app-0")),))
 
 
 class Watch:
@@ -60,13 +60,13 @@ class Watch:
         while self._now < until * HOUR:
             self._now = min(self._now + MINUTE, until * HOUR)
             for name, alarms in self.alarms.items():
-                for alarm, heard in zip(alarms, self._heard[name], strict=True):
+                for alarm, notified in zip(alarms, self._notified[name], strict=True):
                     alarm.evaluate(self._metrics, at=self._now)
-                    heard.add(alarm.state)
+                    notified.add(alarm.state)
 
     def forget(self) -> None:
         """Remember from now on only what is heard from now on."""
-        self._heard: dict[str, list[set[AlarmState]]] = {name: [set() for _ in LOOKS_BACK] for name in RUNS}
+        self._notified: dict[str, list[set[AlarmState]]] = {name: [set() for _ in LOOKS_BACK] for name in RUNS}
 
     def is_on(self, name: str) -> bool:
         """Tell whether an alarm is on now."""
@@ -79,12 +79,12 @@ class Watch:
 
     def has_rung(self, name: str) -> bool:
         """Tell whether an alarm was ever on."""
-        (has_rung,) = {AlarmState.ALARM in heard for heard in self._heard[name]}
+        (has_rung,) = {AlarmState.ALARM in notified for notified in self._notified[name]}
         return has_rung
 
     def was_quiet(self) -> bool:
         """Tell whether every alarm was OK all the time."""
-        return all(heard == {AlarmState.OK} for each in self._heard.values() for heard in each)
+        return all(notified == {AlarmState.OK} for each in self._notified.values() for notified in each)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_stack_that_never_audited_is_silent(watch: Watch) -> None:
     assert watch.is_on("AuditSilentAlarm")
 
 
-def test_an_audit_that_crashes_is_not_heard(watch: Watch, audited: Audited) -> None:
+def test_an_audit_that_crashes_is_not_notified(watch: Watch, audited: Audited) -> None:
     watch.audit(at=1)
     audited.runs += 1
     for at in (20, 20.1):  # Lambda tries the same event again
@@ -234,7 +234,7 @@ def test_the_alarm_and_the_records_warning_draw_the_same_line(
 
 def test_what_could_not_be_read_is_not_gone(watch: Watch, dtr: DtrServer) -> None:
     watch.audit(at=1)
-    dtr.faults = Faults(strikes=(Status(500, ALL_TAGS),))
+    dtr.faults = Faults(on_calls=(Status(500, ALL_TAGS),))
     assert watch.audit(at=25)["tags"]["audited"] == 0
     watch.wait(until=26)
     assert not watch.has_rung("RegistryShrunkAlarm")

@@ -25,7 +25,7 @@ from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.notary.notary import Notary
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
 ANSWERS = Path(__file__).with_name("answers")
 APP = "team/app"
@@ -60,8 +60,8 @@ def registry() -> InMemoryRegistry:
 def audit(audited: Audited, engine: str) -> dict[str, Any]:
     if engine == "one":
         return audited.audit()
-    fanned = Fanned(audited)
-    return fanned.record(fanned.execute()["run_id"])
+    step_functions_run = StepFunctionsRun(audited)
+    return step_functions_run.record(step_functions_run.execute()["run_id"])
 
 
 def answer(name: str) -> Any:
@@ -103,7 +103,7 @@ def test_artifacts_are_set_apart_by_their_layers(audited: Audited, registry: InM
 def test_an_answer_with_images_named_like_signatures_makes_each_a_finding(audited: Audited, dtr: DtrServer) -> None:
     tags = answer("tags-images-named-like-signatures.json")
     # In the form of DTR 2.1, which needs no headers; of these manifests the registry has none.
-    dtr.faults = Faults(strikes=(Body(json.dumps({"tags": tags}).encode(), tags_of(APP)),))
+    dtr.faults = Faults(on_calls=(Body(json.dumps({"tags": tags}).encode(), tags_of(APP)),))
     run = audited.audit()
     assert run["status"] == "OPEN"
     first, *others = (tag["name"] for tag in tags)
@@ -117,7 +117,7 @@ def test_an_image_signed_with_cosign_alone_is_a_finding_that_says_so_and_its_sig
     manifest = (ANSWERS / "manifest-of-a-cosign-signature.json").read_bytes()
     signature["digest"] = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     listed = json.dumps({"tags": [image, signature]}).encode()
-    dtr.faults = Faults(strikes=(Body(listed, tags_of(APP)), Body(manifest, MANIFESTS)))
+    dtr.faults = Faults(on_calls=(Body(listed, tags_of(APP)), Body(manifest, MANIFESTS)))
     run = audited.audit()
     assert run["status"] == "OPEN"
     assert audited.verdicts(run["run_id"]) == {f"{APP}:1.0": "UNSIGNED", f"{APP}:{signature['name']}": None}
@@ -150,17 +150,17 @@ def test_a_finding_is_resolved_once_its_tag_holds_a_signature(audited: Audited, 
 
 
 FAULTS = {
-    "an error": Faults(strikes=(Status(500, MANIFESTS),)),
-    "unavailable": Faults(strikes=(Status(503, MANIFESTS),)),
-    "not found": Faults(strikes=(Status(404, MANIFESTS),)),
-    "no access": Faults(strikes=(Status(401, MANIFESTS),)),
-    "forbidden": Faults(strikes=(Status(403, MANIFESTS),)),
-    "another's manifest": Faults(strikes=(Body(manifest_of("another", COSIGN_SIGNATURE).body, MANIFESTS),)),
-    "a manifest padded past the limit": Faults(strikes=(Body(SIGNATURE.body + b" " * 300_000, MANIFESTS),)),
-    "a body without end": Faults(strikes=(EndlessBody(MANIFESTS),)),
-    "a login page": Faults(strikes=(Body(LOGIN_PAGE, MANIFESTS),)),
-    "a redirect": Faults(strikes=(Redirect("https://elsewhere.example/", MANIFESTS),)),
-    "a broken connection": Faults(strikes=(Closed(MANIFESTS),)),
+    "an error": Faults(on_calls=(Status(500, MANIFESTS),)),
+    "unavailable": Faults(on_calls=(Status(503, MANIFESTS),)),
+    "not found": Faults(on_calls=(Status(404, MANIFESTS),)),
+    "no access": Faults(on_calls=(Status(401, MANIFESTS),)),
+    "forbidden": Faults(on_calls=(Status(403, MANIFESTS),)),
+    "another's manifest": Faults(on_calls=(Body(manifest_of("another", COSIGN_SIGNATURE).body, MANIFESTS),)),
+    "a manifest padded past the limit": Faults(on_calls=(Body(SIGNATURE.body + b" " * 300_000, MANIFESTS),)),
+    "a body without end": Faults(on_calls=(EndlessBody(MANIFESTS),)),
+    "a login page": Faults(on_calls=(Body(LOGIN_PAGE, MANIFESTS),)),
+    "a redirect": Faults(on_calls=(Redirect("https://elsewhere.example/", MANIFESTS),)),
+    "a broken connection": Faults(on_calls=(Closed(MANIFESTS),)),
     "an expired licence": Faults(licence_expired=EVERY_CALL),
 }
 
@@ -183,7 +183,7 @@ def test_an_image_is_no_signature_though_the_registry_gives_a_signatures_manifes
     audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     registry.push("team", "app", "1.0.sig")
-    dtr.faults = Faults(strikes=(Body(SIGNATURE.body, MANIFESTS),))
+    dtr.faults = Faults(on_calls=(Body(SIGNATURE.body, MANIFESTS),))
     run = audited.audit()
     assert audited.verdicts(run["run_id"])[f"{APP}:1.0.sig"] == "UNSIGNED"
     assert "not what the digest names" in reason(audited, run, "1.0.sig")
@@ -233,8 +233,8 @@ TOKENS = {
     "tokens forgotten in between": Faults(tokens_revoked=MANIFESTS.limited(after=1, times=1)),
     "only Basic for the API": Faults(basic_only=EVERY_CALL),
     "no token with a service for the API": Faults(tokens_without_service_only=EVERY_CALL),
-    "a moment's fault": Faults(strikes=(Status(503, MANIFESTS.limited(times=3)),)),
-    "a moment's fault of the token server": Faults(strikes=(Status(503, TOKEN.limited(after=1, times=2)),)),
+    "a moment's fault": Faults(on_calls=(Status(503, MANIFESTS.limited(times=3)),)),
+    "a moment's fault of the token server": Faults(on_calls=(Status(503, TOKEN.limited(after=1, times=2)),)),
 }
 
 
@@ -255,7 +255,7 @@ def test_without_a_token_server_a_manifest_is_asked_for_with_basic(
     audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     registry.push("team", "app", "1.0.sig", manifest=SIGNATURE)
-    dtr.faults = Faults(strikes=(Status(404, TOKEN, shape="html"), Body(SIGNATURE.body, MANIFESTS)))
+    dtr.faults = Faults(on_calls=(Status(404, TOKEN, shape="html"), Body(SIGNATURE.body, MANIFESTS)))
     assert audited.audit()["tags"]["artifacts"] == 1
     assert [call.authentication for call in dtr.calls(MANIFESTS.path)] == ["basic"]
 
@@ -281,7 +281,7 @@ def test_an_outage_of_manifests_alone_takes_little_time_of_the_run(
 ) -> None:
     for number in range(40):
         registry.push("team", f"s{number:02d}", "1.0.sig", manifest=SIGNATURE)
-    dtr.faults = Faults(strikes=(fault,))
+    dtr.faults = Faults(on_calls=(fault,))
     run = audited.audit(CONCURRENCY="1")
     assert run["complete"] is True
     assert run["tags"]["unsigned"] == 40
@@ -295,7 +295,7 @@ def test_credentials_that_are_refused_for_manifests_are_not_tried_for_each_repos
 ) -> None:
     for number in range(12):
         registry.push("team", f"s{number:02d}", "1.0.sig", manifest=SIGNATURE)
-    dtr.faults = Faults(strikes=(Status(401, Calls("/auth/token", after=1)),))
+    dtr.faults = Faults(on_calls=(Status(401, Calls("/auth/token", after=1)),))
     run = audited.audit(CONCURRENCY="1")
     assert run["complete"] is True
     assert run["tags"]["unsigned"] == 12

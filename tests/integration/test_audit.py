@@ -23,7 +23,7 @@ from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.transport import Request
 from tests.harness.audit_harness import Audited
-from tests.harness.fake_clock import HeldTime
+from tests.harness.fake_clock import FakeClock
 
 ROW_KEYS = {
     "registry", "namespace", "repository", "tag", "digest", "verdict", "reason", "in_notary", "hash_mismatch",
@@ -133,7 +133,7 @@ def test_the_record_is_the_same_in_s3_in_the_table_and_in_the_result(
     ]
 
 
-def test_the_rules_own_story_is_told_once_at_each_turn(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_the_rules_own_story_is_reported_once_at_each_turn(audited: Audited, registry: InMemoryRegistry) -> None:
     push(registry, "web/shop:1")
 
     run = audited.audit()
@@ -221,7 +221,7 @@ def test_a_namespace_that_is_not_there_is_no_pass(audited: Audited, registry: In
     assert "wbe" in run["incomplete_because"][0]
 
 
-def test_news_of_a_run_without_alerts_is_kept_for_the_next(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_changes_of_a_run_without_alerts_is_kept_for_the_next(audited: Audited, registry: InMemoryRegistry) -> None:
     push(registry, "web/shop:1")
     audited.audit({**audited.event(), "scheduled_time": "2026-10-31T03:00:00Z", "alerts": False})
     assert audited.messages() == []
@@ -253,13 +253,13 @@ def test_two_runs_of_one_registry_never_overlap(audited: Audited, registry: InMe
     assert audited.audit()["status"] == "OPEN"
 
 
-def test_a_lease_that_has_run_out_keeps_nobody_away(audited: Audited) -> None:
+def test_a_lease_that_has_run_out_keeps_no_one_away(audited: Audited) -> None:
     runs = RunsTable(boto3.resource("dynamodb").meta.client, audited.stack.outputs["RunsTableName"], audited.name)
     runs.take_lease("dead", "attempt", "20261031T030000Z", now=datetime(2026, 1, 1, tzinfo=UTC), seconds=900)
     assert audited.audit()["complete"] is True
 
 
-def test_a_registry_proven_empty_says_so(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_a_registry_verified_empty_says_so(audited: Audited, registry: InMemoryRegistry) -> None:
     registry.create_repository("web", "shop")
     run = audited.audit()
     assert (run["status"], run["empty"], run["complete"]) == ("NOT_A_FINDING", True, True)
@@ -283,7 +283,7 @@ def test_a_second_domain_that_cannot_be_read_makes_unsigned_unknown(
 ) -> None:
     push(registry, "web/shop:1", "web/shop:2")
     registry.sign("web", "shop", "1", domain="a.example.com")
-    failing = Faults(strikes=(Status(500, tags_of("web/shop")),))
+    failing = Faults(on_calls=(Status(500, tags_of("web/shop")),))
 
     def fail_under_the_second(request: Request) -> None:
         dtr.faults = failing if request.parameter("domain") == "b.example.com" else Faults()
@@ -351,7 +351,7 @@ def test_an_attempt_that_ends_leaves_its_successor_the_lease(audited: Audited) -
         runs.confirm_lease("first")
 
 
-def test_what_opens_and_closes_before_it_is_told_says_how_it_stands(
+def test_what_opens_and_closes_before_it_is_reported_says_how_it_stands(
     audited: Audited, registry: InMemoryRegistry
 ) -> None:
     push(registry, "web/shop:1")
@@ -369,18 +369,18 @@ def test_what_opens_and_closes_before_it_is_told_says_how_it_stands(
 
 
 def test_a_thread_left_waiting_changes_nothing_when_its_answer_comes(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime, written: WrittenFindings
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, fake_clock: FakeClock, written: WrittenFindings
 ) -> None:
     push(registry, "web/shop:1", "web/late:1")
     may_answer = threading.Event()
 
     def answer_late(_: Request) -> None:
         written.wait_for(1)
-        held_time.run_out()
+        fake_clock.run_out()
         may_answer.wait()
 
     dtr.on_request(answer_late, "/api/v0/repositories/web/late/tags")
-    run = audited.audit(seconds=held_time.SECONDS)
+    run = audited.audit(seconds=fake_clock.SECONDS)
     assert run["repositories"]["audited"] == 1
     waiting = [thread for thread in threading.enumerate() if thread.name.startswith("examine-")]
     assert waiting
@@ -418,7 +418,7 @@ def test_an_incomplete_run_resolves_only_what_it_read(
     audited.audit()
     audited.messages()
     sign(registry, "web/shop:1", "web/broken:1")
-    dtr.faults = Faults(strikes=(Status(500, tags_of("web/broken")),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("web/broken")),))
     run = audited.audit()
     assert (run["complete"], run["status"]) == (False, "OPEN")
     assert run["repositories"] == {"listed": 2, "audited": 1, "unreadable": 1, "removed": 0}
@@ -436,7 +436,7 @@ def test_an_audit_that_could_not_be_completed_is_an_alert_each_time(
 ) -> None:
     push(registry, "web/shop:1")
     sign(registry, "web/shop:1")
-    dtr.faults = Faults(strikes=(Status(500, ALL_TAGS),))
+    dtr.faults = Faults(on_calls=(Status(500, ALL_TAGS),))
     for _ in range(2):
         run = audited.audit()
         assert run["status"] == "NOT_REVIEWED"
@@ -445,11 +445,11 @@ def test_an_audit_that_could_not_be_completed_is_an_alert_each_time(
         assert message.attributes["status"] == "NOT_REVIEWED"
 
 
-def test_news_in_an_incomplete_run_is_told_in_one_message(
+def test_changes_in_an_incomplete_run_is_reported_in_one_message(
     audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
 ) -> None:
     push(registry, "web/shop:1", "web/broken:1")
-    dtr.faults = Faults(strikes=(Status(500, tags_of("web/broken")),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("web/broken")),))
     run = audited.audit()
     assert run["status"] == "OPEN"
     (message,) = audited.messages()
@@ -478,7 +478,7 @@ def test_a_reminder_comes_when_it_is_due_and_not_before(audited: Audited, regist
     assert audited.messages() == []
 
 
-def test_each_namespace_gets_its_own_news_if_asked_for(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_each_namespace_gets_its_own_changes_if_asked_for(audited: Audited, registry: InMemoryRegistry) -> None:
     push(registry, "web/shop:1", "web/shop:2", "platform/api:1")
     team = audited.stack.subscribe_queue({"registry": [audited.name], "namespaces": ["platform"]})
     audited.audit(ALERT_GROUPING="namespace")
@@ -493,7 +493,7 @@ def test_a_teams_own_message_names_no_repository_of_another(
     audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
 ) -> None:
     push(registry, "web/shop:1", "web/broken:1", "hidden/plan:1")
-    dtr.faults = Faults(strikes=(Status(500, tags_of("web/broken")), Status(500, tags_of("hidden/plan"))))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("web/broken")), Status(500, tags_of("hidden/plan"))))
     audited.audit(ALERT_GROUPING="namespace")
     (team,) = (message for message in audited.messages() if message.attributes.get("namespaces") == ["web"])
     assert team.attributes["complete"] == "false"
@@ -517,7 +517,7 @@ def test_a_team_that_filters_for_its_namespace_gets_the_common_digest(
     assert platform.messages() == []
 
 
-def test_the_mail_tells_what_whose_when_and_how_to_fix_it(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_the_mail_reports_what_whose_when_and_how_to_fix_it(audited: Audited, registry: InMemoryRegistry) -> None:
     registry.push("web", "shop", "1", author="mallory", at=datetime(2026, 10, 31, 12, 0, tzinfo=UTC))
     run = audited.audit()
     (mail,) = audited.mails()
@@ -547,7 +547,7 @@ def test_the_fix_of_a_list_of_images_keeps_all_its_platforms(audited: Audited, r
 
 
 def test_a_run_stops_in_time_says_so_and_keeps_what_it_has(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, held_time: HeldTime
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, fake_clock: FakeClock
 ) -> None:
     for number in range(30):
         push(registry, f"web/s{number}:1")
@@ -556,8 +556,8 @@ def test_a_run_stops_in_time_says_so_and_keeps_what_it_has(
     for number in range(30):
         sign(registry, f"web/s{number}:1")
     asked = itertools.count(1)
-    dtr.on_request(lambda _: held_time.run_out() if next(asked) == 10 else None, "/api/v0/repositories/*/tags")
-    run = audited.audit(seconds=held_time.SECONDS, CONCURRENCY="2")
+    dtr.on_request(lambda _: fake_clock.run_out() if next(asked) == 10 else None, "/api/v0/repositories/*/tags")
+    run = audited.audit(seconds=fake_clock.SECONDS, CONCURRENCY="2")
     assert run["status"] == "OPEN"
     assert 0 < run["repositories"]["audited"] < 30
     assert run["repositories"]["unreadable"] == 0
@@ -573,21 +573,21 @@ def test_one_answer_that_never_ends_does_not_outlast_the_time(
     audited: Audited,
     registry: InMemoryRegistry,
     dtr: DtrServer,
-    held_time: HeldTime,
+    fake_clock: FakeClock,
     written: WrittenFindings,
     *,
     slow: Slow,
 ) -> None:
     for number in range(5):
         push(registry, f"web/s{number}:1")
-    dtr.faults = Faults(strikes=(slow,))
+    dtr.faults = Faults(on_calls=(slow,))
 
     def let_the_others_go_first(_: Request) -> None:
         written.wait_for(4)
-        held_time.run_out()
+        fake_clock.run_out()
 
     dtr.on_request(let_the_others_go_first, "/api/v0/repositories/web/s0/tags")
-    run = audited.audit(seconds=held_time.SECONDS)
+    run = audited.audit(seconds=fake_clock.SECONDS)
     assert run["complete"] is False
     assert any("time limit" in reason for reason in run["incomplete_because"])
     assert run["repositories"]["audited"] == 4
@@ -598,11 +598,11 @@ def test_nothing_secret_reaches_a_log_a_file_a_table_or_a_message(
 ) -> None:
     push(registry, "web/shop:1", "web/broken:1")
     faults = (
-        Faults(secrets_echoed=Calls(), strikes=(Status(500, tags_of("web/broken")),)),
-        Faults(secrets_echoed=Calls(), strikes=(Status(403, ALL_TAGS),)),
-        Faults(secrets_echoed=Calls(), strikes=(Status(401, ALL_TAGS),)),
+        Faults(secrets_echoed=Calls(), on_calls=(Status(500, tags_of("web/broken")),)),
+        Faults(secrets_echoed=Calls(), on_calls=(Status(403, ALL_TAGS),)),
+        Faults(secrets_echoed=Calls(), on_calls=(Status(401, ALL_TAGS),)),
         Faults(secrets_echoed=Calls(), admin_rights_lost=Calls()),
-        Faults(secrets_echoed=Calls(), strikes=(Status(401, Calls("/auth/token")), Status(401, Calls("/api/*")))),
+        Faults(secrets_echoed=Calls(), on_calls=(Status(401, Calls("/auth/token")), Status(401, Calls("/api/*")))),
     )
     tokens: set[str] = set()
 
@@ -663,14 +663,14 @@ def test_what_stands_beside_the_rule_is_asked_while_repositories_are_read(
     assert came_first == [True]
 
 
-@pytest.mark.usefixtures("held_time")
-def test_what_stands_beside_the_rule_never_keeps_the_account_from_being_proven(
+@pytest.mark.usefixtures("fake_clock")
+def test_what_stands_beside_the_rule_never_keeps_the_account_from_being_verified(
     audited: Audited, registry: InMemoryRegistry, dtr: DtrServer
 ) -> None:
     push(registry, "web/shop:1")
     sign(registry, "web/shop:1")
     busy = Status(503, Calls("/api/v0/imagescan/status"), retry_after="100")
-    dtr.faults = Faults(strikes=(busy,), tokens_revoked=API.limited(after=3, times=1))
+    dtr.faults = Faults(on_calls=(busy,), tokens_revoked=API.limited(after=3, times=1))
     run = audited.audit(seconds=80.0, CONCURRENCY="1")
     assert (run["complete"], run["status"]) == (True, "NOT_A_FINDING")
 

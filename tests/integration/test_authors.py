@@ -3,7 +3,7 @@
 import pytest
 
 from dtr_audit_simulator.dtr.accounts import Account, account_id
-from dtr_audit_simulator.dtr.fault_kinds import Body, Calls, Closed, Redirect, Rewrite, Status, Strike
+from dtr_audit_simulator.dtr.fault_kinds import Body, CallFault, Calls, Closed, Redirect, Rewrite, Status
 from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
@@ -39,7 +39,7 @@ def test_the_account_that_pushed_a_finding_is_named_in_finding_row_mail_and_repo
 
 
 @pytest.mark.parametrize(
-    "strike",
+    "call_fault",
     [
         Status(404, ACCOUNTS),
         Status(500, ACCOUNTS),
@@ -50,13 +50,13 @@ def test_the_account_that_pushed_a_finding_is_named_in_finding_row_mail_and_repo
         Body(b'{"name": "jane.doe", "id": "another"}', ACCOUNTS),
         Body(f'{{"name": 1, "id": "{JANE}"}}'.encode(), ACCOUNTS),
     ],
-    ids=lambda strike: type(strike).__name__,
+    ids=lambda call_fault: type(call_fault).__name__,
 )
 def test_an_account_that_is_not_named_is_no_fault_and_its_id_stands_alone(
-    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, strike: Strike
+    audited: Audited, dtr: DtrServer, registry: InMemoryRegistry, call_fault: CallFault
 ) -> None:
     registry.push("team", "app", "1.0", author=JANE)
-    dtr.faults = Faults(strikes=(strike,))
+    dtr.faults = Faults(on_calls=(call_fault,))
     run = audited.audit()
     assert run["complete"] is True
     assert [(row["author"], row["author_name"]) for row in audited.rows(run["run_id"])] == [(JANE, None)]
@@ -74,14 +74,14 @@ def test_nothing_is_asked_for_an_author_that_is_no_uuid(
     assert lookups(dtr) == []
 
 
-def test_a_name_that_is_not_told_any_more_stays_and_moves_nothing(
+def test_a_name_that_is_not_reported_any_more_stays_and_moves_nothing(
     audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     dtr.accounts.add(Account("jane.doe", "secret"))
     registry.push("team", "app", "1.0", author=JANE)
     audited.audit()
     before = audited.findings()["team/app:1.0"]
-    dtr.faults = Faults(strikes=(Status(404, ACCOUNTS),))
+    dtr.faults = Faults(on_calls=(Status(404, ACCOUNTS),))
     audited.audit()
     after = audited.findings()["team/app:1.0"]
     assert after["author_name"] == "jane.doe"
@@ -93,7 +93,7 @@ def test_lookups_end_after_a_few_failures_in_a_row(
 ) -> None:
     for number in range(20):
         registry.push("team", f"app-{number}", "1.0", author=account_id(str(number)))
-    dtr.faults = Faults(strikes=(Status(404, ACCOUNTS),))
+    dtr.faults = Faults(on_calls=(Status(404, ACCOUNTS),))
     assert audited.audit(CONCURRENCY="1")["complete"] is True
     assert 5 <= len(lookups(dtr)) < 10
 
@@ -101,7 +101,7 @@ def test_lookups_end_after_a_few_failures_in_a_row(
 def test_a_hostile_name_is_cut_and_escaped(audited: Audited, dtr: DtrServer, registry: InMemoryRegistry) -> None:
     registry.push("team", "app", "1.0", author=JANE)
     body = f'{{"id": "{JANE}", "name": "<script>\\u001b{"x" * 500}"}}'.encode()
-    dtr.faults = Faults(strikes=(Body(body, ACCOUNTS),))
+    dtr.faults = Faults(on_calls=(Body(body, ACCOUNTS),))
     run = audited.audit()
     name = audited.findings()["team/app:1.0"]["author_name"]
     assert name.startswith("<script>\ufffdx")

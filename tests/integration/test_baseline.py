@@ -99,9 +99,9 @@ def test_neighbours_are_answered_in_it_where_the_setting_says_so(audited: Audite
 
     before = {rule["group_id"]: rule for rule in json.loads(CKLB)["stigs"][0]["rules"][1:]}
     assert others(audited.audit(BASELINE_KEY=key)) == before
-    told = others(audited.audit(BASELINE_KEY=key, NEIGHBOUR_RULES="true"))
-    assert set(told) == {"V-235796", "V-235840"}
-    assert all("as they see it" not in rule["finding_details"] for rule in told.values())
+    reported = others(audited.audit(BASELINE_KEY=key, NEIGHBOUR_RULES="true"))
+    assert set(reported) == {"V-235796", "V-235840"}
+    assert all("as they see it" not in rule["finding_details"] for rule in reported.values())
 
 
 def test_what_could_not_be_read_is_not_reviewed_there_either(
@@ -113,7 +113,7 @@ def test_what_could_not_be_read_is_not_reviewed_there_either(
     assert reviews(audited.read(audited.audit(BASELINE_KEY=key)["evidence"]["merged"]))["SV-235846r627665_rule"][0] == (
         "NotAFinding"
     )
-    dtr.faults = Faults(strikes=(Answer(500, tags_of("team/app")),))
+    dtr.faults = Faults(on_calls=(Answer(500, tags_of("team/app")),))
     run = audited.audit(BASELINE_KEY=key)
     assert not run["complete"]
     assert reviews(audited.read(run["evidence"]["merged"]))["SV-235846r627665_rule"][0] == "Not_Reviewed"
@@ -149,7 +149,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("document", "problem"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_baseline_that_cannot_be_answered_costs_nothing_else_and_is_told(
+def test_a_baseline_that_cannot_be_answered_costs_nothing_else_and_is_reported(
     audited: Audited,
     registry: InMemoryRegistry,
     put: Callable[[bytes], str],
@@ -177,21 +177,21 @@ def test_a_baseline_that_cannot_be_answered_costs_nothing_else_and_is_told(
     assert warning in audited.mails()[-1].text
 
 
-def test_a_fault_is_told_once_and_again_when_it_comes_back(
+def test_a_fault_is_reported_once_and_again_when_it_comes_back(
     audited: Audited, registry: InMemoryRegistry, put: Callable[[bytes], str]
 ) -> None:
     registry.push("team", "app", "1.0")
     registry.sign("team", "app", "1.0")
 
-    def told(document: bytes) -> list[str]:
+    def reported(document: bytes) -> list[str]:
         audited.audit(BASELINE_KEY=put(document))
         return [message.attributes["event"] for message in audited.messages()]
 
-    days = [told(document) for document in (CKL[:-9], CKL[:-9], CKL, CKL, CKL[:-9])]
+    days = [reported(document) for document in (CKL[:-9], CKL[:-9], CKL, CKL, CKL[:-9])]
     assert days == [["baseline_unusable"], [], [], [], ["baseline_unusable"]]
 
 
-def test_a_run_that_tells_nobody_leaves_the_fault_for_the_next(audited: Audited, put: Callable[[bytes], str]) -> None:
+def test_a_run_that_reports_no_one_leaves_the_fault_for_the_next(audited: Audited, put: Callable[[bytes], str]) -> None:
     key = put(b"<")
     audited.audit({"scheduled_time": "2026-11-01T03:00:00Z", "alerts": False}, BASELINE_KEY=key)
     assert audited.messages() == []
@@ -233,10 +233,10 @@ def test_a_note_of_another_tool_for_the_whole_file_is_warned_of_and_costs_nothin
     run = audited.audit(BASELINE_KEY=key)
 
     assert run["baseline"]["problem"] is None
-    told = (
+    reported = (
         f"s3://{audited.stack.outputs['BucketName']}/{key}, your own checklist: it has a note of Evaluate-STIG outside"
     )
-    (warning,) = [one for one in run["warnings"] if one.startswith(told)]
+    (warning,) = [one for one in run["warnings"] if one.startswith(reported)]
     merged = audited.read(run["evidence"]["merged"])
     # Those of the file and of the two rules that are not answered.
     assert merged.count(note) == 3

@@ -71,7 +71,7 @@ def test_sixty_repositories_that_answer_with_structure_are_unread_within_the_bud
     for number in range(REPOSITORIES):
         registry.push("team", f"s{number:02d}", "1")
         registry.sign("team", f"s{number:02d}", "1")
-    dtr.faults = Faults(strikes=(bomb,))
+    dtr.faults = Faults(on_calls=(bomb,))
     run = audited.audit()
     assert run["status"] == "NOT_REVIEWED"
     assert run["repositories"]["unreadable"] == REPOSITORIES
@@ -94,7 +94,7 @@ def test_list_that_comes_whole_is_read_though_a_page_was_asked_for(
 @pytest.mark.parametrize(("page_size", "is_read"), [(10, False), (1_000, True)])
 def test_limit_of_an_answer_follows_from_the_page_size(dtr: DtrServer, page_size: int, is_read: bool) -> None:
     body = b"[" + b" " * (WHOLE_LIST_BYTES + MIB // 2) + b"]"
-    dtr.faults = Faults(strikes=(Body(body, ALL_TAGS), Gzipped(ALL_TAGS)))
+    dtr.faults = Faults(on_calls=(Body(body, ALL_TAGS), Gzipped(ALL_TAGS)))
     with connected(dtr, page_size=page_size) as client:
         problem = client.tags(Repository("team", "tool"), dtr.host).problem
     assert ("larger than" in problem) is not is_read
@@ -105,7 +105,7 @@ def test_body_of_an_error_is_read_no_further_than_its_status_needs(
     dtr: DtrServer, budget: MemoryBudget, gzipped: bool
 ) -> None:
     large = Body(b'{"errors": "' + b"x" * MIB + b'"}', status=500)
-    dtr.faults = Faults(strikes=(large, Gzipped()) if gzipped else (large,))
+    dtr.faults = Faults(on_calls=(large, Gzipped()) if gzipped else (large,))
     stop_at = time.monotonic() + 600
     asking = Transport(dtr.url, ca_bundle=dtr.ca_bundle, x509_strict=True, connections=1, stop_at=stop_at)
     with contextlib.closing(asking):
@@ -118,7 +118,7 @@ def test_body_of_an_error_is_read_no_further_than_its_status_needs(
 
 
 def test_answer_of_another_kind_than_a_list_is_small(dtr: DtrServer) -> None:
-    dtr.faults = Faults(strikes=(Body(b" " * 300_000, SETTINGS),))
+    dtr.faults = Faults(on_calls=(Body(b" " * 300_000, SETTINGS),))
     with pytest.raises(RegistryError, match="larger than"), connected(dtr):
         pass
 
@@ -126,7 +126,7 @@ def test_answer_of_another_kind_than_a_list_is_small(dtr: DtrServer) -> None:
 def test_gzip_that_becomes_nothing_ends(dtr: DtrServer) -> None:
     nothing = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\x00\x00\x00\xff\xff" * 100_000
     stop_at = time.monotonic() + 600
-    dtr.faults = Faults(strikes=(Body(nothing, encoding="gzip"),))
+    dtr.faults = Faults(on_calls=(Body(nothing, encoding="gzip"),))
     asking = Transport(dtr.url, ca_bundle=dtr.ca_bundle, x509_strict=True, connections=1, stop_at=stop_at)
     with contextlib.closing(asking), pytest.raises(RegistryError, match="larger than"):
         asking.get("/health")
@@ -163,7 +163,7 @@ def test_text_that_waits_for_room_ends_with_the_request(
     monkeypatch.setattr(memory_budget, "CHECK_SECONDS", 0.01)
     monkeypatch.setattr(transport, "REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(transport, "ATTEMPTS", 2)
-    dtr.faults = Faults(strikes=(Body(b"[" + b" " * 500_000 + b"]", ALL_TAGS),))
+    dtr.faults = Faults(on_calls=(Body(b"[" + b" " * 500_000 + b"]", ALL_TAGS),))
     problems: list[str] = []
     with (
         budget.charge(SHARED_BYTES) as shared,

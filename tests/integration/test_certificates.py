@@ -5,7 +5,7 @@ import pytest
 from dtr_audit.errors import RegistryError
 from dtr_audit.http.transport import Transport
 from dtr_audit_simulator.dtr.server import DtrServer
-from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.authority import CertificateAuthority, Defect
 
 BUNDLE = '"ca_bundle" in the secret'
 
@@ -32,37 +32,37 @@ def refusal(dtr: DtrServer, ca_bundle: str | None = None, *, strict: bool = True
 
 
 @pytest.mark.parametrize(
-    ("flaw", "problem", "remedy"),
+    ("defect", "problem", "remedy"),
     [
         (
-            Flaw.WRONG_HOST,
+            Defect.WRONG_HOST,
             "it is for registry.elsewhere.example, and not for localhost",
             "Set DTR_URL to a name that it is for, or have it issued again for localhost",
         ),
-        (Flaw.EXPIRED, "it expired on 20", "Renew the registry's certificate"),
-        (Flaw.NOT_YET_VALID, "it is valid only from 20", "See whether the clock of the registry"),
+        (Defect.EXPIRED, "it expired on 20", "Renew the registry's certificate"),
+        (Defect.NOT_YET_VALID, "it is valid only from 20", "See whether the clock of the registry"),
         (
-            Flaw.COMMON_NAME_ONLY,
+            Defect.COMMON_NAME_ONLY,
             "it has no subjectAltName, only the Common Name 'localhost'",
             "issued again with localhost as a subjectAltName; until then X509_STRICT false takes the Common Name",
         ),
         (
-            Flaw.MISSING_INTERMEDIATE,
+            Defect.MISSING_INTERMEDIATE,
             f"it was issued by 'CN=Simulated Issuing CA', whose certificate is neither sent with it nor in {BUNDLE[:11]}",
             "is an intermediate authority, let the registry send its certificate along",
         ),
         (
-            Flaw.OTHER_AUTHORITY,
+            Defect.OTHER_AUTHORITY,
             f"it was issued by an authority with the name of one in {BUNDLE[:11]}, 'CN=Simulated DTR CA', and with another key",
             f"Put the authority's present certificate into {BUNDLE}",
         ),
     ],
-    ids=lambda one: one.name if isinstance(one, Flaw) else "",
+    ids=lambda one: one.name if isinstance(one, Defect) else "",
 )
-def test_certificate_with_a_flaw_is_refused_in_words_of_its_own_with_the_remedy(
-    flaw: Flaw, problem: str, remedy: str
+def test_certificate_with_a_defect_is_refused_in_words_of_its_own_with_the_remedy(
+    defect: Defect, problem: str, remedy: str
 ) -> None:
-    with DtrServer(flaw=flaw) as dtr:
+    with DtrServer(defect=defect) as dtr:
         said = refusal(dtr)
         assert f"In other words: {problem}" in said
         assert remedy in said
@@ -70,7 +70,7 @@ def test_certificate_with_a_flaw_is_refused_in_words_of_its_own_with_the_remedy(
 
 
 def test_certificate_that_names_its_host_in_the_common_name_alone_is_taken_without_strictness() -> None:
-    with DtrServer(flaw=Flaw.COMMON_NAME_ONLY) as dtr:
+    with DtrServer(defect=Defect.COMMON_NAME_ONLY) as dtr:
         assert refusal(dtr, strict=False) == ""
 
 

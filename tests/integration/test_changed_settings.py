@@ -16,7 +16,7 @@ from dtr_audit_simulator.dtr.fault_kinds import tags_of
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
 IMAGES = (("web", "shop"), ("web", "till"), ("ops", "base"))
 EVENT = {"scheduled_time": "2026-12-02T03:00:00Z"}
@@ -32,29 +32,31 @@ class Signed:
             registry.push(namespace, name, "1")
             registry.sign(namespace, name, "1")
         self.audited = audited
-        self.fanned = Fanned(audited, {"EVIDENCE_FORMATS": "", **environment})
-        self.fanned.now = datetime(2026, 12, 2, 3, tzinfo=UTC)
-        self.settings = self.fanned.settings
+        self.step_functions_run = StepFunctionsRun(audited, {"EVIDENCE_FORMATS": "", **environment})
+        self.step_functions_run.now = datetime(2026, 12, 2, 3, tzinfo=UTC)
+        self.settings = self.step_functions_run.settings
 
     def make(self, step: str, number: int = 0, **more: Any) -> dict[str, Any]:
         batch = {"batch": {"number": number}} if number else {}
-        return self.fanned.make(getattr(steps, step), {**self.fanned.payload(EVENT, "execution"), **batch, **more})
+        return self.step_functions_run.make(
+            getattr(steps, step), {**self.step_functions_run.payload(EVENT, "execution"), **batch, **more}
+        )
 
     def record(self) -> dict[str, Any]:
-        return self.fanned.record(RUN_ID)
+        return self.step_functions_run.record(RUN_ID)
 
     def key(self, name: str) -> str:
         return f"work/registry={self.audited.name}/{RUN_ID}/{name}"
 
     def put(self, name: str, content: bytes | None) -> None:
-        s3, bucket = self.fanned.clients.s3, self.settings.bucket
+        s3, bucket = self.step_functions_run.clients.s3, self.settings.bucket
         if content is None:
             s3.delete_object(Bucket=bucket, Key=self.key(name))
         else:
             s3.put_object(Bucket=bucket, Key=self.key(name), Body=content)
 
     def assert_lease_is_free(self) -> None:
-        table = RunsTable(self.fanned.clients.dynamodb, self.settings.runs_table, self.audited.name)
+        table = RunsTable(self.step_functions_run.clients.dynamodb, self.settings.runs_table, self.audited.name)
         table.take_lease("another", "another", "another", now=datetime(2026, 12, 2, 4, tzinfo=UTC), seconds=60)
 
 
@@ -86,7 +88,7 @@ def test_a_step_that_finds_stricter_settings_makes_the_run_incomplete(signed: Si
     """A lenient scan and a strict report would be a pass that claims the strict settings."""
     signed.make("inventory")
     for step, number in STEPS:
-        signed.fanned.settings = strict(signed.settings) if (step, number) == at else signed.settings
+        signed.step_functions_run.settings = strict(signed.settings) if (step, number) == at else signed.settings
         run = signed.make(step, number)
     assert (run["status"], run["complete"]) == ("NOT_REVIEWED", False)
     (reason,) = [one for one in run["incomplete_because"] if "changed while the run was under way" in one]
@@ -99,15 +101,15 @@ def test_a_batch_under_other_settings_is_not_read_and_resolves_nothing(
     signed: Signed, registry: InMemoryRegistry, dtr: DtrServer
 ) -> None:
     registry.push("web", "shop", "2")
-    signed.fanned.execute({"scheduled_time": "2026-12-01T03:00:00Z"})
+    signed.step_functions_run.execute({"scheduled_time": "2026-12-01T03:00:00Z"})
     registry.sign("web", "shop", "2")
     signed.make("inventory")
     asked = len(dtr.requests)
-    signed.fanned.settings = replace(signed.settings, x509_strict=not signed.settings.x509_strict)
+    signed.step_functions_run.settings = replace(signed.settings, x509_strict=not signed.settings.x509_strict)
     for step, number in STEPS[:3]:
         signed.make(step, number)
     assert len(dtr.requests) == asked
-    signed.fanned.settings = signed.settings
+    signed.step_functions_run.settings = signed.settings
     run = signed.make("report")
     assert any("X509_STRICT" in reason for reason in run["incomplete_because"])
     assert run["repositories"] == {"listed": 3, "audited": 0, "unreadable": 0, "removed": 0}
@@ -126,7 +128,7 @@ def test_a_report_of_another_version_of_the_audit_makes_the_run_incomplete(
     assert any("under way: version. What was read" in reason for reason in run["incomplete_because"])
 
 
-def test_repositories_gone_are_not_settled_under_other_settings(
+def test_repositories_gone_are_not_recorded_under_other_settings(
     signed: Signed, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     signed.make("inventory")
@@ -134,9 +136,9 @@ def test_repositories_gone_are_not_settled_under_other_settings(
     for step, number in STEPS[:2]:
         signed.make(step, number)
     registry.delete_repository("ops", "base")
-    signed.fanned.settings = strict(signed.settings)
+    signed.step_functions_run.settings = strict(signed.settings)
     signed.make("prove")
-    signed.fanned.settings = signed.settings
+    signed.step_functions_run.settings = signed.settings
     run = signed.make("report")
     assert run["repositories"] == {"listed": 3, "audited": 2, "unreadable": 1, "removed": 0}
     assert run["status"] == "NOT_REVIEWED"

@@ -41,7 +41,7 @@ def shape(value: Any) -> Any:
 
 
 @pytest.fixture
-def told(audited: Audited, registry: InMemoryRegistry, dtr: DtrServer) -> Audited:
+def reported(audited: Audited, registry: InMemoryRegistry, dtr: DtrServer) -> Audited:
     """A registry after the story that the examples tell."""
     registry.push("payments", "ledger", "2.3")
     registry.push("web", "shop", "1.2")
@@ -51,7 +51,7 @@ def told(audited: Audited, registry: InMemoryRegistry, dtr: DtrServer) -> Audite
     registry.sign("payments", "ledger", "2.3")
     registry.push("platform", "base", "latest")
     audited.audit()
-    dtr.faults = Faults(strikes=(Status(500, tags_of("web/shop")),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("web/shop")),))
     return audited
 
 
@@ -78,28 +78,28 @@ def test_the_documented_limits_of_the_exceptions_are_the_real_ones() -> None:
     assert keys == set(EXAMPLES["exceptions"]["exceptions"][0]) | {"digest"}
 
 
-def test_the_documented_outputs_have_the_keys_of_the_real_ones(told: Audited) -> None:
-    _, message = told.messages()
-    run = told.audit()
+def test_the_documented_outputs_have_the_keys_of_the_real_ones(reported: Audited) -> None:
+    _, message = reported.messages()
+    run = reported.audit()
     assert shape(run) == {**shape(EXAMPLES["run"]), "security_hub": None}
     assert shape(message.body) == shape(EXAMPLES["message"])
     assert set(message.attributes) == set(EXAMPLES["attributes"])
     about = signature.Signature("arn", "ECDSA_SHA_256", b"", b"").describe()
     assert shape(json.loads(about)) == shape(EXAMPLES["signature"])
-    assert {frozenset(row) for row in told.rows(run["run_id"])} == {frozenset(EXAMPLES["row"])}
-    assert set(told.findings()["platform/base:latest"]) == set(EXAMPLES["finding"])
+    assert {frozenset(row) for row in reported.rows(run["run_id"])} == {frozenset(EXAMPLES["row"])}
+    assert set(reported.findings()["platform/base:latest"]) == set(EXAMPLES["finding"])
 
 
 def test_the_documented_finding_of_security_hub_has_the_keys_and_words_of_a_real_one(
-    told: Audited, monkeypatch: pytest.MonkeyPatch
+    reported: Audited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documented = EXAMPLES["asff"]
     assert complaints(documented) == []
     with StrictSecurityHub(monkeypatch) as hub:
         hub.switch_on("us-east-1")
-        run = told.audit(SECURITY_HUB_PRODUCT=documented["ProductArn"])
+        run = reported.audit(SECURITY_HUB_PRODUCT=documented["ProductArn"])
         assert shape(run) == shape(EXAMPLES["run"])
-        findings = hub.findings("us-east-1", told.name)
+        findings = hub.findings("us-east-1", reported.name)
     real = findings["platform/base:latest"]
     assert shape(real) == shape(documented)
     for same in ("Types", "Severity"):
@@ -111,7 +111,7 @@ def test_the_documented_finding_of_security_hub_has_the_keys_and_words_of_a_real
     # The registry has a name and a host of its own in the test.
     for name, there in (("Id", documented), ("Id", documented["Resources"][0])):
         here = real if there is documented else real["Resources"][0]
-        assert here[name] == there[name].replace("prod-dtr", told.name)
+        assert here[name] == there[name].replace("prod-dtr", reported.name)
 
 
 def test_every_documented_key_of_a_row_a_run_and_a_message_is_a_real_one() -> None:

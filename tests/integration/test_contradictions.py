@@ -11,7 +11,7 @@ from dtr_audit_simulator.dtr.faults import REPOSITORIES, SETTINGS, TOKEN, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
 ANSWERS = Path(__file__).with_name("answers")
 APP = "team/app"
@@ -68,8 +68,8 @@ def test_a_tag_listed_with_different_contents_makes_the_repository_unread_in_ste
     audited: Audited, dtr: DtrServer
 ) -> None:
     dtr.faults = CONTRADICTIONS["flags across pages"]
-    fanned = Fanned(audited, {"PAGE_SIZE": "10"})
-    run = fanned.record(fanned.execute()["run_id"])
+    step_functions_run = StepFunctionsRun(audited, {"PAGE_SIZE": "10"})
+    run = step_functions_run.record(step_functions_run.execute()["run_id"])
     assert run["status"] == "NOT_REVIEWED"
     assert [one["repository"] for one in run["unreadable"]] == [APP]
 
@@ -117,7 +117,7 @@ def test_a_finding_whose_tag_is_listed_with_different_flags_stays_open(
 def test_an_answer_with_a_tag_signed_and_unsigned_is_unread(audited: Audited, dtr: DtrServer) -> None:
     tags = json.loads((ANSWERS / "tags-contradicting-duplicates.json").read_text(encoding="utf-8"))
     # In the form of DTR 2.1, which needs no headers.
-    dtr.faults = Faults(strikes=(Body(json.dumps({"tags": tags}).encode(), tags_of(APP)),))
+    dtr.faults = Faults(on_calls=(Body(json.dumps({"tags": tags}).encode(), tags_of(APP)),))
     run = audited.audit()
     assert run["status"] == "NOT_REVIEWED"
     assert "'1.1' more than once" in run["unreadable"][0]["reason"]
@@ -126,7 +126,7 @@ def test_an_answer_with_a_tag_signed_and_unsigned_is_unread(audited: Audited, dt
 
 def test_a_list_of_repositories_with_a_key_twice_is_read_once_more(audited: Audited, dtr: DtrServer) -> None:
     answer = b'{"repositories": [], "repositories": null}'
-    dtr.faults = Faults(strikes=(Body(answer, REPOSITORIES.limited(times=1)),))
+    dtr.faults = Faults(on_calls=(Body(answer, REPOSITORIES.limited(times=1)),))
     run = audited.audit()
     assert run["incomplete_because"] == []
     assert run["tags"]["signed"] == 25
@@ -134,21 +134,21 @@ def test_a_list_of_repositories_with_a_key_twice_is_read_once_more(audited: Audi
 
 def test_a_list_of_repositories_with_a_key_twice_at_each_reading_is_unread(audited: Audited, dtr: DtrServer) -> None:
     answer = b'{"repositories": [], "repositories": null}'
-    dtr.faults = Faults(strikes=(Body(answer, REPOSITORIES),))
+    dtr.faults = Faults(on_calls=(Body(answer, REPOSITORIES),))
     run = audited.audit()
     assert run["status"] == "NOT_REVIEWED"
     assert "gives one key two different values" in " ".join(run["incomplete_because"])
 
 
-def test_settings_with_a_key_twice_prove_no_administrator(audited: Audited, dtr: DtrServer) -> None:
+def test_settings_with_a_key_twice_verify_no_administrator(audited: Audited, dtr: DtrServer) -> None:
     answer = json.dumps({"dtrHost": dtr.host}).encode()[:-1] + b', "dtrHost": "elsewhere.example"}'
-    dtr.faults = Faults(strikes=(Body(answer, SETTINGS),))
+    dtr.faults = Faults(on_calls=(Body(answer, SETTINGS),))
     run = audited.audit()
     assert run["status"] == "NOT_REVIEWED"
     assert dtr.calls("/api/v0/repositories") == ()
 
 
 def test_a_token_with_a_key_twice_is_not_sent(audited: Audited, dtr: DtrServer) -> None:
-    dtr.faults = Faults(strikes=(Body(b'{"token": "first", "token": "second"}', TOKEN),))
+    dtr.faults = Faults(on_calls=(Body(b'{"token": "first", "token": "second"}', TOKEN),))
     assert audited.audit()["status"] == "NOT_A_FINDING"
     assert {call.authentication for call in dtr.calls("/api/*")} == {"basic"}

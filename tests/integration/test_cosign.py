@@ -66,7 +66,7 @@ def test_a_partial_or_incomplete_run_counts_cosign_in_what_it_has_read(
     make_run: MakeRun, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     push_one_of_each(registry)
-    dtr.faults = Faults(strikes=(Status(403, tags_of("team/app")),))
+    dtr.faults = Faults(on_calls=(Status(403, tags_of("team/app")),))
     assert kinds(make_run({"scheduled_time": "2026-11-01T03:00:00Z"})) == (0, 1, 1)
     dtr.faults = Faults()
     partial = make_run({"scheduled_time": "2026-11-02T03:00:00Z", "namespaces": ["team"]})

@@ -224,7 +224,7 @@ def test_a_signed_run_calls_what_the_model_counts_besides(
 
 
 @pytest.mark.usefixtures("_exceptions")
-def test_a_run_that_tells_security_hub_calls_what_the_model_counts(
+def test_a_run_that_reports_security_hub_calls_what_the_model_counts(
     audited: Audited,
     registry: InMemoryRegistry,
     dtr: DtrServer,
@@ -261,8 +261,8 @@ def test_a_run_leaves_as_many_bytes_as_the_model_counts(
     assert 500 <= sum(len(gzip.decompress(part)) for part in parts) / workload.tags <= 700
     for key in audited.keys("runs"):
         assert len(audited.read(key)) <= cost.RECORD_BYTES
-    told = sum(len(audited.read(key)) for key in audited.keys("evidence"))
-    assert 0.7 * (modelled := cost.EVIDENCE_BYTES + 40 * cost.EVIDENCE_BYTES_OF_A_FINDING) <= told <= 1.5 * modelled
+    reported = sum(len(audited.read(key)) for key in audited.keys("evidence"))
+    assert 0.7 * (modelled := cost.EVIDENCE_BYTES + 40 * cost.EVIDENCE_BYTES_OF_A_FINDING) <= reported <= 1.5 * modelled
     (record,) = [
         item for item in audited.items("RunsTableName") if (item["pk"], item["sk"]) == (audited.name, run["run_id"])
     ]
@@ -276,8 +276,8 @@ def test_a_run_leaves_as_many_bytes_as_the_model_counts(
     ]
     assert len(written) == 40
     assert max(map(size_of, written)) <= cost.KB
-    settled = max(map(size_of, audited.findings().values()))
-    assert 0.7 * cost.ITEM_BYTES <= settled <= cost.ITEM_BYTES
+    finished = max(map(size_of, audited.findings().values()))
+    assert 0.7 * cost.ITEM_BYTES <= finished <= cost.ITEM_BYTES
     # What Lambda itself writes of an invocation (INIT_START, START, END, REPORT) is less than 600 bytes.
     assert 0.5 * cost.LOG_BYTES <= len(logged.encode()) + 600 <= cost.LOG_BYTES
 

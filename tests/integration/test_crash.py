@@ -18,7 +18,7 @@ from dtr_audit_simulator.aws.stack import Stack
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited
-from tests.harness.crash_injection import Cut, Scissors
+from tests.harness.crash_injection import CrashInjection, Cut
 from tests.harness.stack_state import StackState
 
 SLICES = 4  # of the calls of a run, so that they can be gone through side by side
@@ -33,9 +33,9 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 class Story:
     """Two nights of one registry: what the second changes is what must be told, once."""
 
-    def __init__(self, stack: Stack, scissors: Scissors, clients: AwsClients) -> None:
+    def __init__(self, stack: Stack, crash_injection: CrashInjection, clients: AwsClients) -> None:
         self.registry = InMemoryRegistry()
-        self.scissors = scissors
+        self.crash_injection = crash_injection
         self.clients = clients
         for image in ("web/shop", "web/till", "team/api", "team/old"):
             for tag in ("1", "2", "3"):
@@ -72,14 +72,14 @@ class Story:
         body = json.dumps({"exceptions": entries}).encode()
         self.clients.s3.put_object(Bucket=self.settings.bucket, Key=EXCEPTIONS_KEY, Body=body)
 
-    def night(self, number: int, *, owner: str, cut_after: int = 0) -> Any:
+    def day(self, number: int, *, owner: str, cut_after: int = 0) -> Any:
         request = AuditRequest.from_event({"scheduled_time": f"2026-11-{number:02d}T03:00:00Z"}, now=datetime.now(UTC))
-        self.scissors.calls.clear()
-        self.scissors.after = cut_after
+        self.crash_injection.calls.clear()
+        self.crash_injection.after = cut_after
         try:
             return audit(self.settings, request, self.clients, owner=owner, seconds=60, now=lambda: datetime.now(UTC))
         finally:
-            self.scissors.after = 0
+            self.crash_injection.after = 0
 
     def end(self) -> None:
         """Stop what was started."""
@@ -114,28 +114,28 @@ EXPECTED = {
 OPEN = {"web/shop:3", "web/new:1", "web/till:1", "web/till:2", "web/till:3", "team/api:1", "team/api:2", "team/api:3"}
 OPEN |= {"quiet/soon:1", "quiet/over:1"}
 RESOLVED_IN_SILENCE = 2
-RESOLVED = len([image for news, image in EXPECTED if news == "resolved"]) + RESOLVED_IN_SILENCE
+RESOLVED = len([image for change_kind, image in EXPECTED if change_kind == "resolved"]) + RESOLVED_IN_SILENCE
 TAGS = 3 + 3 + 3 + 1 - 1 + 3
 
 
-def news(audited: Audited) -> tuple[set[tuple[str, str]], set[str], int]:
+def change_kind(audited: Audited) -> tuple[set[tuple[str, str]], set[str], int]:
     """What has been told since: as a set, its ids, and how often."""
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     ids: set[str] = set()
     messages = audited.messages()
     for message in messages:
         for kind in ("opened", "expired", "expiring", "changed", "resolved"):
             for item in message.body[kind]:
-                told.add((kind, f"{item['repository']}:{item['tag']}"))
+                reported.add((kind, f"{item['repository']}:{item['tag']}"))
                 ids.add(item["id"])
-    return told, ids, len(messages)
+    return reported, ids, len(messages)
 
 
 def check(story: Story) -> int:
     """See that both nights together told and kept exactly what is true; gives the number of messages."""
     audited = story.audited
-    told, ids, messages = news(audited)
-    assert told == EXPECTED
+    reported, ids, messages = change_kind(audited)
+    assert reported == EXPECTED
     assert len(ids) == len(EXPECTED), "the same news has the same id, however often it is told"
     findings = audited.findings()
     assert {image for image, item in findings.items() if item["state"] == "OPEN"} == OPEN
@@ -155,13 +155,13 @@ def clients(stack: Stack) -> Iterator[AwsClients]:
 
 @pytest.mark.parametrize("first", range(1, SLICES + 1))
 def test_a_run_cut_off_after_any_call_to_aws_is_made_good_by_its_retry(
-    stack: Stack, scissors: Scissors, clients: AwsClients, first: int
+    stack: Stack, crash_injection: CrashInjection, clients: AwsClients, first: int
 ) -> None:
     """All slices together cut after each call; each ends with a run that has no such call any more."""
-    story = Story(stack, scissors, clients)
+    story = Story(stack, crash_injection, clients)
     try:
-        story.night(1, owner="first")
-        news(story.audited)
+        story.day(1, owner="first")
+        change_kind(story.audited)
         story.change()
         changed = StackState.take(stack)
         cut_after = first
@@ -169,20 +169,20 @@ def test_a_run_cut_off_after_any_call_to_aws_is_made_good_by_its_retry(
         while is_cut:
             changed.restore()
             try:
-                story.night(2, owner="second", cut_after=cut_after)
+                story.day(2, owner="second", cut_after=cut_after)
             except Cut:
                 cut_after += SLICES
             else:
                 is_cut = False
-                assert cut_after - SLICES <= len(scissors.calls) < cut_after
-                assert len(scissors.calls) > 30
+                assert cut_after - SLICES <= len(crash_injection.calls) < cut_after
+                assert len(crash_injection.calls) > 30
             # Lambda delivers the event once more, with the same request id.
-            run = story.night(2, owner="second")
+            run = story.day(2, owner="second")
             assert run is None or run.findings.resolved == RESOLVED
             assert check(story) in ({1, 2} if is_cut else {1})
             # In the next run nothing is left to report. The lease that was left behind has expired.
             expire_lease(story)
-            run = story.night(3, owner="third")
+            run = story.day(3, owner="third")
             assert (run.findings.opened, run.findings.resolved, run.findings.open) == (0, 0, len(OPEN))
             assert story.audited.messages() == []
     finally:
@@ -191,37 +191,37 @@ def test_a_run_cut_off_after_any_call_to_aws_is_made_good_by_its_retry(
 
 @pytest.mark.parametrize("cut_after", range(8, 40, 8))
 def test_a_run_cut_off_and_never_retried_is_made_good_by_the_next(
-    stack: Stack, scissors: Scissors, clients: AwsClients, cut_after: int
+    stack: Stack, crash_injection: CrashInjection, clients: AwsClients, cut_after: int
 ) -> None:
-    story = Story(stack, scissors, clients)
+    story = Story(stack, crash_injection, clients)
     try:
-        story.night(1, owner="first")
-        news(story.audited)
+        story.day(1, owner="first")
+        change_kind(story.audited)
         story.change()
         with pytest.raises(Cut):
-            story.night(2, owner="second", cut_after=cut_after)
+            story.day(2, owner="second", cut_after=cut_after)
         expire_lease(story)
-        story.night(3, owner="third")
-        told, ids, _ = news(story.audited)
-        assert told == EXPECTED
+        story.day(3, owner="third")
+        reported, ids, _ = change_kind(story.audited)
+        assert reported == EXPECTED
         assert len(ids) == len(EXPECTED)
     finally:
         story.end()
 
 
 @pytest.fixture
-def story(stack: Stack, scissors: Scissors, clients: AwsClients) -> Iterator[Story]:
-    story = Story(stack, scissors, clients)
+def story(stack: Stack, crash_injection: CrashInjection, clients: AwsClients) -> Iterator[Story]:
+    story = Story(stack, crash_injection, clients)
     yield story
     story.end()
 
 
 @pytest.mark.parametrize("asked", [{}, {"namespaces": ["web"]}])
 def test_a_run_by_hand_that_is_cut_off_and_retried_is_the_same_run(story: Story, asked: dict[str, Any]) -> None:
-    story.scissors.operation = "PutObject"  # the first part of the rows is written
+    story.crash_injection.operation = "PutObject"  # the first part of the rows is written
     with pytest.raises(Cut):
         story.audited.audit(asked, request_id="by hand")
-    story.scissors.operation = ""
+    story.crash_injection.operation = ""
     (left,) = story.audited.keys("findings")
     run = story.audited.audit(asked, request_id="by hand")
     keys = story.audited.keys("findings")
@@ -232,8 +232,8 @@ def test_a_run_by_hand_that_is_cut_off_and_retried_is_the_same_run(story: Story,
     assert another["run_id"] != run["run_id"], "what is asked for once more, after it was done, is another run"
 
 
-def test_no_row_tells_of_a_finding_that_is_not_yet_in_the_table(story: Story) -> None:
-    story.scissors.operation = "BatchWriteItem"
+def test_no_row_reports_of_a_finding_that_is_not_yet_in_the_table(story: Story) -> None:
+    story.crash_injection.operation = "BatchWriteItem"
     with pytest.raises(Cut):
         story.audited.audit()
     assert story.audited.keys("findings") == []
@@ -241,20 +241,20 @@ def test_no_row_tells_of_a_finding_that_is_not_yet_in_the_table(story: Story) ->
 
 def test_a_run_by_hand_that_was_done_when_it_was_cut_off_is_not_made_again(story: Story) -> None:
     asked = {"alerts": False}
-    story.scissors.operation = "UpdateItem"  # it is noted that the run is finished
+    story.crash_injection.operation = "UpdateItem"  # it is noted that the run is finished
     with pytest.raises(Cut):
         story.audited.audit(asked, request_id="by hand")
-    story.scissors.operation = ""
+    story.crash_injection.operation = ""
     (record,) = story.audited.keys("runs")
     answer = story.audited.audit(asked, request_id="by hand")
     assert answer == {"run_id": record.split("/")[-1].removesuffix(".json"), "finished_before": True}
 
 
 def test_a_run_by_hand_of_somebody_else_is_a_run_of_its_own(story: Story) -> None:
-    story.scissors.operation = "PutObject"
+    story.crash_injection.operation = "PutObject"
     with pytest.raises(Cut):
         story.audited.audit({}, request_id="by hand")
-    story.scissors.operation = ""
+    story.crash_injection.operation = ""
     with pytest.raises(LeaseHeldError):
         story.audited.audit({}, request_id="somebody else's")
     expire_lease(story)

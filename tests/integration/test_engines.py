@@ -26,9 +26,9 @@ from dtr_audit_simulator.notary.attacks import Reused
 from dtr_audit_simulator.notary.keys import Key, make_key
 from dtr_audit_simulator.notary.notary import Notary
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
-FIRST_NIGHT = datetime(2026, 12, 1, 3, tzinfo=UTC)
+FIRST_DAY = datetime(2026, 12, 1, 3, tzinfo=UTC)
 DOMAIN = "dtr.example.mil"
 NAMESPACES = ("api", "legacy", "ops", "team", "web")
 
@@ -36,13 +36,13 @@ NAMESPACES = ("api", "legacy", "ops", "team", "web")
 class World:
     """One registry under one engine; what happens to it happens to its twin as well."""
 
-    def __init__(self, stack: Stack, notary: Notary | None, environment: Mapping[str, str], *, is_fanned: bool) -> None:
-        self.registry = InMemoryRegistry(clock=lambda: FIRST_NIGHT - timedelta(days=1), notary=notary)
+    def __init__(self, stack: Stack, notary: Notary | None, environment: Mapping[str, str], *, by_steps: bool) -> None:
+        self.registry = InMemoryRegistry(clock=lambda: FIRST_DAY - timedelta(days=1), notary=notary)
         self.server = DtrServer(self.registry)
         self.server.start()
         self.audited = Audited(stack, self.server)
-        self.fanned = Fanned(self.audited, environment)
-        self._is_fanned = is_fanned
+        self.step_functions_run = StepFunctionsRun(self.audited, environment)
+        self._by_steps = by_steps
         self._ends: list[Callable[[], None]] = []
         self.run_ids: list[str] = []
 
@@ -50,7 +50,7 @@ class World:
         """Let something happen whenever a path is asked for, until the night is over."""
         self._ends.append(self.server.on_request(happens, path))
 
-    def dawn(self) -> None:
+    def end_day(self) -> None:
         """Let the night be over."""
         while self._ends:
             self._ends.pop()()
@@ -76,25 +76,32 @@ class World:
         if not found or self.audited.read(key) != body:
             s3.put_object(Bucket=bucket, Key=key, Body=body)
 
-    def run(self, night: int, event: Mapping[str, Any], account: tuple[str, str]) -> dict[str, Any]:
+    def run(self, day: int, event: Mapping[str, Any], account: tuple[str, str]) -> dict[str, Any]:
         """Audit it; gives the record."""
         name, password = account
         self.audited.put_secret(username=name, password=password or self.server.admin.password)
-        now = FIRST_NIGHT + timedelta(days=night, minutes=5)
-        asked = {"scheduled_time": (FIRST_NIGHT + timedelta(days=night)).isoformat(), **event}
-        if self._is_fanned:
-            self.fanned.now = now
-            summary = self.fanned.execute(asked)
-            record = self.fanned.record(summary["run_id"])
+        now = FIRST_DAY + timedelta(days=day, minutes=5)
+        asked = {"scheduled_time": (FIRST_DAY + timedelta(days=day)).isoformat(), **event}
+        if self._by_steps:
+            self.step_functions_run.now = now
+            summary = self.step_functions_run.execute(asked)
+            record = self.step_functions_run.record(summary["run_id"])
             assert {name: record[name] for name in summary} == summary
             return record
         request = AuditRequest.from_event(asked, now=now)
-        fanned = self.fanned
-        run = audit(fanned.settings, request, fanned.clients, owner="one", seconds=600.0, now=lambda: now)
+        step_functions_run = self.step_functions_run
+        run = audit(
+            step_functions_run.settings,
+            request,
+            step_functions_run.clients,
+            owner="one",
+            seconds=600.0,
+            now=lambda: now,
+        )
         assert run is not None
         return run.as_dict()
 
-    def told(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def reported(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Give all that a run has left, without what is the world's own: its name, its port, and where rows were put."""
         self.run_ids.append(record["run_id"])
         rows = sorted(
@@ -140,7 +147,7 @@ def _without_ids(body: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Night:
+class Day:
     """What happens before a run, what the run is asked for, and what goes wrong in it."""
 
     says: str
@@ -194,40 +201,38 @@ def demote_at_the_end(world: World) -> None:
 
 
 HISTORY = [
-    Night("the first of all", first, expected={"complete": True, "status": "OPEN"}),
-    Night("unchanged", expected={"complete": True}),
-    Night("signed, overwritten, new and gone", change, expected={"complete": True}),
-    Night("gone in mid-run", lose_two, expected={"complete": True}),
-    Night(
+    Day("the first of all", first, expected={"complete": True, "status": "OPEN"}),
+    Day("unchanged", expected={"complete": True}),
+    Day("signed, overwritten, new and gone", change, expected={"complete": True}),
+    Day("gone in mid-run", lose_two, expected={"complete": True}),
+    Day(
         "some cannot be read",
         lambda world: world.sign("web/cli:2"),
         faults=Faults(
-            strikes=tuple(Status(500, tags_of(name)) for name in ("web/app", "api/cli", "legacy/app", "legacy/base")),
+            on_calls=tuple(Status(500, tags_of(name)) for name in ("web/app", "api/cli", "legacy/app", "legacy/base")),
             missing_though_listed=Calls("/api/v0/repositories/ops/*/tags"),
             rewrites=(Rewrite({"inNotary": None}, path="web/base"),),
         ),
         expected={"complete": False},
     ),
-    Night(
+    Day(
         "a name is missing in the list",
         lambda world: world.registry.delete_repository("legacy", "cli"),
-        faults=Faults(ghosts=Calls("/api/v0/repositories")),
+        faults=Faults(unnamed_entries=Calls("/api/v0/repositories")),
         expected={"complete": False},
     ),
-    Night(
+    Day(
         "with exceptions",
         lambda world: except_some(world, legacy=3, web=60, ops=-5),
         expected={"complete": True},
     ),
-    Night("a namespace", lambda world: world.sign("web/app:2"), event={"namespaces": ["web", "team"]}),
-    Night("a namespace that is not there", event={"namespaces": ["wbe", "zzz", "api"]}, expected={"complete": False}),
-    Night("not an administrator", account=("admin", "wrong"), expected={"complete": False, "status": "OPEN"}),
-    Night("exceptions that cannot be read", lambda world: put_exceptions(world, b"{"), expected={"complete": True}),
-    Night(
-        "without a word", lambda world: world.sign("web/app:3"), event={"alerts": False}, expected={"complete": True}
-    ),
-    Night("no administrator at its end", demote_at_the_end, expected={"complete": False}),
-    Night("as it was", expected={"complete": True}),
+    Day("a namespace", lambda world: world.sign("web/app:2"), event={"namespaces": ["web", "team"]}),
+    Day("a namespace that is not there", event={"namespaces": ["wbe", "zzz", "api"]}, expected={"complete": False}),
+    Day("not an administrator", account=("admin", "wrong"), expected={"complete": False, "status": "OPEN"}),
+    Day("exceptions that cannot be read", lambda world: put_exceptions(world, b"{"), expected={"complete": True}),
+    Day("without a word", lambda world: world.sign("web/app:3"), event={"alerts": False}, expected={"complete": True}),
+    Day("no administrator at its end", demote_at_the_end, expected={"complete": False}),
+    Day("as it was", expected={"complete": True}),
 ]
 
 
@@ -240,7 +245,7 @@ def except_some(world: World, **days: int) -> None:
             "tag": "*",
             "owner": "j.doe",
             "reason": "being replaced",
-            "ends": str((FIRST_NIGHT + timedelta(days=6 + left)).date()),
+            "ends": str((FIRST_DAY + timedelta(days=6 + left)).date()),
         }
         for namespace, left in days.items()
     ]
@@ -260,32 +265,32 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch, stack: Stack) -> Iterator[No
 
 
 @pytest.fixture
-def twins(stack: Stack) -> Iterator[tuple[World, World]]:
-    one = World(stack, None, {}, is_fanned=False)
-    many = World(stack, None, {}, is_fanned=True)
+def worlds(stack: Stack) -> Iterator[tuple[World, World]]:
+    one = World(stack, None, {}, by_steps=False)
+    many = World(stack, None, {}, by_steps=True)
     yield one, many
     one.close()
     many.close()
 
 
-def tell_the_same(twins: tuple[World, World], history: Sequence[Night]) -> None:
-    for number, night in enumerate(history):
-        told = []
-        for world in twins:
-            night.happens(world)
-            world.server.faults = night.faults
-            record = world.run(number, night.event, night.account)
-            assert {name: record[name] for name in night.expected} == night.expected, (night.says, record)
-            told.append(world.told(record))
-            world.dawn()
-        one, many = told
+def report_the_same(worlds: tuple[World, World], history: Sequence[Day]) -> None:
+    for number, day in enumerate(history):
+        reported = []
+        for world in worlds:
+            day.happens(world)
+            world.server.faults = day.faults
+            record = world.run(number, day.event, day.account)
+            assert {name: record[name] for name in day.expected} == day.expected, (day.says, record)
+            reported.append(world.reported(record))
+            world.end_day()
+        one, many = reported
         for part, content in one.items():
-            assert many[part] == content, f"{night.says}: {part}"
-        assert one["rows"] or not night.expected.get("complete", True), night.says
+            assert many[part] == content, f"{day.says}: {part}"
+        assert one["rows"] or not day.expected.get("complete", True), day.says
 
 
-def test_both_engines_tell_the_same_of_every_night(twins: tuple[World, World]) -> None:
-    tell_the_same(twins, HISTORY)
+def test_both_engines_report_the_same_of_every_run(worlds: tuple[World, World]) -> None:
+    report_the_same(worlds, HISTORY)
 
 
 class Publisher:
@@ -314,7 +319,7 @@ TRUST = {
 }  # fmt: skip
 
 
-def trust_history(publisher: Publisher) -> list[Night]:
+def trust_history(publisher: Publisher) -> list[Day]:
     """Signatures under verification: pins, known roots, trust data that cannot be read."""
 
     def begin(world: World) -> None:
@@ -331,28 +336,28 @@ def trust_history(publisher: Publisher) -> list[Night]:
         world.put_policy(PINS_KEY, b'{"pins": 1}')
 
     return [
-        Night("every tag unsigned, and no pins", begin, expected={"complete": False}),
-        Night("some signed, one pinned to another root", sign_some, expected={"complete": True}),
-        Night("known roots", lambda world: publisher.sign(world, "ops/base:1"), expected={"complete": True}),
-        Night(
+        Day("every tag unsigned, and no pins", begin, expected={"complete": False}),
+        Day("some signed, one pinned to another root", sign_some, expected={"complete": True}),
+        Day("known roots", lambda world: publisher.sign(world, "ops/base:1"), expected={"complete": True}),
+        Day(
             "trust data that cannot be read",
             faults=Faults(
-                strikes=tuple(Status(500, Calls(f"/v2/{DOMAIN}/{name}/app/_trust/*")) for name in ("ops", "api"))
+                on_calls=tuple(Status(500, Calls(f"/v2/{DOMAIN}/{name}/app/_trust/*")) for name in ("ops", "api"))
             ),
             expected={"complete": False},
         ),
-        Night("pins that are broken", break_pins, expected={"complete": False, "status": "OPEN"}),
+        Day("pins that are broken", break_pins, expected={"complete": False, "status": "OPEN"}),
     ]
 
 
 def test_both_engines_verify_the_same_signatures(stack: Stack) -> None:
     publisher = Publisher()
     with ExitStack() as closing:
-        one = World(stack, publisher.notary, TRUST, is_fanned=False)
+        one = World(stack, publisher.notary, TRUST, by_steps=False)
         closing.callback(one.close)
-        many = World(stack, publisher.notary, TRUST, is_fanned=True)
+        many = World(stack, publisher.notary, TRUST, by_steps=True)
         closing.callback(many.close)
-        tell_the_same((one, many), trust_history(publisher))
+        report_the_same((one, many), trust_history(publisher))
 
 
 @pytest.mark.parametrize("answers_404", [False, True], ids=["read at once", "answers 404 at first"])
@@ -390,19 +395,19 @@ def test_engines_that_meet_a_document_of_another_repository_distrust_the_same_ta
     roles = ("targets/releases", "targets/ci")
     stolen = tuple(Forged(Reused(role, gun=f"{DOMAIN}/legacy/app"), gun=f"{DOMAIN}/web/app") for role in roles)
     history = [
-        Night("honest", begin, expected={"complete": True}),
-        Night("a stolen document", plant, faults=Faults(forged=stolen), expected={"complete": True, "status": "OPEN"}),
-        Night("and once more", faults=Faults(forged=stolen), expected={"complete": True, "status": "OPEN"}),
-        Night("in one namespace", event={"namespaces": ["web"]}, faults=Faults(forged=stolen)),
-        Night("served no more", expected={"complete": True}),
-        Night("new versions published", publish_new_versions, expected={"complete": True}),
+        Day("honest", begin, expected={"complete": True}),
+        Day("a stolen document", plant, faults=Faults(forged=stolen), expected={"complete": True, "status": "OPEN"}),
+        Day("and once more", faults=Faults(forged=stolen), expected={"complete": True, "status": "OPEN"}),
+        Day("in one namespace", event={"namespaces": ["web"]}, faults=Faults(forged=stolen)),
+        Day("served no more", expected={"complete": True}),
+        Day("new versions published", publish_new_versions, expected={"complete": True}),
     ]
     both, web = ["legacy/app", "web/app"], ["web/app"]
     # In the night before the last, the tag holds an image that is not signed there.
     expected = [[], both, both, web, ["legacy/app"], []]
     if answers_404:
         missing = Calls("/api/v0/repositories/legacy/app/tags", times=1)
-        begun = Night(
+        begun = Day(
             "a stolen document, at first sight",
             begin_with_it,
             faults=Faults(forged=stolen, missing_though_listed=missing),
@@ -411,11 +416,11 @@ def test_engines_that_meet_a_document_of_another_repository_distrust_the_same_ta
         history, expected = [begun, history[4]], [both, ["legacy/app"]]
     environment = {"TRUST_VERIFICATION": "signatures", "DTR_DOMAINS": DOMAIN, "REQUIRED_SIGNERS": "ci"}
     with ExitStack() as closing:
-        one = World(stack, publisher.notary, environment, is_fanned=False)
+        one = World(stack, publisher.notary, environment, by_steps=False)
         closing.callback(one.close)
-        many = World(stack, publisher.notary, environment, is_fanned=True)
+        many = World(stack, publisher.notary, environment, by_steps=True)
         closing.callback(many.close)
-        tell_the_same((one, many), history)
+        report_the_same((one, many), history)
         for world in (one, many):
             rows = [world.audited.rows(run_id) for run_id in world.run_ids]
             untrusted = [
@@ -433,11 +438,11 @@ def test_where_every_tag_looks_unsigned_both_engines_give_the_same_hint(stack: S
         publisher.sign(world, "web/app:1")
 
     with ExitStack() as closing:
-        one = World(stack, publisher.notary, {}, is_fanned=False)
+        one = World(stack, publisher.notary, {}, by_steps=False)
         closing.callback(one.close)
-        many = World(stack, publisher.notary, {}, is_fanned=True)
+        many = World(stack, publisher.notary, {}, by_steps=True)
         closing.callback(many.close)
-        tell_the_same((one, many), [Night("signed elsewhere", begin, expected={"complete": True})])
+        report_the_same((one, many), [Day("signed elsewhere", begin, expected={"complete": True})])
         for world in (one, many):
             warning, *_ = world.run(1, {}, ("admin", ""))["warnings"]
             assert DOMAIN in warning

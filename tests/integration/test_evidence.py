@@ -69,7 +69,7 @@ def test_what_could_not_be_read_is_never_a_pass(
     registry.push("team", "app", "1.0")
     registry.sign("team", "app", "1.0")
     if status:
-        dtr.faults = Faults(strikes=(Status(status, tags_of("team/app")),))
+        dtr.faults = Faults(on_calls=(Status(status, tags_of("team/app")),))
     files = evidence(audited, audited.audit(EVIDENCE_FORMATS=ALL))
     assert ckl_status(files["checklist.ckl"]) == expected
     answer = json.loads(files["checklist.cklb"])["stigs"][0]["rules"][0]["status"]
@@ -86,7 +86,7 @@ def test_credentials_that_are_no_administrators_are_named_as_such(audited: Audit
     assert b"a password of theirs" not in b"".join(files.values())
 
 
-def test_what_stands_beside_the_rule_is_told_and_a_rule_of_its_own_only_if_asked_for(
+def test_what_stands_beside_the_rule_is_reported_and_a_rule_of_its_own_only_if_asked_for(
     audited: Audited, registry: InMemoryRegistry
 ) -> None:
     registry.push("team", "app", "1.0")
@@ -114,7 +114,9 @@ def test_the_manifest_holds_the_sum_of_everything_that_the_run_wrote(
         assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_a_retried_run_writes_its_evidence_anew_and_nothing_twice(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_a_retried_run_writes_its_evidence_again_and_nothing_twice(
+    audited: Audited, registry: InMemoryRegistry
+) -> None:
     registry.push("team", "app", "1.0")
     first = audited.audit(EVIDENCE_FORMATS=ALL)
     names = set(evidence(audited, first))
@@ -130,7 +132,7 @@ def test_a_retried_run_writes_its_evidence_anew_and_nothing_twice(audited: Audit
     assert len(manifest.read(files["manifest.json"]).files) == len(names) - 1 + 2  # the rows and the record
 
 
-def test_the_report_tells_what_changed_and_how_it_was_before(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_the_report_reports_what_changed_and_how_it_was_before(audited: Audited, registry: InMemoryRegistry) -> None:
     registry.push("team", "app", "1.0")
     registry.push("team", "web", "1.0")
     registry.push("old", "fax", "1.0")
@@ -162,7 +164,7 @@ def test_findings_of_repositories_that_could_not_be_read_stay_in_the_evidence(
     registry.push("team", "app", "1.0")
     registry.push("team", "web", "1.0")
     audited.audit()
-    dtr.faults = Faults(strikes=(Status(500, tags_of("team/app")),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("team/app")),))
     run = audited.audit()
     assert run["findings"]["open"] == 2
     details = evidence(audited, run)["checklist.ckl"]
@@ -179,7 +181,7 @@ def details_and_comments(files: dict[str, bytes]) -> dict[str, list[str]]:
     (rule,) = json.loads(files["checklist.cklb"])["stigs"][0]["rules"]
     results = ElementTree.fromstring(files["results.xccdf.xml"])  # noqa: S314 (our own)
     (control,) = json.loads(files["results.hdf.json"])["profiles"][0]["controls"]
-    told = {
+    reported = {
         "ckl details": vuln.findtext("FINDING_DETAILS"),
         "ckl comments": vuln.findtext("COMMENTS"),
         "cklb details": rule["finding_details"],
@@ -191,7 +193,7 @@ def details_and_comments(files: dict[str, bytes]) -> dict[str, list[str]]:
         "hdf findings": "\n".join(one["code_desc"] for one in control["results"]),
         "hdf comments": next(one["data"] for one in control["descriptions"] if one["label"] == "comments"),
     }
-    return {name: str(text).splitlines() for name, text in told.items()}
+    return {name: str(text).splitlines() for name, text in reported.items()}
 
 
 def test_texts_of_an_unchanged_registry_differ_in_one_line_of_the_details_and_nowhere_else(
@@ -212,7 +214,7 @@ def test_texts_of_an_unchanged_registry_differ_in_one_line_of_the_details_and_no
             assert other.startswith(f"Run {run_id[1]}, ")
 
 
-def test_sections_of_the_report_that_tell_the_state_are_the_same_for_an_unchanged_registry(
+def test_sections_of_the_report_that_report_the_state_are_the_same_for_an_unchanged_registry(
     audited: Audited, registry: InMemoryRegistry
 ) -> None:
     registry.push("team", "app", "1.0")
@@ -281,10 +283,10 @@ def test_asset_fields_that_are_given_are_in_every_checklist(audited: Audited) ->
     metadata = json.loads(files["results.hdf.json"])["passthrough"]["metadata"]
     assert [metadata[name] for name in ("hostname", "hostfqdn", "role")] == expected
     facts = ElementTree.fromstring(files["results.xccdf.xml"]).findall(".//{*}fact")  # noqa: S314 (our own)
-    told = {fact.get("name", "").removeprefix("urn:xccdf:fact:"): fact.text for fact in facts}
-    assert told["asset:identifier:host_name"] == "DTR-01"
-    assert told["asset:identifier:fqdn"] == "dtr.example.mil"
-    assert (told["scanner:name"], told["scanner:version"]) == ("dtr-signature-audit", __version__)
+    reported = {fact.get("name", "").removeprefix("urn:xccdf:fact:"): fact.text for fact in facts}
+    assert reported["asset:identifier:host_name"] == "DTR-01"
+    assert reported["asset:identifier:fqdn"] == "dtr.example.mil"
+    assert (reported["scanner:name"], reported["scanner:version"]) == ("dtr-signature-audit", __version__)
 
 
 def test_a_download_is_named_by_registry_stig_and_run_and_the_key_is_not(audited: Audited) -> None:
@@ -293,14 +295,14 @@ def test_a_download_is_named_by_registry_stig_and_run_and_the_key_is_not(audited
     stig = "Docker_Enterprise_2-x_Linux-UNIX_STIG_V2R1"
     for name, key in run["evidence"].items():
         file_name = key.rpartition("/")[2]
-        told = audited.stack.s3.head_object(Bucket=bucket, Key=key).get("ContentDisposition")
+        reported = audited.stack.s3.head_object(Bucket=bucket, Key=key).get("ContentDisposition")
         how = "inline" if name == "report" else "attachment"
         named = f'{how}; filename="{audited.name}_{stig}_{run["run_id"]}_{file_name}"'
         # The manifest is read beside the files that it names, by its own name.
-        assert told == (None if name == "manifest" else named)
+        assert reported == (None if name == "manifest" else named)
 
 
-def test_the_report_tells_what_changed_beside_what_was_opened_and_resolved(
+def test_the_report_reports_what_changed_beside_what_was_opened_and_resolved(
     audited: Audited, registry: InMemoryRegistry
 ) -> None:
     registry.push("team", "app", "1.0")

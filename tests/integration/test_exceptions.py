@@ -64,15 +64,15 @@ def policy(audited: Audited) -> Iterator[Policy]:
     policy.remove()
 
 
-def told(audited: Audited) -> list[tuple[str, str]]:
+def reported(audited: Audited) -> list[tuple[str, str]]:
     """What subscribers have heard since: the event of each message that is about no finding, and the findings' moves."""
-    heard: list[tuple[str, str]] = []
+    notified: list[tuple[str, str]] = []
     for message in audited.messages():
         if message.body["event"] != "findings_changed":
-            heard.append((message.body["event"], ""))
+            notified.append((message.body["event"], ""))
         for kind in KINDS:
-            heard += [(kind, f"{item['repository']}:{item['tag']}") for item in message.body[kind]]
-    return heard
+            notified += [(kind, f"{item['repository']}:{item['tag']}") for item in message.body[kind]]
+    return notified
 
 
 def exceptions_of(audited: Audited, run: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
@@ -103,7 +103,7 @@ def test_an_excepted_finding_stays_open_everywhere_and_is_not_announced(
     assert exceptions_of(audited, run) == {"legacy/crm:1.0": ("EX-7", LONG), "legacy/crm:2.0": (None, None)}
     assert audited.verdicts(run["run_id"])["legacy/crm:1.0"] == "UNSIGNED"
     assert audited.findings()["legacy/crm:1.0"]["state"] == "OPEN"
-    assert told(audited) == []
+    assert reported(audited) == []
     for kind in ("ckl", "cklb", "xccdf", "hdf", "report"):
         content = evidence(audited, run, kind)
         for text in ("EX-7", LONG, "j.doe@example.mil", "vendor image, replacement under way"):
@@ -115,13 +115,13 @@ def test_an_excepted_finding_stays_open_everywhere_and_is_not_announced(
     assert "1 open, 1 excepted" in evidence(audited, run, "report"), "of the namespace"
 
 
-def test_no_document_excepts_nothing_and_is_no_trouble(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_no_document_excludes_nothing_and_is_no_trouble(audited: Audited, registry: InMemoryRegistry) -> None:
     registry.push("legacy", "crm", "1.0")
     run = audited.audit()
     assert run["exceptions"] == {"version_id": None, "holding": 0, "ended": 0, "unmatched": 0, "problem": None}
     assert exceptions_of(audited, run) == {"legacy/crm:1.0": (None, None)}
     assert run["warnings"] == [text for text in run["warnings"] if "except" not in text]
-    assert told(audited) == [("opened", "legacy/crm:1.0")]
+    assert reported(audited) == [("opened", "legacy/crm:1.0")]
 
 
 def test_what_the_exception_does_not_mean_is_announced_and_the_message_counts_what_is_excepted(
@@ -141,7 +141,7 @@ def test_what_the_exception_does_not_mean_is_announced_and_the_message_counts_wh
     assert "1 of them is under an exception" in audited.mails()[-1].text
 
 
-def test_by_namespace_a_team_whose_findings_are_all_excepted_hears_nothing(
+def test_by_namespace_a_team_whose_findings_are_all_excepted_gets_nothing(
     audited: Audited, registry: InMemoryRegistry, policy: Policy
 ) -> None:
     registry.push("legacy", "crm", "1.0")
@@ -152,13 +152,13 @@ def test_by_namespace_a_team_whose_findings_are_all_excepted_hears_nothing(
     assert message.attributes["namespaces"] == ["web"]
 
 
-def test_nobody_is_reminded_of_what_is_excepted(audited: Audited, registry: InMemoryRegistry, policy: Policy) -> None:
+def test_no_one_is_reminded_of_what_is_excepted(audited: Audited, registry: InMemoryRegistry, policy: Policy) -> None:
     registry.push("legacy", "crm", "1.0")
     policy.put(exception())
     for _ in range(2):
         run = audited.audit(REMINDER_DAYS="1")
         assert run["findings"]["open"] == 1
-    assert told(audited) == []
+    assert reported(audited) == []
 
 
 # --- What becomes of it ----------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Calendar:
         )
         self._clients = AwsClients(connections=4)
 
-    def night(self, number: int) -> dict[str, Any]:
+    def day(self, number: int) -> dict[str, Any]:
         at = datetime(2026, 11, 1, 3, tzinfo=UTC) + timedelta(days=number)
         request = AuditRequest.from_event({"scheduled_time": at.isoformat()}, now=at)
         run = audit(self._settings, request, self._clients, owner=f"night {number}", seconds=60, now=lambda: at)
@@ -182,30 +182,30 @@ class Calendar:
         return run.as_dict()
 
 
-def test_the_end_of_an_exception_is_told_a_week_before_and_when_it_comes_and_each_once(
+def test_the_end_of_an_exception_is_reported_a_week_before_and_when_it_comes_and_each_once(
     audited: Audited, registry: InMemoryRegistry, policy: Policy
 ) -> None:
     registry.push("legacy", "crm", "1.0")
     calendar = Calendar(audited)
     policy.put(exception(ends="2026-11-11"))  # the tenth night's day
-    heard = {}
+    notified = {}
     for number in range(13):
-        run = calendar.night(number)
+        run = calendar.day(number)
         assert run["findings"]["open"] == 1
         assert run["findings"]["excepted"] == (1 if number <= 10 else 0)
         assert exceptions_of(audited, run)["legacy/crm:1.0"][0] == ("EX-7" if number <= 10 else None)
         ended = [text for text in run["warnings"] if "EX-7 (2026-11-11)" in text]
         assert len(ended) == (1 if number > 10 else 0)
-        if events := told(audited):
-            heard[number] = events
-    assert heard == {
+        if events := reported(audited):
+            notified[number] = events
+    assert notified == {
         3: [("expiring", "legacy/crm:1.0")],
         11: [("expired", "legacy/crm:1.0")],
         12: [("reminder", "")],  # from now on it is a finding like any other
     }
 
 
-def test_a_withdrawn_exception_is_told_with_who_answered_for_it(
+def test_a_withdrawn_exception_is_reported_with_who_answered_for_it(
     audited: Audited, registry: InMemoryRegistry, policy: Policy
 ) -> None:
     registry.push("legacy", "crm", "1.0")
@@ -220,10 +220,10 @@ def test_a_withdrawn_exception_is_told_with_who_answered_for_it(
     assert (item["exception"]["id"], item["exception"]["owner"]) == ("EX-7", "j.doe@example.mil")
     assert message.attributes["severity"] == "medium"
     audited.audit()
-    assert told(audited) == []
+    assert reported(audited) == []
 
 
-def test_an_image_pushed_anew_is_not_the_one_that_was_excepted(
+def test_an_image_pushed_again_is_not_the_one_that_was_excepted(
     audited: Audited, registry: InMemoryRegistry, policy: Policy
 ) -> None:
     digest = registry.push("legacy", "crm", "1.0").digest
@@ -235,7 +235,7 @@ def test_an_image_pushed_anew_is_not_the_one_that_was_excepted(
     assert [item["resolution"] for item in message.body["expired"]] == ["exception no longer fits"]
 
 
-def test_what_nobody_heard_of_is_resolved_in_silence_and_leaves_the_table_in_time(
+def test_what_no_one_notified_of_is_resolved_in_silence_and_leaves_the_table_in_time(
     audited: Audited, registry: InMemoryRegistry, policy: Policy
 ) -> None:
     registry.push("legacy", "crm", "1.0")
@@ -246,25 +246,25 @@ def test_what_nobody_heard_of_is_resolved_in_silence_and_leaves_the_table_in_tim
     registry.delete_repository("legacy", "fax")
     run = audited.audit()
     assert run["findings"] == {"open": 0, "opened": 0, "resolved": 2, "excepted": 0}
-    assert told(audited) == []
+    assert reported(audited) == []
     for item in audited.findings().values():
         assert item["state"] == "RESOLVED"
         assert item["expires_at"]
         assert not {"unannounced", "unannounced_shard", "unheard", "excepted"} & set(item)
 
 
-def test_what_was_announced_before_it_was_excepted_is_told_when_it_is_resolved(
+def test_what_was_announced_before_it_was_excepted_is_reported_when_it_is_resolved(
     audited: Audited, registry: InMemoryRegistry, policy: Policy
 ) -> None:
     registry.push("legacy", "crm", "1.0")
     audited.audit()
-    assert told(audited) == [("opened", "legacy/crm:1.0")]
+    assert reported(audited) == [("opened", "legacy/crm:1.0")]
     policy.put(exception())
     assert audited.audit()["findings"]["excepted"] == 1
-    assert told(audited) == []
+    assert reported(audited) == []
     registry.sign("legacy", "crm", "1.0")
     audited.audit()
-    assert told(audited) == [("resolved", "legacy/crm:1.0")]
+    assert reported(audited) == [("resolved", "legacy/crm:1.0")]
 
 
 def test_an_exception_that_ended_is_named_and_covers_nothing(
@@ -276,10 +276,10 @@ def test_an_exception_that_ended_is_named_and_covers_nothing(
     assert (run["exceptions"]["holding"], run["exceptions"]["ended"]) == (0, 1)
     (warning,) = run["warnings"][:1]
     assert f"EX-7 ({PAST})" in warning
-    assert told(audited) == [("opened", "legacy/crm:1.0")]
+    assert reported(audited) == [("opened", "legacy/crm:1.0")]
 
 
-def test_exceptions_that_cover_no_finding_are_counted_by_a_whole_run_and_warn_nobody(
+def test_exceptions_that_cover_no_finding_are_counted_by_a_whole_run_and_warn_no_one(
     audited: Audited, registry: InMemoryRegistry, policy: Policy, dtr: DtrServer
 ) -> None:
     registry.push("legacy", "crm", "1.0")
@@ -291,7 +291,7 @@ def test_exceptions_that_cover_no_finding_are_counted_by_a_whole_run_and_warn_no
     assert run["warnings"] == []
     partial = audited.audit({"namespaces": ["web"]})
     assert partial["exceptions"]["unmatched"] is None
-    dtr.faults = Faults(strikes=(Status(500, tags_of("web/shop")),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("web/shop")),))
     assert audited.audit()["exceptions"]["unmatched"] is None
 
 
@@ -301,31 +301,31 @@ def test_a_finding_out_of_sight_is_excepted_as_the_document_says_and_moves_when_
     registry.push("legacy", "crm", "1.0")
     policy.put(exception())
     audited.audit()
-    dtr.faults = Faults(strikes=(Status(500, tags_of("legacy/crm")),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("legacy/crm")),))
     run = audited.audit()
     assert (run["complete"], run["findings"]["open"], run["findings"]["excepted"]) == (False, 1, 1)
     policy.remove()
     run = audited.audit()
     assert (run["complete"], run["findings"]["open"], run["findings"]["excepted"]) == (False, 1, 0)
-    assert told(audited) == [("audit_incomplete", "")] * 2
+    assert reported(audited) == [("audit_incomplete", "")] * 2
     dtr.faults = Faults()
     audited.audit()
-    assert told(audited) == [("expired", "legacy/crm:1.0")]
+    assert reported(audited) == [("expired", "legacy/crm:1.0")]
 
 
-def test_a_partial_run_excepts_what_it_looks_at(audited: Audited, registry: InMemoryRegistry, policy: Policy) -> None:
+def test_a_partial_run_excludes_what_it_looks_at(audited: Audited, registry: InMemoryRegistry, policy: Policy) -> None:
     registry.push("legacy", "crm", "1.0")
     registry.push("web", "shop", "1.0")
     policy.put(exception(), exception(id="EX-8", namespace="web"))
     run = audited.audit({"namespaces": ["legacy"]})
     assert run["findings"] == {"open": 1, "opened": 1, "resolved": 0, "excepted": 1}
-    assert told(audited) == []
+    assert reported(audited) == []
 
 
 # --- A document that cannot be used ----------------------------------------------------------------------------------------
 
 
-def test_a_broken_document_excepts_nothing_moves_no_mark_and_is_told_once(
+def test_a_broken_document_excludes_nothing_moves_no_mark_and_is_reported_once(
     audited: Audited, registry: InMemoryRegistry, policy: Policy
 ) -> None:
     registry.push("legacy", "crm", "1.0")
@@ -354,19 +354,19 @@ def test_a_broken_document_excepts_nothing_moves_no_mark_and_is_told_once(
     assert [item["repository"] for item in second.body["opened"]] == ["legacy/fax"]
 
     audited.audit()
-    assert told(audited) == [], "the same fault is told once"
+    assert reported(audited) == [], "the same fault is told once"
     policy.put_bytes(b"{")
     audited.audit()
-    assert told(audited) == [("exceptions_unusable", "")], "another fault is told"
+    assert reported(audited) == [("exceptions_unusable", "")], "another fault is told"
     policy.put(exception())
     assert audited.audit()["findings"]["excepted"] == 2
-    assert told(audited) == [], "mended: what was quiet has stayed so"
+    assert reported(audited) == [], "mended: what was quiet has stayed so"
     policy.put_bytes(b"{")
     audited.audit()
-    assert told(audited) == [("exceptions_unusable", "")], "the same fault, come back, is told again"
+    assert reported(audited) == [("exceptions_unusable", "")], "the same fault, come back, is told again"
 
 
-def test_a_fault_is_told_in_the_mail_with_its_place(audited: Audited, policy: Policy) -> None:
+def test_a_fault_is_reported_in_the_mail_with_its_place(audited: Audited, policy: Policy) -> None:
     policy.put_bytes(b'{"exceptions": [], "exceptions": []}')
     audited.audit()
     mail = audited.mails()[-1]
@@ -374,12 +374,12 @@ def test_a_fault_is_told_in_the_mail_with_its_place(audited: Audited, policy: Po
     assert "the key 'exceptions' stands twice in one object" in mail.text
 
 
-def test_a_fault_that_could_not_be_told_is_told_by_the_next_run(audited: Audited, policy: Policy) -> None:
+def test_a_fault_that_could_not_be_reported_is_reported_by_the_next_run(audited: Audited, policy: Policy) -> None:
     policy.put_bytes(b"{")
     audited.audit({"scheduled_time": "2026-11-01T03:00:00Z", "alerts": False})
-    assert told(audited) == []
+    assert reported(audited) == []
     audited.audit({"scheduled_time": "2026-11-02T03:00:00Z"})
-    assert told(audited) == [("exceptions_unusable", "")]
+    assert reported(audited) == [("exceptions_unusable", "")]
 
 
 @pytest.fixture
@@ -416,7 +416,7 @@ def test_a_document_that_cannot_be_read_is_not_taken_for_none(
     run = audited.audit()
     assert run["complete"]
     assert run["exceptions"]["problem"] == f"{KEY}: it could not be read ({code})"
-    assert told(audited) == [("exceptions_unusable", "")], "and no exception is taken to have been withdrawn"
+    assert reported(audited) == [("exceptions_unusable", "")], "and no exception is taken to have been withdrawn"
 
 
 def test_what_a_document_says_is_escaped_wherever_it_is_shown(

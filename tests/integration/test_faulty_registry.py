@@ -47,7 +47,7 @@ from dtr_audit_simulator.dtr.faults import (
 )
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer, HarborServer
-from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.authority import CertificateAuthority, Defect
 from dtr_audit_simulator.http.transport import Request
 from tests.harness.audit_harness import Audited
 
@@ -55,7 +55,7 @@ REPOSITORY_COUNT = 25
 BROKEN = "team/s07"
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
 RENEWED_AT_THE_SECOND_TRY = Faults(
-    tokens_revoked=API.limited(after=9, times=1), strikes=(Status(500, TOKEN.limited(after=1, times=1)),)
+    tokens_revoked=API.limited(after=9, times=1), on_calls=(Status(500, TOKEN.limited(after=1, times=1)),)
 )
 WITHOUT_NAMES = Rewrite({"namespace": None, "name": None}, tag=None)
 WITHOUT_DETAILS = Rewrite(dict.fromkeys(("author", "updatedAt", "createdAt", "manifest", "cosignSigned"), MISSING))
@@ -91,32 +91,32 @@ class Case:
 SURVIVED = [
     Case("old servers want the token's audience to be the host", Faults(tokens_without_service_only=EVERY_CALL)),
     Case("only Basic is accepted", Faults(basic_only=EVERY_CALL)),
-    Case("the token server knows no service", Faults(strikes=(Status(400, TOKEN, shape="details"),))),
-    Case("the token server is missing", Faults(strikes=(Status(404, TOKEN, shape="html"),))),
-    Case("the token server fails", Faults(strikes=(Status(500, TOKEN, shape="details"),))),
-    Case("the token server answers 401 although the password is right", Faults(strikes=(Status(401, TOKEN),))),
-    Case("the token's answer is a page", Faults(strikes=(Body(LOGIN_PAGE, TOKEN),))),
-    Case("the token's answer is no object", Faults(strikes=(Body(b"[]", TOKEN),))),
-    Case("the token could not be sent as a header", Faults(strikes=(Body(b'{"token": "a\\r\\nb"}', TOKEN),))),
+    Case("the token server knows no service", Faults(on_calls=(Status(400, TOKEN, shape="details"),))),
+    Case("the token server is missing", Faults(on_calls=(Status(404, TOKEN, shape="html"),))),
+    Case("the token server fails", Faults(on_calls=(Status(500, TOKEN, shape="details"),))),
+    Case("the token server answers 401 although the password is right", Faults(on_calls=(Status(401, TOKEN),))),
+    Case("the token's answer is a page", Faults(on_calls=(Body(LOGIN_PAGE, TOKEN),))),
+    Case("the token's answer is no object", Faults(on_calls=(Body(b"[]", TOKEN),))),
+    Case("the token could not be sent as a header", Faults(on_calls=(Body(b'{"token": "a\\r\\nb"}', TOKEN),))),
     Case("the token stands in `token` alone", Faults(token_in_one_field="token")),
     Case("the token stands in `access_token` alone", Faults(token_in_one_field="access_token")),
     Case("the token's life is not given", Faults(token_without_expiry=EVERY_CALL)),
     Case("the token server and /v2/ are gone with the licence", Faults(licence_expired=EVERY_CALL)),
-    Case("there is no challenge", Faults(strikes=(Body(b"{}", CHALLENGE),))),
+    Case("there is no challenge", Faults(on_calls=(Body(b"{}", CHALLENGE),))),
     Case("the challenge names no host", Faults(realm=Realm("/auth/token", CHALLENGE))),
     Case("the challenge's realm is a word", Faults(realm=Realm("Docker Trusted Registry", CHALLENGE))),
     Case("the challenge names the own host without TLS", Faults(realm=Realm("http://{host}/auth/token", CHALLENGE))),
     Case("all tokens are forgotten in mid-run", Faults(tokens_revoked=API.limited(after=9, times=1))),
-    Case("busy, and says when to come back", Faults(strikes=(Status(429, ALL_TAGS.limited(times=4), retry_after="0"),))),
-    Case("bad gateways pass", Faults(strikes=(Status(502, EVERY_CALL.limited(times=3), shape="html"),))),
-    Case("unavailable for a moment", Faults(strikes=(Status(503, REPOSITORIES.limited(times=4)),))),
-    Case("gateway timeouts pass", Faults(strikes=(Status(504, tags_of(BROKEN, times=4)),))),
-    Case("a Retry-After that is nonsense", Faults(strikes=(Status(503, ALL_TAGS.limited(times=2), retry_after="soon"),))),
-    Case("a Retry-After that is past", Faults(strikes=(Status(503, ALL_TAGS.limited(times=2), retry_after=LONG_AGO),))),
-    Case("connections closed before the answer", Faults(strikes=(Closed(EVERY_CALL.limited(times=3)),))),
-    Case("connections closed within the answer", Faults(strikes=(Closed(ALL_TAGS.limited(times=3), after_bytes=20),))),
-    Case("answers that are compressed", Faults(strikes=(Gzipped(),))),
-    Case("cookies", Faults(strikes=(Cookies(),))),
+    Case("busy, and says when to come back", Faults(on_calls=(Status(429, ALL_TAGS.limited(times=4), retry_after="0"),))),
+    Case("bad gateways pass", Faults(on_calls=(Status(502, EVERY_CALL.limited(times=3), shape="html"),))),
+    Case("unavailable for a moment", Faults(on_calls=(Status(503, REPOSITORIES.limited(times=4)),))),
+    Case("gateway timeouts pass", Faults(on_calls=(Status(504, tags_of(BROKEN, times=4)),))),
+    Case("a Retry-After that is nonsense", Faults(on_calls=(Status(503, ALL_TAGS.limited(times=2), retry_after="soon"),))),
+    Case("a Retry-After that is past", Faults(on_calls=(Status(503, ALL_TAGS.limited(times=2), retry_after=LONG_AGO),))),
+    Case("connections closed before the answer", Faults(on_calls=(Closed(EVERY_CALL.limited(times=3)),))),
+    Case("connections closed within the answer", Faults(on_calls=(Closed(ALL_TAGS.limited(times=3), after_bytes=20),))),
+    Case("answers that are compressed", Faults(on_calls=(Gzipped(),))),
+    Case("cookies", Faults(on_calls=(Cookies(),))),
     Case("an empty cursor on the last page", Faults(empty_last_cursor=EVERY_CALL)),
     Case("strange cursors", Faults(strange_cursors=EVERY_CALL)),
     Case("the page size is ignored", Faults(page_size_ignored=EVERY_CALL)),
@@ -130,44 +130,48 @@ SURVIVED = [
     Case("a count that is wrong once", Faults(miscounts=(Miscount(1, readings_of(REPOSITORIES, times=1)),))),
     Case("tags in the form of DTR 2.1", Faults(object_tags=EVERY_CALL)),
     Case("tags by update time", Faults(tags_by_update_time=EVERY_CALL)),
-    Case("ghosts", Faults(ghosts=EVERY_CALL)),
+    Case("ghosts", Faults(unnamed_entries=EVERY_CALL)),
     Case("cursors that count rows", Faults(positional_cursors=EVERY_CALL)),
-    Case("a 401 for one path at one moment", Faults(strikes=(Status(401, tags_of(BROKEN, times=1)),))),
+    Case("a 401 for one path at one moment", Faults(on_calls=(Status(401, tags_of(BROKEN, times=1)),))),
     Case("the token server fails for a moment in mid-run", RENEWED_AT_THE_SECOND_TRY),
-    Case("settings fail for a moment", Faults(strikes=(Status(500, SETTINGS.limited(after=1, times=1)),))),
+    Case("settings fail for a moment", Faults(on_calls=(Status(500, SETTINGS.limited(after=1, times=1)),))),
     Case("no dtrHost", Faults(settings_without_host=EVERY_CALL)),
     Case("other fields are missing", Faults(rewrites=(WITHOUT_DETAILS,))),
     Case("other fields are of another type", Faults(rewrites=(WITH_ODD_DETAILS,))),
 ]  # fmt: skip
 
 FATAL = [
-    Case("a token server that is down and no Basic either", Faults(strikes=(Status(503, TOKEN), Status(503, API))), "503"),
+    Case("a token server that is down and no Basic either", Faults(on_calls=(Status(503, TOKEN), Status(503, API))), "503"),
     Case("admin rights missing", Faults(admin_rights_lost=EVERY_CALL), "administrator"),
     Case("admin rights lost in mid-run", Faults(admin_rights_lost=Calls(after=12)), "administrator"),
-    Case("settings are a login page", Faults(strikes=(Body(LOGIN_PAGE, SETTINGS, content_type="text/html"),)), "login page"),
-    Case("settings are another object", Faults(strikes=(Body(b'{"hello": 1}', SETTINGS),)), "login page"),
-    Case("a redirect to another host", Faults(strikes=(Redirect("https://elsewhere.example/", SETTINGS),)), "redirect"),
-    Case("a redirect to plain HTTP", Faults(strikes=(Redirect("http://localhost/api/v0/repositories", REPOSITORIES),)), "redirect"),
-    Case("a redirect within", Faults(strikes=(Redirect("/api/v0/repositories?", tags_of(BROKEN)),)), "redirect"),
-    Case("a 500 for one repository", Faults(strikes=(Status(500, tags_of(BROKEN)),)), BROKEN),
-    Case("a bare error for one repository", Faults(strikes=(Status(403, tags_of(BROKEN), shape="bare"),)), BROKEN),
-    Case("a page of HTML for one repository", Faults(strikes=(Status(500, tags_of(BROKEN), shape="html"),)), "HTML"),
-    Case("busy for good", Faults(strikes=(Status(503, tags_of(BROKEN)),)), "503"),
-    Case("asked to come back in a day", Faults(strikes=(Status(429, tags_of(BROKEN), retry_after="86400"),)), "86400"),
-    Case("connections always closed", Faults(strikes=(Closed(tags_of(BROKEN)),)), BROKEN),
-    Case("answers always cut off", Faults(strikes=(Closed(tags_of(BROKEN), after_bytes=30),)), BROKEN),
-    Case("invalid JSON", Faults(strikes=(Body(INVALID_JSON, tags_of(BROKEN)),)), "not JSON"),
-    Case("nested JSON", Faults(strikes=(Body(deep_json(), tags_of(BROKEN)),)), BROKEN),
-    Case("JSON of another type", Faults(strikes=(Body(WRONG_TYPE, tags_of(BROKEN)),)), "not a list"),
-    Case("not-a-number flags", Faults(strikes=(Body(NOT_A_NUMBER, tags_of(BROKEN)),)), BROKEN),
-    Case("lone surrogates", Faults(strikes=(Body(LONE_SURROGATES, tags_of(BROKEN)),)), BROKEN),
-    Case("a name of ten million characters", Faults(strikes=(Body(long_string(), tags_of(BROKEN)),)), BROKEN),
-    Case("a body without end", Faults(strikes=(EndlessBody(tags_of(BROKEN)),)), "larger than"),
-    Case("a gzip bomb", Faults(strikes=(GzipBomb(2**30, tags_of(BROKEN)),)), "larger than"),
-    Case("a gzip bomb within another", Faults(strikes=(GzipBomb(2**30, tags_of(BROKEN), layers=2),)), "encoding"),
+    Case("settings are a login page", Faults(on_calls=(Body(LOGIN_PAGE, SETTINGS, content_type="text/html"),)), "login page"),
+    Case("settings are another object", Faults(on_calls=(Body(b'{"hello": 1}', SETTINGS),)), "login page"),
+    Case("a redirect to another host", Faults(on_calls=(Redirect("https://elsewhere.example/", SETTINGS),)), "redirect"),
+    Case(
+        "a redirect to plain HTTP",
+        Faults(on_calls=(Redirect("http://localhost/api/v0/repositories", REPOSITORIES),)),
+        "redirect",
+    ),
+    Case("a redirect within", Faults(on_calls=(Redirect("/api/v0/repositories?", tags_of(BROKEN)),)), "redirect"),
+    Case("a 500 for one repository", Faults(on_calls=(Status(500, tags_of(BROKEN)),)), BROKEN),
+    Case("a bare error for one repository", Faults(on_calls=(Status(403, tags_of(BROKEN), shape="bare"),)), BROKEN),
+    Case("a page of HTML for one repository", Faults(on_calls=(Status(500, tags_of(BROKEN), shape="html"),)), "HTML"),
+    Case("busy for good", Faults(on_calls=(Status(503, tags_of(BROKEN)),)), "503"),
+    Case("asked to come back in a day", Faults(on_calls=(Status(429, tags_of(BROKEN), retry_after="86400"),)), "86400"),
+    Case("connections always closed", Faults(on_calls=(Closed(tags_of(BROKEN)),)), BROKEN),
+    Case("answers always cut off", Faults(on_calls=(Closed(tags_of(BROKEN), after_bytes=30),)), BROKEN),
+    Case("invalid JSON", Faults(on_calls=(Body(INVALID_JSON, tags_of(BROKEN)),)), "not JSON"),
+    Case("nested JSON", Faults(on_calls=(Body(deep_json(), tags_of(BROKEN)),)), BROKEN),
+    Case("JSON of another type", Faults(on_calls=(Body(WRONG_TYPE, tags_of(BROKEN)),)), "not a list"),
+    Case("not-a-number flags", Faults(on_calls=(Body(NOT_A_NUMBER, tags_of(BROKEN)),)), BROKEN),
+    Case("lone surrogates", Faults(on_calls=(Body(LONE_SURROGATES, tags_of(BROKEN)),)), BROKEN),
+    Case("a name of ten million characters", Faults(on_calls=(Body(long_string(), tags_of(BROKEN)),)), BROKEN),
+    Case("a body without end", Faults(on_calls=(EndlessBody(tags_of(BROKEN)),)), "larger than"),
+    Case("a gzip bomb", Faults(on_calls=(GzipBomb(2**30, tags_of(BROKEN)),)), "larger than"),
+    Case("a gzip bomb within another", Faults(on_calls=(GzipBomb(2**30, tags_of(BROKEN), layers=2),)), "encoding"),
     Case("null lists", Faults(null_lists=ALL_TAGS), "counts"),
     Case("a null list of repositories", Faults(null_lists=REPOSITORIES), "counts 25"),
-    Case("no list of repositories", Faults(strikes=(Body(b"{}", REPOSITORIES),)), "no list"),
+    Case("no list of repositories", Faults(on_calls=(Body(b"{}", REPOSITORIES),)), "no list"),
     Case("no count of repositories", Faults(count_missing=REPOSITORIES), "X-Resource-Count"),
     Case("no count of tags", Faults(count_missing=tags_of(BROKEN)), "X-Resource-Count"),
     Case("a count too large", Faults(miscounts=(Miscount(1, REPOSITORIES),)), "counts 26"),
@@ -182,8 +186,8 @@ FATAL = [
     Case("repositories whose names are null", Faults(rewrites=(WITHOUT_NAMES,)), "no name"),
     Case("repositories whose names are all empty", Faults(rewrites=(Rewrite({"namespace": "", "name": ""}, tag=None),)), "no name"),
     Case("a tag that ends in a line break", Faults(rewrites=(Rewrite({"name": "latest\n"}, path=BROKEN),)), "no registry allows"),
-    Case("settings fail in mid-run", Faults(strikes=(Status(500, SETTINGS.limited(after=1)),)), "administrator"),
-    Case("settings become a login page", Faults(strikes=(Body(LOGIN_PAGE, SETTINGS.limited(after=1)),)), "administrator"),
+    Case("settings fail in mid-run", Faults(on_calls=(Status(500, SETTINGS.limited(after=1)),)), "administrator"),
+    Case("settings become a login page", Faults(on_calls=(Body(LOGIN_PAGE, SETTINGS.limited(after=1)),)), "administrator"),
     Case("hostile names", Faults(hostile_names=EVERY_CALL), "cannot be asked for", "OPEN"),
     Case("a repository that answers 404 though listed", Faults(missing_though_listed=tags_of(BROKEN)), "yet it is listed"),
     Case("Notary down", Faults(notary_down=EVERY_CALL), "Notary"),
@@ -312,7 +316,7 @@ def test_credentials_that_die_in_mid_run_end_it_without_hammering_the_account(au
 
 
 @pytest.mark.parametrize("life", [None, 0.3])
-def test_tokens_that_die_early_on_a_server_that_then_answers_as_to_nobody_prove_nothing(
+def test_tokens_that_die_early_on_a_server_that_then_answers_as_to_no_one_verify_nothing(
     audited: Audited, dtr: DtrServer, life: float | None
 ) -> None:
     """The lists look read, and are not: 200 and nothing, as to an anonymous caller."""
@@ -333,7 +337,7 @@ def test_tokens_that_die_early_on_a_server_that_then_answers_as_to_nobody_prove_
     assert "anonymous" in " ".join(run["incomplete_because"])
 
 
-def test_a_reading_as_nobody_resolves_nothing(audited: Audited, dtr: DtrServer, registry: InMemoryRegistry) -> None:
+def test_a_reading_as_no_one_resolves_nothing(audited: Audited, dtr: DtrServer, registry: InMemoryRegistry) -> None:
     registry.push("team", "s03", "unsigned")
     assert audited.audit()["findings"]["open"] == 1
     audited.messages()
@@ -353,12 +357,12 @@ def test_short_lived_tokens_are_renewed_once_for_all_threads(audited: Audited, d
     assert len(dtr.calls("/auth/token")) == 2
 
 
-def test_lists_read_as_nobody_before_a_401_prove_nothing(
+def test_lists_read_as_no_one_before_a_401_verify_nothing(
     audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     """A server may answer lists as to nobody and yet refuse a private repository: the renewal must not hide the former."""
     registry.create_repository("aaa", "public", visibility="public")
-    dtr.faults = Faults(anonymous_as_success=EVERY_CALL, strikes=(Status(401, ALL_TAGS.limited(times=1)),))
+    dtr.faults = Faults(anonymous_as_success=EVERY_CALL, on_calls=(Status(401, ALL_TAGS.limited(times=1)),))
     pages = 0
 
     def die_on_the_second_page(_: object) -> None:
@@ -416,8 +420,8 @@ def test_a_repository_that_turns_nameless_in_mid_run_is_not_removed(
     audited.audit()
 
     def turn_nameless(_: object) -> None:
-        strikes = (Status(404, tags_of("team/s03"), code="NO_SUCH_REPOSITORY"),)
-        dtr.faults = Faults(strikes=strikes, rewrites=(Rewrite({"name": ""}, tag=None, path="team/s03"),))
+        on_calls = (Status(404, tags_of("team/s03"), code="NO_SUCH_REPOSITORY"),)
+        dtr.faults = Faults(on_calls=on_calls, rewrites=(Rewrite({"name": ""}, tag=None, path="team/s03"),))
 
     end = dtr.on_request(turn_nameless, "/api/v0/repositories/team/s03/tags")
     run = audited.audit()
@@ -467,7 +471,7 @@ def test_tags_read_before_a_fault_are_kept_and_judged(
 ) -> None:
     registry.push("team", "s07", "0-unsigned")
     # The first page can be read at every pass, and the second at none.
-    failing = Faults(strikes=(Status(500, tags_of(BROKEN)),))
+    failing = Faults(on_calls=(Status(500, tags_of(BROKEN)),))
 
     def fail_on_the_second_page(request: Request) -> None:
         dtr.faults = failing if request.parameter("pageStart") else Faults()
@@ -504,7 +508,7 @@ def test_harbor_is_recognised_and_nothing_is_said_of_it(stack: Stack) -> None:
         assert run["repositories"]["listed"] == 0
 
 
-def test_nobody_at_the_address_is_said(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_one_at_the_address_is_said(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
     run = audited.audit(DTR_URL="https://127.0.0.1:9")
     assert run["status"] == "NOT_REVIEWED"
     assert "refused" in run["incomplete_because"][0].lower()
@@ -512,7 +516,7 @@ def test_nobody_at_the_address_is_said(audited: Audited, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def flawed(stack: Stack, registry: InMemoryRegistry, request: pytest.FixtureRequest) -> Iterator[Audited]:
-    with DtrServer(registry, flaw=request.param) as dtr:
+    with DtrServer(registry, defect=request.param) as dtr:
         audited = Audited(stack, dtr)
         audited.put_secret(username=dtr.admin.name, password=dtr.admin.password)
         yield audited
@@ -520,17 +524,17 @@ def flawed(stack: Stack, registry: InMemoryRegistry, request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize(
-    "flawed", [Flaw.EXPIRED, Flaw.NOT_YET_VALID, Flaw.WRONG_HOST, Flaw.OTHER_AUTHORITY], indirect=True
+    "flawed", [Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.WRONG_HOST, Defect.OTHER_AUTHORITY], indirect=True
 )
 @pytest.mark.parametrize("strict", ["true", "false"])
-def test_a_bad_certificate_is_refused_whatever_the_strictness(flawed: Audited, strict: str) -> None:
+def test_a_bad_certificate_is_refused_any_the_strictness(flawed: Audited, strict: str) -> None:
     run = flawed.audit(X509_STRICT=strict)
     assert run["status"] == "NOT_REVIEWED"
     assert "certificate is refused" in run["incomplete_because"][0]
     assert flawed.server.requests == ()
 
 
-@pytest.mark.parametrize("flawed", [Flaw.NO_AUTHORITY_KEY_IDENTIFIER], indirect=True)
+@pytest.mark.parametrize("flawed", [Defect.NO_AUTHORITY_KEY_IDENTIFIER], indirect=True)
 def test_a_certificate_that_only_strictness_refuses_names_the_setting(flawed: Audited) -> None:
     run = flawed.audit()
     assert run["status"] == "NOT_REVIEWED"

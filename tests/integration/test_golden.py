@@ -30,7 +30,7 @@ from dtr_audit.trust.notary.pins import KEY as PINS_KEY
 from dtr_audit_simulator.aws.stack import Stack
 from dtr_audit_simulator.notary.notary import Notary
 from tests.harness import audit_harness
-from tests.integration.test_engines import FIRST_NIGHT, HISTORY, TRUST, Night, Publisher, World, trust_history
+from tests.integration.test_engines import FIRST_DAY, HISTORY, TRUST, Day, Publisher, World, trust_history
 
 pytestmark = pytest.mark.usefixtures("all_shards")
 
@@ -65,11 +65,11 @@ class Golden:
     prose: dict[str, None] = field(default_factory=dict)  # in the order of appearance
     _last: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, night: str, parts: Mapping[str, list[str]]) -> None:
+    def add(self, step: str, parts: Mapping[str, list[str]]) -> None:
         """Write a night as its difference to the one before."""
         for part, lines in parts.items():
             changes = list(unified_diff(self._last.get(part, []), lines, lineterm="", n=0))[2:]
-            self.facts += [f"== {night}: {part}", *changes]
+            self.facts += [f"== {step}: {part}", *changes]
             self._last[part] = lines
 
     def split(self, value: Any, key: str = "") -> Any:
@@ -167,13 +167,13 @@ class Recorder:
         self.world = world
         self.golden = Golden()
 
-    def record(self, history: list[Night]) -> Golden:
-        for number, night in enumerate(history):
-            night.happens(self.world)
-            self.world.server.faults = night.faults
-            record = self.world.run(number, night.event, night.account)
-            self.golden.add(night.says, dict(self._parts(record)))
-            self.world.dawn()
+    def record(self, history: list[Day]) -> Golden:
+        for number, step in enumerate(history):
+            step.happens(self.world)
+            self.world.server.faults = step.faults
+            record = self.world.run(number, step.event, step.account)
+            self.golden.add(step.says, dict(self._parts(record)))
+            self.world.end_day()
         return self.golden
 
     def _parts(self, record: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -254,18 +254,18 @@ FORMATS = {"EVIDENCE_FORMATS": "report,ckl,cklb,xccdf,hdf"}
 
 
 @pytest.fixture(params=[False, True], ids=["lambda", "stepfunctions"])
-def is_fanned(request: pytest.FixtureRequest) -> bool:
+def by_steps(request: pytest.FixtureRequest) -> bool:
     """Which engine makes the runs."""
     return bool(request.param)
 
 
-def _hold(name: str, golden: Golden, *, is_fanned: bool) -> None:
+def _hold(name: str, golden: Golden, *, by_steps: bool) -> None:
     """Compare with the files, facts first; or write them. What Step Functions leaves is kept as its difference to Lambda."""
     assert not (REWRITE and os.environ.get("CI")), "golden files are rewritten by people, not in CI"
     for kind, lines in {"facts": golden.facts, "prose": list(golden.prose)}.items():
         of_lambda, found = FOLDER / f"{kind}-{name}.txt", lines
         file = of_lambda
-        if is_fanned:
+        if by_steps:
             file = FOLDER / f"{kind}-{name}-stepfunctions.txt"
             found = list(unified_diff(_read(of_lambda), lines, "lambda", "stepfunctions", lineterm="", n=0))
         if REWRITE:
@@ -279,19 +279,19 @@ def _read(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def test_findings_over_fourteen_runs_are_what_they_were(stack: Stack, is_fanned: bool) -> None:
-    world = World(stack, None, FORMATS, is_fanned=is_fanned)
+def test_findings_over_fourteen_runs_are_what_they_were(stack: Stack, by_steps: bool) -> None:
+    world = World(stack, None, FORMATS, by_steps=by_steps)
     try:
-        _hold("findings", Recorder(world).record(HISTORY), is_fanned=is_fanned)
+        _hold("findings", Recorder(world).record(HISTORY), by_steps=by_steps)
     finally:
         world.close()
 
 
-def test_signatures_over_five_runs_are_what_they_were(stack: Stack, is_fanned: bool) -> None:
+def test_signatures_over_five_runs_are_what_they_were(stack: Stack, by_steps: bool) -> None:
     publisher = Publisher()
-    publisher.notary = Notary(clock=lambda: FIRST_NIGHT)
-    world = World(stack, publisher.notary, {**FORMATS, **TRUST}, is_fanned=is_fanned)
+    publisher.notary = Notary(clock=lambda: FIRST_DAY)
+    world = World(stack, publisher.notary, {**FORMATS, **TRUST}, by_steps=by_steps)
     try:
-        _hold("signatures", Recorder(world).record(trust_history(publisher)), is_fanned=is_fanned)
+        _hold("signatures", Recorder(world).record(trust_history(publisher)), by_steps=by_steps)
     finally:
         world.close()

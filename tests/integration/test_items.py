@@ -93,6 +93,6 @@ def test_every_finding_is_read_however_many_a_page_holds(
     assert len(expected) == 5
     assert kept.of_repository(repository) == expected
     assert {one.tag: one for one in kept.open()} == expected
-    assert {one.tag: one for one in kept.unannounced()} == expected
+    assert {one.tag: one for one in kept.pending_notifications()} == expected
     assert sorted(item["sk"] for _, item in kept.everything(with_trust=False)) == sorted(expected)
     client.close()

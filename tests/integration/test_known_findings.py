@@ -37,7 +37,7 @@ def push(registry: InMemoryRegistry, *images: str, signed: bool = False) -> None
 
 
 def unreadable(*repositories: str) -> Faults:
-    return Faults(strikes=tuple(Status(500, tags_of(one), message="the blob store timed out") for one in repositories))
+    return Faults(on_calls=tuple(Status(500, tags_of(one), message="the blob store timed out") for one in repositories))
 
 
 def hdf_results(files: dict[str, bytes]) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def test_status_without_any_list_and_with_a_known_finding_is_open_and_not_comple
 ) -> None:
     push(registry, "web/shop:1")
     run()
-    dtr.faults = Faults(strikes=(Body(b"{}", REPOSITORIES),))
+    dtr.faults = Faults(on_calls=(Body(b"{}", REPOSITORIES),))
     record = run()
     assert (record["status"], record["complete"], record["findings"]["open"]) == ("OPEN", False, 1)
     assert audited.findings()["web/shop:1"]["state"] == "OPEN"

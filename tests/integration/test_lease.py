@@ -13,7 +13,7 @@ from dtr_audit.aws.runs import CLOCK_SKEW_SECONDS, RunsTable, fan_out_lease_seco
 from dtr_audit.errors import LeaseHeldError
 from dtr_audit.pipeline import steps
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
 NOW = datetime(2026, 12, 1, 5, tzinfo=UTC)
 YEAR_AHEAD = timedelta(days=400)
@@ -57,7 +57,7 @@ def test_a_lease_by_a_clock_that_is_400_days_ahead_does_not_keep_a_run_in_steps_
     audited: Audited, table: RunsTable
 ) -> None:
     table.take_lease("ahead", "ahead", "20261031T030000Z", now=datetime.now(UTC) + YEAR_AHEAD, seconds=900)
-    assert Fanned(audited).execute()["complete"] is True
+    assert StepFunctionsRun(audited).execute()["complete"] is True
 
 
 @pytest.mark.parametrize("until", ["9999-12-31T23:59:59.999Z", "", "never", 7, None, {"a": "map"}, True])
@@ -78,7 +78,7 @@ def test_a_lease_without_an_end_is_taken_over(audited: Audited, table: RunsTable
 
 
 def test_a_lease_that_ends_within_the_longest_is_held_and_its_end_is_said(audited: Audited, table: RunsTable) -> None:
-    longest = fan_out_lease_seconds(Fanned(audited).settings)
+    longest = fan_out_lease_seconds(StepFunctionsRun(audited).settings)
     # The holder's clock goes before this one's.
     ahead = NOW + timedelta(seconds=CLOCK_SKEW_SECONDS)
     table.take_lease("another", "another", "20261031T030000Z", now=ahead, seconds=longest)
@@ -91,10 +91,10 @@ def test_a_lease_that_ends_within_the_longest_is_held_and_its_end_is_said(audite
 
 def test_one_lambda_respects_the_lease_of_a_run_in_steps(audited: Audited) -> None:
     """The engine may have been changed while that run was under way."""
-    fanned = Fanned(audited)
+    step_functions_run = StepFunctionsRun(audited)
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     event = {"scheduled_time": "2026-10-31T03:00:00Z"}
-    fanned.make(steps.inventory, {"event": event, "execution": "steps", "started_at": started_at})
+    step_functions_run.make(steps.inventory, {"event": event, "execution": "steps", "started_at": started_at})
     with pytest.raises(LeaseHeldError, match="20261031T030000Z"):
         audited.audit()
     assert json.dumps(audited.keys("runs")) == "[]"

@@ -306,7 +306,7 @@ class Rehearsal:
         self.needed: dict[str, set[Access]] = {name: set() for name in self.roles}
         self.refused: dict[str, list[Access]] = {name: [] for name in self.roles}
         self.forbidden: set[Access] = set()  # to the audit's code
-        self.news: list[set[tuple[str, str]]] = []
+        self.change_kind: list[set[tuple[str, str]]] = []
         self.parts: list[str] = []  # what lies in findings/ in the end
         try:
             self._make()
@@ -340,7 +340,7 @@ class Rehearsal:
                     self.forbidden.add(access)
                     if permits(codes[name].role.statements, access):
                         raise OverreachError(f"the code may {action} on {resource}")
-            self._two_nights(codes)
+            self._two_days(codes)
 
     @contextmanager
     def _caller(self, role: str, service: str, context: Mapping[str, str]) -> Iterator[Caller]:
@@ -387,12 +387,12 @@ class Rehearsal:
     def _of_the_network(self) -> Iterator[tuple[str, str]]:
         if "VpcConfig" not in self._deployed.function:
             return
-        places = self._deployed.function["VpcConfig"]
+        locations = self._deployed.function["VpcConfig"]
         interface = self._deployed.arn("ec2", "network-interface/eni-0123456789abcdef0")
         yield "ec2:DescribeSubnets", "*"
-        for subnet in places["SubnetIds"]:
+        for subnet in locations["SubnetIds"]:
             yield "ec2:CreateNetworkInterface", self._deployed.arn("ec2", f"subnet/{subnet}")
-        for group in places["SecurityGroupIds"]:
+        for group in locations["SecurityGroupIds"]:
             yield "ec2:CreateNetworkInterface", self._deployed.arn("ec2", f"security-group/{group}")
         yield "ec2:CreateNetworkInterface", self._deployed.arn("ec2", "network-interface/*")
         yield "ec2:DescribeNetworkInterfaces", "*"
@@ -400,7 +400,7 @@ class Rehearsal:
         yield "ec2:UnassignPrivateIpAddresses", interface
         yield "ec2:DeleteNetworkInterface", interface
 
-    def _two_nights(self, codes: Mapping[str, Caller]) -> None:
+    def _two_days(self, codes: Mapping[str, Caller]) -> None:
         """Audit a registry, as the retry of an attempt that was cut off; and once more when it has changed."""
         registry = InMemoryRegistry()
         registry.push("web", "shop", "1")
@@ -424,20 +424,20 @@ class Rehearsal:
                 stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=EXCEPTIONS_KEY, Body=b'{"exceptions": []}')
                 if self._deployed.pins:
                     stack.s3.put_object(Bucket=stack.outputs["BucketName"], Key=PINS_KEY, Body=trusted.pins())
-                nights = Nights(audited, server, admitted)
-                self._night(nights)
+                days_taken = DaysTaken(audited, server, admitted)
+                self._day(days_taken)
                 trusted.sign("shop")
                 registry.push("web", "till", "1")
                 registry.delete_repository("web", "gone")
-                self._night(nights)
+                self._day(days_taken)
                 self.parts = [key.rpartition("/")[2] for key in audited.keys("findings")]
                 if self._deployed.in_steps:
-                    nights.fail_to_begin()
+                    days_taken.fail_to_begin()
             finally:
                 audited.close()
 
-    def _night(self, nights: "Nights") -> None:
-        run = nights.audit()
+    def _day(self, days_taken: "DaysTaken") -> None:
+        run = days_taken.audit()
         if not run["complete"]:
             raise NotCompletedError(run["incomplete_because"])
         if self._deployed.signs and "signature" not in run["evidence"]:
@@ -450,17 +450,17 @@ class Rehearsal:
             raise NotCompletedError(run["warnings"])
         if self._deployed.pins and (run["trust"]["verified"], run["trust"]["first_use"]) != (2, 0):
             raise NotCompletedError(run["trust"])
-        self.news.append(
+        self.change_kind.append(
             {
                 (kind, f"{item['repository']}:{item['tag']}")
-                for message in nights.audited.messages()
+                for message in days_taken.audited.messages()
                 for kind in ("opened", "changed", "resolved")
                 for item in message.body[kind]
             }
         )
 
 
-class Nights:
+class DaysTaken:
     """The audits of a registry, by either engine, each function with the credentials of its own role."""
 
     def __init__(self, audited: Audited, server: DtrServer, admitted: Mapping[str, Mapping[str, str]]) -> None:
@@ -498,7 +498,7 @@ class Nights:
         step = name.removesuffix("Function").lower()
         # One repository is not there while the batches are read, and is when it is looked for.
         missing = (Status(404, tags_of("web/till"), code="NO_SUCH_REPOSITORY"),) if step == "examine" else ()
-        self._server.faults = Faults(strikes=missing)
+        self._server.faults = Faults(on_calls=missing)
         # And each step has been cut off once, with some rows of its own written.
         day, batch = f"2026-11-{self.audited.runs:02d}", {"examine": 1, "prove": 2}.get(step, 9)
         rows = f"findings/registry={self.audited.name}/dt={day}/{self._run_id()}-{batch:05d}-009.jsonl.gz"
@@ -560,14 +560,14 @@ def rehearsal(deployed: Deployed) -> Rehearsal:
 def test_a_whole_audit_runs_with_the_rights_that_the_template_grants(rehearsal: Rehearsal) -> None:
     assert rehearsal.problem is None
     assert not any(rehearsal.refused.values())
-    assert rehearsal.news == [
+    assert rehearsal.change_kind == [
         {("opened", "web/shop:1"), ("opened", "web/gone:1")},
         {("resolved", "web/shop:1"), ("resolved", "web/gone:1"), ("opened", "web/till:1")},
     ]
     # In steps, one repository was read in the first batch, and one when the missing was looked for.
     parts = ("00001-001", "00002-001") if "machine" in rehearsal.roles else ("00001",)
-    nights = ("20261101T030000Z", "20261102T030000Z")
-    assert rehearsal.parts == [f"{night}-{part}.jsonl.gz" for night in nights for part in parts]
+    days_taken = ("20261101T030000Z", "20261102T030000Z")
+    assert rehearsal.parts == [f"{step}-{part}.jsonl.gz" for step in days_taken for part in parts]
 
 
 def test_no_right_is_spare(rehearsal: Rehearsal) -> None:
@@ -726,7 +726,7 @@ def test_who_has_not_been_admitted_does_not_pass(deployed: Deployed, gate: Gate)
 
 
 @DEFAULT
-def test_nobody_but_the_service_of_this_account_assumes_a_role(deployed: Deployed) -> None:
+def test_no_one_but_the_service_of_this_account_assumes_a_role(deployed: Deployed) -> None:
     for name, service, account in (
         ("audit", "ec2.amazonaws.com", ACCOUNT),
         ("schedule", "lambda.amazonaws.com", ACCOUNT),
@@ -763,7 +763,7 @@ def test_a_statement_says_what_iam_takes_it_for(statement: Statement, permitted:
     )
 
 
-def test_a_denial_wins_and_what_it_excepts_it_does_not_deny() -> None:
+def test_a_denial_wins_and_what_it_excludes_it_does_not_deny() -> None:
     allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     assert not permits([allow, {"Effect": "Deny", "Action": "s3:Get*", "Resource": "*"}], READ)
     assert permits([allow, {"Effect": "Deny", "NotAction": "s3:Get*", "Resource": "*"}], READ)

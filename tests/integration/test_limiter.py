@@ -13,7 +13,7 @@ from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.transport import Request
 from tests.harness.audit_harness import Audited
-from tests.harness.fake_clock import HeldTime
+from tests.harness.fake_clock import FakeClock
 
 MOST = 16
 THREADS = 24
@@ -22,7 +22,7 @@ THREADS = 24
 class Reader:
     """Asks with more threads than there are turns, as the audit does."""
 
-    def __init__(self, dtr: DtrServer, clock: HeldTime | None = None) -> None:
+    def __init__(self, dtr: DtrServer, clock: FakeClock | None = None) -> None:
         self._dtr = dtr
         self.transport = Transport(
             dtr.url, ca_bundle=dtr.ca_bundle, x509_strict=True, connections=MOST, stop_at=float("inf"), clock=clock
@@ -53,7 +53,7 @@ class Reader:
         return self._dtr.take_busiest()
 
 
-class SharedSleep(HeldTime):
+class SharedSleep(FakeClock):
     """A minute passes when every thread of a reader waits for it, and not before."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ def reader(dtr: DtrServer) -> Iterator[Reader]:
 
 
 def test_a_registry_that_is_always_slow_gets_all_that_the_setting_allows(dtr: DtrServer) -> None:
-    clock = HeldTime()
+    clock = FakeClock()
     reader = Reader(dtr, clock)
 
     def answer_together(at_once: int) -> Callable[[], None]:
@@ -100,13 +100,13 @@ def test_a_registry_that_is_always_slow_gets_all_that_the_setting_allows(dtr: Dt
 def test_a_registry_that_slows_down_under_load_gets_less_and_all_again_afterwards(
     dtr: DtrServer, reader: Reader
 ) -> None:
-    dtr.faults = Faults(strikes=(Slow(delay=0.02),))
+    dtr.faults = Faults(on_calls=(Slow(delay=0.02),))
     assert reader.read(10 * MOST) == MOST
-    dtr.faults = Faults(strikes=(Overload(workers=2, seconds=0.03, thrash=0.2),))
+    dtr.faults = Faults(on_calls=(Overload(workers=2, seconds=0.03, thrash=0.2),))
     reader.read(8 * MOST)
     during = reader.read(4 * MOST)
     assert during <= MOST // 2
-    dtr.faults = Faults(strikes=(Slow(delay=0.02),))
+    dtr.faults = Faults(on_calls=(Slow(delay=0.02),))
     reader.read(40 * MOST)
     # All of it again, on a machine that does nothing else; on any machine, more than during the overload.
     assert reader.read(2 * MOST) > during
@@ -114,7 +114,7 @@ def test_a_registry_that_slows_down_under_load_gets_less_and_all_again_afterward
 
 
 def test_a_registry_that_refuses_under_load_answers_in_the_end(dtr: DtrServer, reader: Reader) -> None:
-    dtr.faults = Faults(strikes=(Overload(workers=2, seconds=0.02, most=4),))
+    dtr.faults = Faults(on_calls=(Overload(workers=2, seconds=0.02, most=4),))
     reader.read(4 * MOST)
     dtr.forget_requests()
     busiest = reader.read(4 * MOST)
@@ -127,7 +127,7 @@ def test_a_registry_that_refuses_under_load_answers_in_the_end(dtr: DtrServer, r
 def test_all_wait_whom_one_was_asked_to_wait(dtr: DtrServer) -> None:
     clock, asked_at = SharedSleep(), list[float]()
     reader = Reader(dtr, clock)
-    dtr.faults = Faults(strikes=(Status(429, EVERY_CALL.limited(times=1), retry_after="60"),))
+    dtr.faults = Faults(on_calls=(Status(429, EVERY_CALL.limited(times=1), retry_after="60"),))
     reader.transport.post("/health")
     refused_at = clock.now
     dtr.on_request(lambda _: asked_at.append(clock.now))
@@ -141,7 +141,7 @@ def test_all_wait_whom_one_was_asked_to_wait(dtr: DtrServer) -> None:
 def test_all_wait_who_were_waiting_for_a_turn_when_one_was_asked_to_wait(dtr: DtrServer) -> None:
     clock, asked_at = SharedSleep(), list[float]()
     reader = Reader(dtr, clock)
-    dtr.faults = Faults(strikes=(Status(429, EVERY_CALL.limited(after=MOST, times=1), retry_after="60"),))
+    dtr.faults = Faults(on_calls=(Status(429, EVERY_CALL.limited(after=MOST, times=1), retry_after="60"),))
     began = clock.now
 
     def note(_: Request) -> None:
@@ -165,7 +165,7 @@ def test_registry_and_notary_together_get_no_more_at_once_than_the_setting_allow
     for number in range(40):
         registry.push("web", f"r{number}", "1", at=datetime(2026, 1, 1, tzinfo=UTC).isoformat())
         registry.sign("web", f"r{number}", "1")
-    dtr.faults = Faults(strikes=(Slow(delay=0.05),))
+    dtr.faults = Faults(on_calls=(Slow(delay=0.05),))
     dtr.take_busiest()
     run = audited.audit(CONCURRENCY="8", TRUST_VERIFICATION=trust, DTR_DOMAINS=dtr.host)
     assert run["tags"]["audited"] == 40
@@ -178,7 +178,7 @@ def test_an_audit_of_a_registry_that_refuses_under_load_is_complete(
     for number in range(80):
         registry.push("web", f"r{number}", "1", at=datetime(2026, 1, 1, tzinfo=UTC).isoformat())
         registry.sign("web", f"r{number}", "1")
-    dtr.faults = Faults(strikes=(Overload(workers=2, seconds=0.02, calls=ALL_TAGS, most=5),))
+    dtr.faults = Faults(on_calls=(Overload(workers=2, seconds=0.02, calls=ALL_TAGS, most=5),))
     run = audited.audit(CONCURRENCY=str(MOST))
     assert run["complete"] is True
     assert run["status"] == "NOT_A_FINDING"

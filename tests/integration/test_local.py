@@ -37,7 +37,7 @@ from dtr_audit_simulator.dtr.fault_kinds import Calls, Echo, Status, tags_of
 from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
-from dtr_audit_simulator.http.authority import Flaw
+from dtr_audit_simulator.http.authority import Defect
 from dtr_audit_simulator.notary import TrustRepository
 from tests.evidence.html_report import report
 from tests.harness.command import command_environment, run_command
@@ -182,7 +182,7 @@ def test_an_audit_in_steps_that_fails_exits_with_2_and_says_why(laptop: Laptop, 
     assert laptop.run()["status"] == "NOT_REVIEWED"
 
 
-def test_findings_exit_with_1_and_each_is_told_once_when_it_opens_and_once_when_it_is_resolved(
+def test_findings_exit_with_1_and_each_is_reported_once_when_it_opens_and_once_when_it_is_resolved(
     laptop: Laptop, registry: InMemoryRegistry
 ) -> None:
     registry.push("web", "shop", "1")
@@ -293,7 +293,7 @@ def test_what_could_not_be_read_is_named_and_exits_with_2_even_beside_findings(
     broken = [f"s{number}" for number in range(8)]  # more than the run record's reason names
     for name in broken:
         registry.push("broken", name, "1")
-    dtr.faults = Faults(strikes=(Status(500, Calls("/api/v0/repositories/broken/*/tags")),))
+    dtr.faults = Faults(on_calls=(Status(500, Calls("/api/v0/repositories/broken/*/tags")),))
     done = laptop.audit()
     assert done.returncode == 2
     assert (laptop.run()["status"], laptop.run()["complete"]) == ("OPEN", False)
@@ -574,7 +574,7 @@ def test_no_option_switches_the_checking_of_certificates_off(capsys: pytest.Capt
     }  # fmt: skip
 
 
-def test_a_wrong_password_exits_with_2_and_tells_the_remedy(laptop: Laptop, registry: InMemoryRegistry) -> None:
+def test_a_wrong_password_exits_with_2_and_reports_the_remedy(laptop: Laptop, registry: InMemoryRegistry) -> None:
     registry.push("web", "shop", "1")
     done = laptop.audit(DTR_PASSWORD="not-the-password-at-all")
     assert done.returncode == 2
@@ -599,7 +599,7 @@ def test_the_strictness_of_certificates_may_be_dropped_but_not_their_verificatio
 ) -> None:
     registry.push("web", "shop", "1")
     registry.sign("web", "shop", "1")
-    with DtrServer(registry, flaw=Flaw.NO_AUTHORITY_KEY_IDENTIFIER) as dtr:
+    with DtrServer(registry, defect=Defect.NO_AUTHORITY_KEY_IDENTIFIER) as dtr:
         laptop = Laptop(dtr, tmp_path)
         done = laptop.audit()
         assert done.returncode == 2
@@ -773,7 +773,7 @@ def test_nothing_secret_is_in_any_file_or_on_the_screen(
     registry.push("web", "encoded", "1")
     dtr.faults = Faults(
         secrets_echoed=Calls(),
-        strikes=(Status(500, tags_of("web/broken")),),
+        on_calls=(Status(500, tags_of("web/broken")),),
         echoes=(Echo("fields", tags_of("web/shop")), Echo("encoding", tags_of("web/encoded"))),
     )
     done = laptop.audit()

@@ -20,7 +20,7 @@ def test_orphans_of_a_deleted_account_are_named_with_the_remedy_apart_from_what_
         registry.push(namespace, "app", "1.0")
         registry.sign(namespace, "app", "1.0")
     dtr.faults = Faults(
-        strikes=(Status(403, tags_of("refused/app")),),
+        on_calls=(Status(403, tags_of("refused/app")),),
         orphaned=tags_of("gone/app"),
         missing_though_listed=tags_of("hidden/app"),
     )

@@ -106,7 +106,7 @@ def test_changefeed_is_read_once_for_all_repositories(
 
 
 @pytest.mark.parametrize(
-    "strike",
+    "call_fault",
     [
         Status(500, CHANGEFEED),
         Status(503, CHANGEFEED, retry_after="120"),
@@ -119,10 +119,10 @@ def test_changefeed_is_read_once_for_all_repositories(
     ids=["500", "503 with a wait", "404", "no list", "no text", "no trust data", "late"],
 )
 def test_changefeed_that_cannot_be_read_costs_the_run_nothing(
-    audited: Audited, dtr: DtrServer, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, strike: Any
+    audited: Audited, dtr: DtrServer, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, call_fault: Any
 ) -> None:
     monkeypatch.setattr(connection, "CHANGEFEED_SECONDS", 0.3)
-    dtr.faults = Faults(strikes=(strike,))
+    dtr.faults = Faults(on_calls=(call_fault,))
     run = make_run()
     assert (run["status"], run["complete"], run["other_hosts"]["repositories"]) == ("OPEN", True, 0)
     assert reasons(audited, run)["renamed"] == {f"not signed under {dtr.host}"}
@@ -143,7 +143,7 @@ def test_signatures_that_are_verified_are_not_disturbed(
     assert any(OLD in reason for reason in reasons(audited, run)["renamed"])
 
 
-def test_team_is_not_told_of_the_repositories_of_others(
+def test_team_is_not_reported_of_the_repositories_of_others(
     audited: Audited, dtr: DtrServer, registry: InMemoryRegistry
 ) -> None:
     registry.push("payments", "api", "1.0")

@@ -20,7 +20,7 @@ def test_the_first_run_has_nothing_to_compare_with(audited: Audited, registry: I
     assert not run["warnings"]
 
 
-def test_a_registry_that_has_shrunk_is_told_with_both_sizes(audited: Audited, registry: InMemoryRegistry) -> None:
+def test_a_registry_that_has_shrunk_is_reported_with_both_sizes(audited: Audited, registry: InMemoryRegistry) -> None:
     fill(registry, 10)
     before = audited.audit()
     for number in range(2, 10):
@@ -60,7 +60,7 @@ def test_neither_an_incomplete_nor_a_partial_run_is_a_measure(
 ) -> None:
     fill(registry, 4)
     complete = audited.audit()
-    dtr.faults = Faults(strikes=(Status(500, tags_of("team/app-0")),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("team/app-0")),))
     incomplete = audited.audit()
     assert not incomplete["complete"]
     dtr.faults = Faults()

@@ -14,7 +14,7 @@ from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.http.transport import Request
 from tests.harness.audit_harness import Audited
-from tests.harness.fake_clock import HeldTime
+from tests.harness.fake_clock import FakeClock
 from tests.harness.step_functions_harness import MakeRun
 
 SECONDS = 900.0
@@ -38,8 +38,8 @@ def push(registry: InMemoryRegistry, tag: str = "1.0") -> None:
 
 
 @pytest.fixture(autouse=True)
-def _recent_as_in_production(monkeypatch: pytest.MonkeyPatch, held_time: HeldTime) -> None:
-    assert held_time
+def _recent_as_in_production(monkeypatch: pytest.MonkeyPatch, fake_clock: FakeClock) -> None:
+    assert fake_clock
     monkeypatch.setattr(recent_pushes, "RECENT_SECONDS", RECENT_SECONDS)
     monkeypatch.setattr(retry, "PATIENCE_SECONDS", 600.0)
 
@@ -51,10 +51,10 @@ def run(make_run: MakeRun) -> MakeRun:
 
 
 @pytest.fixture
-def readings(dtr: DtrServer, held_time: HeldTime) -> list[float]:
+def readings(dtr: DtrServer, fake_clock: FakeClock) -> list[float]:
     """When the tags of the repository were asked for."""
     times: list[float] = []
-    dtr.on_request(lambda _: times.append(held_time.now), TAGS)
+    dtr.on_request(lambda _: times.append(fake_clock.now), TAGS)
     return times
 
 
@@ -102,33 +102,33 @@ def test_tag_that_stays_unsigned_after_its_push_is_one_finding(
 
 
 def test_tag_that_was_pushed_earlier_is_read_once(
-    registry: InMemoryRegistry, run: MakeRun, readings: list[float], held_time: HeldTime
+    registry: InMemoryRegistry, run: MakeRun, readings: list[float], fake_clock: FakeClock
 ) -> None:
     registry.push("team", "api", "1.0", at=datetime.now(UTC) - timedelta(seconds=RECENT_SECONDS + 5))
-    began = held_time.now
+    began = fake_clock.now
     assert run()["status"] == "OPEN"
-    assert (len(readings), held_time.now) == (1, began)
+    assert (len(readings), fake_clock.now) == (1, began)
 
 
 def test_second_reading_that_fails_leaves_what_the_first_one_found(
     audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun
 ) -> None:
     push(registry)
-    dtr.faults = Faults(strikes=(Status(500, tags_of("team/api").limited(after=1)),))
+    dtr.faults = Faults(on_calls=(Status(500, tags_of("team/api").limited(after=1)),))
     record = run()
     assert (record["status"], record["complete"]) == ("OPEN", True)
     assert audited.verdicts(record["run_id"])[IMAGE] == "UNSIGNED"
 
 
 def test_registry_that_is_down_at_the_second_reading_leaves_what_the_first_one_found(
-    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun, held_time: HeldTime
+    audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, run: MakeRun, fake_clock: FakeClock
 ) -> None:
     push(registry)
-    began = held_time.now
+    began = fake_clock.now
 
     def go_down(_: Request) -> None:
-        if held_time.now > began:
-            dtr.faults = Faults(strikes=(Status(503),))
+        if fake_clock.now > began:
+            dtr.faults = Faults(on_calls=(Status(503),))
 
     dtr.on_request(go_down)
     record = run()

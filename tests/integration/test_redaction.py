@@ -19,7 +19,7 @@ from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from dtr_audit_simulator.ucp.server import AUTHENTICATION, CONFIGURATION, LOGIN, Configuration, UcpServer
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
 PIECE = 16  # characters of a secret, and more, are a secret
 LATER_SETTINGS = SETTINGS.limited(after=1)
@@ -55,7 +55,7 @@ class Watched:
 
     def __init__(self, audited: Audited, log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
         self.audited = audited
-        self.told: list[str] = []  # what was returned and raised
+        self.reported: list[str] = []  # what was returned and raised
         self.secrets: set[str] = set()
         self._log = log
         self._capsys = capsys
@@ -73,8 +73,12 @@ class Watched:
     def audit(self, engine: str, **environment: Any) -> dict[str, Any]:
         """Make a run by one of the engines; gives its record, or the summary of it."""
         environment = {"CONCURRENCY": "4", **environment}
-        run = self.audited.audit(**environment) if engine == "lambda" else Fanned(self.audited, environment).execute()
-        self.told.append(json.dumps(run))
+        run = (
+            self.audited.audit(**environment)
+            if engine == "lambda"
+            else StepFunctionsRun(self.audited, environment).execute()
+        )
+        self.reported.append(json.dumps(run))
         return run
 
     def outputs(self) -> dict[str, str]:
@@ -94,7 +98,7 @@ class Watched:
             "mails": "\n".join(f"{m.subject}\n{m.text}\n{m.attributes}" for m in audited.mails()),
             "the log": self._log.getvalue(),
             "what was printed": printed.out + printed.err,
-            "what was returned and raised": "\n".join(self.told),
+            "what was returned and raised": "\n".join(self.reported),
         }
 
     def assert_nothing_left(self) -> None:
@@ -212,7 +216,7 @@ def test_a_ucp_that_echoes_what_it_was_sent_puts_no_secret_into_any_output(
 
         ucp.on_request(echo, CONFIGURATION.path)
         for calls in (AUTHENTICATION, LOGIN):
-            ucp.faults = Faults(secrets_echoed=calls, strikes=(Status(400, calls),))
+            ucp.faults = Faults(secrets_echoed=calls, on_calls=(Status(400, calls),))
             watched.audit(engine, UCP_URL=ucp.url)
         watched.assert_nothing_left()
 
@@ -296,7 +300,7 @@ def test_an_error_that_a_function_raises_holds_no_secret_and_keeps_its_name(
     def fail(*_: object) -> None:
         raise LookupError(f"no answer for {dtr.admin.password.upper()}") from ValueError(dtr.admin.password)
 
-    monkeypatch.setattr("dtr_audit.pipeline.connection.Connection.prove_admin", fail)
+    monkeypatch.setattr("dtr_audit.pipeline.connection.Connection.verify_admin", fail)
     with pytest.raises(Exception, match="no answer for") as raised:
         invoke(
             watched.audited.stack,
@@ -306,5 +310,5 @@ def test_an_error_that_a_function_raises_holds_no_secret_and_keeps_its_name(
         )
     assert type(raised.value).__name__ == "LookupError"
     assert raised.value.__cause__ is None
-    watched.told.append(f"{raised.value!r} {raised.getrepr(style='native')}")
+    watched.reported.append(f"{raised.value!r} {raised.getrepr(style='native')}")
     watched.assert_nothing_left()

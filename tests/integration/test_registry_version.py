@@ -4,7 +4,7 @@ import pytest
 
 from dtr_audit_simulator.aws.stack import Stack
 from dtr_audit_simulator.dtr.calls import Profile
-from dtr_audit_simulator.dtr.fault_kinds import Body, Calls, Closed, Redirect, Status, Strike
+from dtr_audit_simulator.dtr.fault_kinds import Body, CallFault, Calls, Closed, Redirect, Status
 from dtr_audit_simulator.dtr.faults import LOGIN_PAGE, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
@@ -36,7 +36,7 @@ def test_a_registry_without_a_version_is_audited_as_any_other(stack: Stack) -> N
 
 
 @pytest.mark.parametrize(
-    "strike",
+    "call_fault",
     [
         Status(403, VERSION),
         Status(500, VERSION),
@@ -48,15 +48,15 @@ def test_a_registry_without_a_version_is_audited_as_any_other(stack: Stack) -> N
     ],
     ids=repr,
 )
-def test_a_version_that_cannot_be_read_is_no_fault(audited: Audited, dtr: DtrServer, strike: Strike) -> None:
-    dtr.faults = Faults(strikes=(strike,))
+def test_a_version_that_cannot_be_read_is_no_fault(audited: Audited, dtr: DtrServer, call_fault: CallFault) -> None:
+    dtr.faults = Faults(on_calls=(call_fault,))
     run = audited.audit()
     assert (run["complete"], run["registry_version"], run["warnings"]) == (True, None, [])
     assert len(dtr.calls(VERSION.path)) == 1
 
 
 def test_a_hostile_version_is_cut_and_escaped(audited: Audited, dtr: DtrServer) -> None:
-    dtr.faults = Faults(strikes=(Body(b'{"version": "<script>\\u001b' + b"9" * 300 + b'"}', VERSION),))
+    dtr.faults = Faults(on_calls=(Body(b'{"version": "<script>\\u001b' + b"9" * 300 + b'"}', VERSION),))
     run = audited.audit(EVIDENCE_FORMATS="report")
     assert run["registry_version"].startswith("<script>\ufffd9")
     assert len(run["registry_version"]) <= 64

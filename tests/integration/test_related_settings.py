@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dtr_audit.core.credentials import Credentials
-from dtr_audit.core.readings import Surroundings
+from dtr_audit.core.readings import RelatedSettings
 from dtr_audit.core.run_record import Status as RuleStatus
 from dtr_audit.core.run_record import SupportingFact
 from dtr_audit.http.deadline import ask_aside
@@ -25,6 +25,7 @@ from dtr_audit_simulator.dtr.calls import Profile
 from dtr_audit_simulator.dtr.fault_kinds import (
     EVERY_CALL,
     Body,
+    CallFault,
     Calls,
     Closed,
     EndlessBody,
@@ -32,16 +33,15 @@ from dtr_audit_simulator.dtr.fault_kinds import (
     Redirect,
     Slow,
     Status,
-    Strike,
     deep_json,
 )
 from dtr_audit_simulator.dtr.faults import HOSTILE_NAMES, LOGIN_PAGE, SETTINGS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer, Server
-from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.authority import CertificateAuthority, Defect
 from dtr_audit_simulator.ucp.server import AUTHENTICATION, CONFIGURATION, LOGIN, LOGOUT, Configuration, UcpServer
 from tests.harness.audit_harness import Audited
-from tests.harness.fake_clock import HeldTime
+from tests.harness.fake_clock import FakeClock
 
 SCAN_STATUS = Calls("/api/v0/imagescan/status")
 OPEN, PASSED, NOT_REVIEWED = RuleStatus.OPEN, RuleStatus.NOT_A_FINDING, RuleStatus.NOT_REVIEWED
@@ -92,12 +92,12 @@ class Place:
         )
         self.client.connect()
 
-    def look(self, *, stop_at: float = float("inf")) -> Surroundings:
+    def look(self, *, stop_at: float = float("inf")) -> RelatedSettings:
         seen = self._begin(stop_at)()
         self.check_harmless(seen)
         return seen
 
-    def look_until(self, held_time: HeldTime, slow: str, event: threading.Event) -> Surroundings:
+    def look_until(self, fake_clock: FakeClock, slow: str, event: threading.Event) -> RelatedSettings:
         """Look until the event has come for whom is `slow`, and the other one has ended; then the time is nearly over."""
         before = set(threading.enumerate())
         looked = self._begin(float("inf"))
@@ -106,13 +106,13 @@ class Place:
         for server, name in THREAD_NAMES.items():
             if server != slow and name in begun:
                 begun[name].join()
-        held_time.sleep(FAR_SECONDS - LEFT_SECONDS)
+        fake_clock.sleep(FAR_SECONDS - LEFT_SECONDS)
         seen = looked()
         assert begun[THREAD_NAMES[slow]].is_alive()
         self.check_harmless(seen)
         return seen
 
-    def _begin(self, stop_at: float) -> Callable[[], Surroundings]:
+    def _begin(self, stop_at: float) -> Callable[[], RelatedSettings]:
         return begin_to_look(
             self.client,
             self.secret,
@@ -127,7 +127,7 @@ class Place:
         assert credentials is not None
         return UcpClient(self.ucp_url, credentials, x509_strict=True, stop_at=time.monotonic() + FAR_SECONDS)
 
-    def check_harmless(self, seen: Surroundings) -> None:
+    def check_harmless(self, seen: RelatedSettings) -> None:
         """Hold what is told against what must be true of it whatever happens."""
         text = " ".join([seen.warning, *(f"{fact.subject} {fact.answer}" for fact in seen.facts)])
         pair = f"{self.dtr.admin.name}:{self.dtr.admin.password}"
@@ -156,18 +156,18 @@ def place(dtr: DtrServer, ucp: UcpServer) -> Iterator[Place]:
     place.client.close()
 
 
-def fact(seen: Surroundings, key: str) -> SupportingFact:
+def fact(seen: RelatedSettings, key: str) -> SupportingFact:
     (found,) = (fact for fact in seen.facts if key in (fact.rule_id, fact.subject))
     return found
 
 
-def told(seen: Surroundings, key: str) -> tuple[str, RuleStatus]:
+def reported(seen: RelatedSettings, key: str) -> tuple[str, RuleStatus]:
     """Give the first word of an answer (yes, no, could …), and the status."""
     one = fact(seen, key)
     return one.answer.partition(" ")[0].rstrip(":,"), one.status
 
 
-def assert_unread(seen: Surroundings, *keys: str, because: str = "") -> None:
+def assert_unread(seen: RelatedSettings, *keys: str, because: str = "") -> None:
     for key in keys:
         one = fact(seen, key)
         assert one.answer.startswith("could not be read, because "), one
@@ -176,7 +176,7 @@ def assert_unread(seen: Surroundings, *keys: str, because: str = "") -> None:
 
 
 def json_body(document: object, calls: Calls) -> Faults:
-    return Faults(strikes=(Body(json.dumps(document).encode(), calls),))
+    return Faults(on_calls=(Body(json.dumps(document).encode(), calls),))
 
 
 # All is well
@@ -184,9 +184,9 @@ def json_body(document: object, calls: Calls) -> Faults:
 
 def test_a_registry_and_a_ucp_as_the_rules_want_them(place: Place) -> None:
     seen = place.look()
-    assert [told(seen, key) for key in (ON_PUSH, ANALYTICS, SCANNING, TRUST)] == [("yes", PASSED)] * 4
+    assert [reported(seen, key) for key in (ON_PUSH, ANALYTICS, SCANNING, TRUST)] == [("yes", PASSED)] * 4
     # Whether the LDAP server itself is set up as it must be is for a person to see.
-    assert told(seen, LDAP) == ("yes", NOT_REVIEWED)
+    assert reported(seen, LDAP) == ("yes", NOT_REVIEWED)
     assert fact(seen, SIGNERS).answer.startswith("any account of UCP")
     assert fact(seen, EXEMPT).answer.startswith("none")
     assert seen.warning == ""
@@ -230,8 +230,8 @@ def test_a_registrys_switch_that_is_on_is_a_finding_of_its_own_rule(key: str) ->
         place = Place(dtr, ucp)
         seen = place.look()
         place.client.close()
-    assert told(seen, key) == ("no", OPEN)
-    assert told(seen, ANALYTICS if key == ON_PUSH else ON_PUSH) == ("yes", PASSED)
+    assert reported(seen, key) == ("no", OPEN)
+    assert reported(seen, ANALYTICS if key == ON_PUSH else ON_PUSH) == ("yes", PASSED)
 
 
 @pytest.mark.parametrize("value", [None, "false", 0, [], {}], ids=str)
@@ -247,7 +247,7 @@ def test_a_registrys_switch_that_is_no_switch_is_not_guessed(
     seen = place.look()
     assert fact(seen, key).status is NOT_REVIEWED
     assert f"does not say {name}" in fact(seen, key).answer
-    assert [told(seen, other)[0] for other in (ON_PUSH, ANALYTICS, SCANNING) if other != key] == ["yes"] * 2
+    assert [reported(seen, other)[0] for other in (ON_PUSH, ANALYTICS, SCANNING) if other != key] == ["yes"] * 2
 
 
 @pytest.mark.parametrize(
@@ -278,12 +278,12 @@ def test_scanning_is_judged_by_its_switch_and_both_databases(
     settings = {"createRepositoryOnPush": False, "scanningEnabled": enabled}
     status = {"lastDBUpdateFailed": failed, "lastVulnOverridesDBUpdateFailed": overrides_failed}
     dtr.faults = Faults(
-        strikes=(
+        on_calls=(
             Body(json.dumps(settings).encode(), SETTINGS),
             Body(json.dumps(status).encode(), SCAN_STATUS),
         )
     )
-    assert told(place.look(), SCANNING) == expected
+    assert reported(place.look(), SCANNING) == expected
 
 
 UNUSABLE = [
@@ -304,15 +304,17 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE)
-def test_a_registrys_answer_that_cannot_be_used_is_told_as_that(place: Place, dtr: DtrServer, unusable: Any) -> None:
-    dtr.faults = Faults(strikes=(unusable(SCAN_STATUS),))
+def test_a_registrys_answer_that_cannot_be_used_is_reported_as_that(
+    place: Place, dtr: DtrServer, unusable: Any
+) -> None:
+    dtr.faults = Faults(on_calls=(unusable(SCAN_STATUS),))
     seen = place.look()
     assert_unread(seen, SCANNING, because="/api/v0/imagescan/status")
-    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, LDAP, TRUST)] == ["yes"] * 4
-    dtr.faults = Faults(strikes=(unusable(SETTINGS),))
+    assert [reported(seen, key)[0] for key in (ON_PUSH, ANALYTICS, LDAP, TRUST)] == ["yes"] * 4
+    dtr.faults = Faults(on_calls=(unusable(SETTINGS),))
     seen = place.look()
     assert_unread(seen, ON_PUSH, ANALYTICS, because="/api/v0/meta/settings")
-    assert told(seen, SCANNING) == ("in", NOT_REVIEWED)
+    assert reported(seen, SCANNING) == ("in", NOT_REVIEWED)
     assert seen.warning == ""
 
 
@@ -324,7 +326,7 @@ def test_the_registrys_credentials_are_neither_renewed_nor_doubted_for_it(place:
 
 
 def test_secrets_that_the_registry_echoes_are_not_passed_on(place: Place, dtr: DtrServer) -> None:
-    dtr.faults = Faults(secrets_echoed=EVERY_CALL, strikes=(Status(403),))
+    dtr.faults = Faults(secrets_echoed=EVERY_CALL, on_calls=(Status(403),))
     assert_unread(place.look(), ON_PUSH, ANALYTICS, SCANNING, because="[removed]")
 
 
@@ -343,34 +345,34 @@ def test_secrets_that_the_registry_echoes_are_not_passed_on(place: Place, dtr: D
         (None, "managed", ("no", OPEN)),
     ],
 )
-def test_ldap_is_told_by_both_who_know(
+def test_ldap_is_reported_by_both_who_know(
     place: Place, ucp: UcpServer, configured: str | None, said: str, expected: tuple[str, RuleStatus]
 ) -> None:
     ucp.configuration = Configuration(backend=configured, service_backend=said)
-    assert told(place.look(), LDAP) == expected
+    assert reported(place.look(), LDAP) == expected
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE)
 @pytest.mark.parametrize(("backend", "expected"), [("ldap", ("yes", NOT_REVIEWED)), ("managed", ("no", OPEN))])
-def test_ldap_is_told_by_the_configuration_alone(
+def test_ldap_is_reported_by_the_configuration_alone(
     place: Place, ucp: UcpServer, unusable: Any, backend: str, expected: tuple[str, RuleStatus]
 ) -> None:
     ucp.configuration = Configuration(backend=backend)
-    ucp.faults = Faults(strikes=(unusable(AUTHENTICATION),))
+    ucp.faults = Faults(on_calls=(unusable(AUTHENTICATION),))
     seen = place.look()
-    assert told(seen, LDAP) == expected
+    assert reported(seen, LDAP) == expected
     assert seen.warning == ""
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE)
-def test_ldap_is_told_by_the_service_alone_and_the_rest_could_not_be_read(
+def test_ldap_is_reported_by_the_service_alone_and_the_rest_could_not_be_read(
     place: Place, ucp: UcpServer, unusable: Any
 ) -> None:
-    ucp.faults = Faults(strikes=(unusable(CONFIGURATION),))
+    ucp.faults = Faults(on_calls=(unusable(CONFIGURATION),))
     seen = place.look()
-    assert told(seen, LDAP) == ("yes", NOT_REVIEWED)
+    assert reported(seen, LDAP) == ("yes", NOT_REVIEWED)
     assert_unread(seen, TRUST, SIGNERS, EXEMPT, because="/api/ucp/config-toml")
-    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert [reported(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
     assert seen.warning.startswith("3 of 4 facts about UCP are missing, on which the answer to V-235846 does not hang")
     assert fact(seen, TRUST).answer in seen.warning
     assert ucp.sessions == 0
@@ -381,7 +383,7 @@ def test_ldap_is_told_by_the_service_alone_and_the_rest_could_not_be_read(
 )
 def test_a_backend_without_a_name_is_no_answer(place: Place, ucp: UcpServer, document: object) -> None:
     toml = Body(b"[auth]\nbackend = 7\n[trust_configuration]\n", CONFIGURATION, "application/toml")
-    ucp.faults = Faults(strikes=(*json_body(document, AUTHENTICATION).strikes, toml))
+    ucp.faults = Faults(on_calls=(*json_body(document, AUTHENTICATION).on_calls, toml))
     assert_unread(place.look(), LDAP, because="backend")
 
 
@@ -392,21 +394,21 @@ def test_settings_left_out_of_the_configuration_count_as_the_vendor_documents_th
     place: Place, ucp: UcpServer, toml: str
 ) -> None:
     unanswered = Status(500, AUTHENTICATION)
-    ucp.faults = Faults(strikes=(unanswered, Body(toml.encode(), CONFIGURATION, "application/toml")))
+    ucp.faults = Faults(on_calls=(unanswered, Body(toml.encode(), CONFIGURATION, "application/toml")))
     seen = place.look()
-    assert (told(seen, LDAP), told(seen, TRUST)) == (("no", OPEN), ("no", OPEN))
+    assert (reported(seen, LDAP), reported(seen, TRUST)) == (("no", OPEN), ("no", OPEN))
     assert fact(seen, LDAP).answer == (
         "no: the backend is managed in /api/ucp/config-toml (left out there: the vendor's default)"
     )
     assert "left out, and false is the vendor's default" in fact(seen, TRUST).answer
-    assert (told(seen, SIGNERS)[0], told(seen, EXEMPT)[0]) == ("any", "none")
+    assert (reported(seen, SIGNERS)[0], reported(seen, EXEMPT)[0]) == ("any", "none")
     assert seen.warning == ""
 
 
 @pytest.mark.parametrize("toml", ["", "x = 1", "[another]\nproduct = true", "auth = 1\ntrust_configuration = 1"])
 def test_document_that_is_no_configuration_leaves_nothing_out(place: Place, ucp: UcpServer, toml: str) -> None:
     unanswered = Status(500, AUTHENTICATION)
-    ucp.faults = Faults(strikes=(unanswered, Body(toml.encode(), CONFIGURATION, "application/toml")))
+    ucp.faults = Faults(on_calls=(unanswered, Body(toml.encode(), CONFIGURATION, "application/toml")))
     assert_unread(place.look(), LDAP, TRUST, SIGNERS, EXEMPT)
 
 
@@ -437,7 +439,7 @@ def test_document_that_is_no_configuration_leaves_nothing_out(place: Place, ucp:
         ),
     ],
 )
-def test_content_trust_is_told_with_who_must_sign_and_what_is_exempt(
+def test_content_trust_is_reported_with_who_must_sign_and_what_is_exempt(
     place: Place,
     ucp: UcpServer,
     *,
@@ -448,7 +450,7 @@ def test_content_trust_is_told_with_who_must_sign_and_what_is_exempt(
 ) -> None:
     ucp.configuration = configuration
     seen = place.look()
-    assert told(seen, TRUST) == expected
+    assert reported(seen, TRUST) == expected
     assert fact(seen, SIGNERS).answer.startswith(signers)
     assert fact(seen, EXEMPT).answer.startswith(exempt)
 
@@ -466,10 +468,10 @@ def test_content_trust_is_told_with_who_must_sign_and_what_is_exempt(
 def test_trust_settings_of_another_kind_are_not_guessed(
     place: Place, ucp: UcpServer, toml: str, unread: set[str]
 ) -> None:
-    ucp.faults = Faults(strikes=(Body(f"[trust_configuration]\n{toml}\n".encode(), CONFIGURATION),))
+    ucp.faults = Faults(on_calls=(Body(f"[trust_configuration]\n{toml}\n".encode(), CONFIGURATION),))
     seen = place.look()
     for key in (TRUST, SIGNERS, EXEMPT):
-        assert (told(seen, key)[0] == "could") is (key in unread)
+        assert (reported(seen, key)[0] == "could") is (key in unread)
         # A pass would need a list of exemptions that can be read.
         assert fact(seen, key).status is NOT_REVIEWED
 
@@ -490,21 +492,21 @@ def test_trust_settings_of_another_kind_are_not_guessed(
     ids=lambda toml: toml[:24].decode(),
 )
 def test_only_the_section_itself_counts(place: Place, ucp: UcpServer, toml: bytes) -> None:
-    ucp.faults = Faults(strikes=(Body(toml, CONFIGURATION, "application/toml"),))
+    ucp.faults = Faults(on_calls=(Body(toml, CONFIGURATION, "application/toml"),))
     assert_unread(place.look(), TRUST, SIGNERS, EXEMPT)
 
 
 def test_a_configuration_that_would_eat_the_memory_is_refused_at_once(place: Place, ucp: UcpServer) -> None:
     # Half a megabyte of one dotted key would make Python's reader of TOML ask for a hundred gigabytes.
     bomb = b".".join([b"a"] * 250_000) + b" = 1\n"
-    ucp.faults = Faults(strikes=(Body(bomb, CONFIGURATION, "application/toml"),))
+    ucp.faults = Faults(on_calls=(Body(bomb, CONFIGURATION, "application/toml"),))
     assert_unread(place.look(), TRUST, because="of memory")
 
 
 def test_a_configuration_of_any_size_is_not_read(place: Place, ucp: UcpServer) -> None:
-    ucp.faults = Faults(strikes=(Body(b"#" * (ANSWER_BYTES + 1), CONFIGURATION, "application/toml"),))
+    ucp.faults = Faults(on_calls=(Body(b"#" * (ANSWER_BYTES + 1), CONFIGURATION, "application/toml"),))
     assert_unread(place.look(), TRUST, because="larger than 0.5 MiB")
-    ucp.faults = Faults(strikes=(Body(b"#" * ANSWER_BYTES, CONFIGURATION, "application/toml"),))
+    ucp.faults = Faults(on_calls=(Body(b"#" * ANSWER_BYTES, CONFIGURATION, "application/toml"),))
     assert_unread(place.look(), TRUST, because="no section of a configuration")
 
 
@@ -520,12 +522,12 @@ def test_what_the_client_gives_of_names_is_bounded_and_printable(place: Place, u
     client.close()
 
 
-def test_hostile_names_are_told_harmlessly(place: Place, ucp: UcpServer) -> None:
+def test_hostile_names_are_reported_harmlessly(place: Place, ucp: UcpServer) -> None:
     for name in HOSTILE_NAMES:
         ucp.configuration = Configuration(backend=name, require_signature_from=(name,), allow_repos=(name, name))
         seen = place.look()
-        assert told(seen, LDAP)[1] is OPEN
-        assert told(seen, TRUST) == ("yes", NOT_REVIEWED)
+        assert reported(seen, LDAP)[1] is OPEN
+        assert reported(seen, TRUST) == ("yes", NOT_REVIEWED)
 
 
 def test_secrets_that_ucp_echoes_are_not_passed_on(place: Place, ucp: UcpServer) -> None:
@@ -544,7 +546,7 @@ def test_secrets_that_ucp_echoes_are_not_passed_on(place: Place, ucp: UcpServer)
     assert fact(seen, SIGNERS).answer.startswith("[removed] (")
     assert fact(seen, EXEMPT).answer.startswith("x[removed]x, [removed] (")
     for calls in (LOGIN, CONFIGURATION, AUTHENTICATION):
-        ucp.faults = Faults(secrets_echoed=calls, strikes=(Status(400, calls),))
+        ucp.faults = Faults(secrets_echoed=calls, on_calls=(Status(400, calls),))
         place.look()
 
 
@@ -555,10 +557,10 @@ def test_secrets_that_ucp_echoes_are_not_passed_on(place: Place, ucp: UcpServer)
 def test_a_login_that_does_not_work_leaves_every_fact_of_ucp_unread(
     place: Place, ucp: UcpServer, unusable: Any
 ) -> None:
-    ucp.faults = Faults(strikes=(unusable(LOGIN),))
+    ucp.faults = Faults(on_calls=(unusable(LOGIN),))
     seen = place.look()
     assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT, because="POST /auth/login")
-    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert [reported(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
     assert len(ucp.requests) == 1
 
 
@@ -595,9 +597,11 @@ def test_an_account_that_is_no_administrator_is_named_as_that(place: Place, ucp:
     assert ucp.sessions == 0
 
 
-@pytest.mark.parametrize("strike", [Status(500, LOGOUT), Closed(LOGOUT), Redirect("https://elsewhere.example", LOGOUT)])
-def test_a_session_that_cannot_be_ended_is_nobodys_trouble(place: Place, ucp: UcpServer, strike: Strike) -> None:
-    ucp.faults = Faults(strikes=(strike,))
+@pytest.mark.parametrize(
+    "call_fault", [Status(500, LOGOUT), Closed(LOGOUT), Redirect("https://elsewhere.example", LOGOUT)]
+)
+def test_a_session_that_cannot_be_ended_is_nobodys_trouble(place: Place, ucp: UcpServer, call_fault: CallFault) -> None:
+    ucp.faults = Faults(on_calls=(call_fault,))
     assert place.look().warning == ""
     assert len(ucp.calls(LOGOUT.path)) == 1
     client = place.ucp_client()
@@ -608,16 +612,16 @@ def test_a_session_that_cannot_be_ended_is_nobodys_trouble(place: Place, ucp: Uc
 
 
 def test_a_login_is_never_sent_twice(place: Place, ucp: UcpServer) -> None:
-    for strike in (Closed(LOGIN), Status(503, LOGIN)):
+    for call_fault in (Closed(LOGIN), Status(503, LOGIN)):
         ucp.forget_requests()
-        ucp.faults = Faults(strikes=(strike,))
+        ucp.faults = Faults(on_calls=(call_fault,))
         assert_unread(place.look(), LDAP, TRUST)
         assert len(ucp.requests) == 1
 
 
 def test_a_passing_fault_of_a_reading_is_survived(place: Place, ucp: UcpServer) -> None:
-    ucp.faults = Faults(strikes=(Status(503, CONFIGURATION.limited(times=1)),))
-    assert told(place.look(), TRUST) == ("yes", PASSED)
+    ucp.faults = Faults(on_calls=(Status(503, CONFIGURATION.limited(times=1)),))
+    assert reported(place.look(), TRUST) == ("yes", PASSED)
 
 
 # UCP: the way there
@@ -629,17 +633,19 @@ def test_ucp_shares_the_registrys_authority_unless_it_has_its_own() -> None:
         place = Place(dtr, ucp)
         del place.secret.keys["ucp_ca_bundle"]
         seen = place.look()
-        assert told(seen, TRUST) == ("yes", PASSED)
+        assert reported(seen, TRUST) == ("yes", PASSED)
         # An empty one of its own means the public authorities, as everywhere in the secret.
         place.secret.keys["ucp_ca_bundle"] = ""
         assert_unread(place.look(), TRUST, because="certificate is refused")
         place.client.close()
 
 
-@pytest.mark.parametrize("flaw", [Flaw.EXPIRED, Flaw.NOT_YET_VALID, Flaw.WRONG_HOST, Flaw.OTHER_AUTHORITY])
+@pytest.mark.parametrize("defect", [Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.WRONG_HOST, Defect.OTHER_AUTHORITY])
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_bad_certificate_of_ucp_is_refused_before_anything_is_sent(dtr: DtrServer, flaw: Flaw, strict: bool) -> None:
-    with UcpServer(flaw=flaw) as ucp:
+def test_a_bad_certificate_of_ucp_is_refused_before_anything_is_sent(
+    dtr: DtrServer, defect: Defect, strict: bool
+) -> None:
+    with UcpServer(defect=defect) as ucp:
         place = Place(dtr, ucp)
         place.x509_strict = strict
         assert_unread(place.look(), LDAP, TRUST, SIGNERS, EXEMPT, because="certificate is refused")
@@ -663,15 +669,15 @@ def test_a_bundle_without_certificates_is_named(place: Place, ucp: UcpServer) ->
     assert ucp.requests == ()
 
 
-def test_nobody_at_the_address_of_ucp_is_told(place: Place) -> None:
+def test_no_one_at_the_address_of_ucp_is_reported(place: Place) -> None:
     place.ucp_url = "https://127.0.0.1:9"
     seen = place.look()
     assert_unread(seen, LDAP, TRUST, because="refused")
-    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert [reported(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
 
 
 def test_a_redirect_of_ucp_names_its_own_setting(place: Place, ucp: UcpServer) -> None:
-    ucp.faults = Faults(strikes=(Redirect("https://elsewhere.example", LOGIN),))
+    ucp.faults = Faults(on_calls=(Redirect("https://elsewhere.example", LOGIN),))
     assert_unread(place.look(), LDAP, because="UCP_URL")
 
 
@@ -694,24 +700,24 @@ def asked(server: Server, calls: Calls) -> threading.Event:
     ],
 )
 def test_a_ucp_that_is_slow_costs_no_more_than_its_time(
-    place: Place, ucp: UcpServer, held_time: HeldTime, slow: Slow
+    place: Place, ucp: UcpServer, fake_clock: FakeClock, slow: Slow
 ) -> None:
-    ucp.faults = Faults(strikes=(slow,))
-    seen = place.look_until(held_time, "ucp", asked(ucp, LOGIN))
+    ucp.faults = Faults(on_calls=(slow,))
+    seen = place.look_until(fake_clock, "ucp", asked(ucp, LOGIN))
     assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT)
-    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert [reported(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
     assert seen.warning
 
 
-def test_what_ucp_said_in_time_stays(place: Place, ucp: UcpServer, held_time: HeldTime) -> None:
-    ucp.faults = Faults(strikes=(Slow(AUTHENTICATION, head_pause=PAUSE_SECONDS),))
-    seen = place.look_until(held_time, "ucp", asked(ucp, AUTHENTICATION))
-    assert [told(seen, key) for key in (LDAP, TRUST)] == [("yes", NOT_REVIEWED), ("yes", PASSED)]
+def test_what_ucp_said_in_time_stays(place: Place, ucp: UcpServer, fake_clock: FakeClock) -> None:
+    ucp.faults = Faults(on_calls=(Slow(AUTHENTICATION, head_pause=PAUSE_SECONDS),))
+    seen = place.look_until(fake_clock, "ucp", asked(ucp, AUTHENTICATION))
+    assert [reported(seen, key) for key in (LDAP, TRUST)] == [("yes", NOT_REVIEWED), ("yes", PASSED)]
     assert seen.warning == ""
 
 
 def test_a_registry_that_is_slow_costs_no_more_than_its_time_and_ucp_nothing(
-    place: Place, dtr: DtrServer, held_time: HeldTime, monkeypatch: pytest.MonkeyPatch
+    place: Place, dtr: DtrServer, fake_clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = threading.Event()
 
@@ -725,10 +731,10 @@ def test_a_registry_that_is_slow_costs_no_more_than_its_time_and_ucp_nothing(
         return wait
 
     monkeypatch.setattr("dtr_audit.registry.related_settings.ask_aside", ask)
-    dtr.faults = Faults(strikes=(Slow(SCAN_STATUS, head_pause=PAUSE_SECONDS),))
-    seen = place.look_until(held_time, "registry", waits)
+    dtr.faults = Faults(on_calls=(Slow(SCAN_STATUS, head_pause=PAUSE_SECONDS),))
+    seen = place.look_until(fake_clock, "registry", waits)
     assert_unread(seen, SCANNING, because="in time")
-    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, LDAP, TRUST)] == ["yes"] * 4
+    assert [reported(seen, key)[0] for key in (ON_PUSH, ANALYTICS, LDAP, TRUST)] == ["yes"] * 4
 
 
 def test_nothing_is_waited_for_once_the_time_of_the_run_is_over(place: Place, ucp: UcpServer) -> None:
@@ -740,7 +746,7 @@ def test_nothing_is_waited_for_once_the_time_of_the_run_is_over(place: Place, uc
 # Our own faults
 
 
-def test_a_fault_of_ours_is_told_and_logged_without_what_was_read(
+def test_a_fault_of_ours_is_reported_and_logged_without_what_was_read(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def stumble(_: object) -> None:
@@ -749,12 +755,12 @@ def test_a_fault_of_ours_is_told_and_logged_without_what_was_read(
     monkeypatch.setattr("dtr_audit.registry.related_settings.judge_trust", stumble)
     seen = place.look()
     assert_unread(seen, LDAP, TRUST, SIGNERS, EXEMPT, because="an unforeseen KeyError")
-    assert [told(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
+    assert [reported(seen, key)[0] for key in (ON_PUSH, ANALYTICS, SCANNING)] == ["yes"] * 3
     (record,) = [one for one in caplog.records if "surroundings" in one.getMessage()]
-    told_in_the_log = str(record.__dict__) + caplog.text
-    assert "KeyError" in told_in_the_log
-    assert "in stumble" in told_in_the_log
-    assert "must-never-leak" not in told_in_the_log.replace('raise KeyError("must-never-leak")', "")
+    reported_in_the_log = str(record.__dict__) + caplog.text
+    assert "KeyError" in reported_in_the_log
+    assert "in stumble" in reported_in_the_log
+    assert "must-never-leak" not in reported_in_the_log.replace('raise KeyError("must-never-leak")', "")
 
 
 # In the run record
@@ -833,7 +839,7 @@ def test_nothing_that_is_seen_changes_the_answer_to_the_rule(
     if configuration:
         ucp.configuration = configuration
     else:
-        ucp.faults = Faults(strikes=(Status(500, LOGIN),))
+        ucp.faults = Faults(on_calls=(Status(500, LOGIN),))
     run = beside.audit(NEIGHBOUR_RULES="true")
     assert run["status"] == ("NOT_A_FINDING" if signed else "OPEN")
     assert (run["complete"], run["incomplete_because"]) == (True, [])
@@ -841,7 +847,7 @@ def test_nothing_that_is_seen_changes_the_answer_to_the_rule(
     assert (recorded(beside, run)[TRUST]["status"] == "NOT_REVIEWED") is (configuration is None)
 
 
-def test_what_the_record_holds_of_it_is_bounded_whatever_is_said(beside: Audited, ucp: UcpServer) -> None:
+def test_what_the_record_holds_of_it_is_bounded_any_is_said(beside: Audited, ucp: UcpServer) -> None:
     names = tuple(name * 50 for name in HOSTILE_NAMES)
     ucp.configuration = Configuration(backend=names[0], require_signature_from=names, allow_repos=names)
     run = beside.audit()

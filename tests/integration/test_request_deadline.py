@@ -47,7 +47,7 @@ def connected(dtr: DtrServer, *, seconds: float = FAR) -> Iterator[Transport]:
 def test_request_whose_answer_drips_without_end_ends_at_its_deadline(
     dtr: DtrServer, monkeypatch: pytest.MonkeyPatch, part: Part
 ) -> None:
-    dtr.faults = Faults(strikes=(Unending(part, EVERY_CALL.limited(times=1), pause=DRIP),))
+    dtr.faults = Faults(on_calls=(Unending(part, EVERY_CALL.limited(times=1), pause=DRIP),))
     missing = "whole head of an answer" if part in IN_THE_HEAD else "end of the answer"
     with connected(dtr) as client:
         with pytest.raises(RegistryError, match=rf"GET /health: no {missing} came within {SOON} s"):
@@ -64,7 +64,7 @@ def test_request_whose_answer_floods_without_end_ends_at_its_limit_of_bytes(
     dtr: DtrServer, monkeypatch: pytest.MonkeyPatch, part: Part
 ) -> None:
     monkeypatch.setattr(exchange, "BODY_BYTES", 1024 * 1024)
-    dtr.faults = Faults(strikes=(Unending(part, EVERY_CALL.limited(times=1)),))
+    dtr.faults = Faults(on_calls=(Unending(part, EVERY_CALL.limited(times=1)),))
     with connected(dtr) as connection:
         with pytest.raises(RegistryError) as refused:
             connection.get("/health", is_optional=True)
@@ -74,8 +74,8 @@ def test_request_whose_answer_floods_without_end_ends_at_its_limit_of_bytes(
 
 @pytest.mark.usefixtures("soon")
 def test_request_that_missed_its_deadline_is_tried_again_like_any_broken_one(dtr: DtrServer) -> None:
-    strike = Unending(Part.HEADER, EVERY_CALL.limited(times=1), pause=DRIP)
-    dtr.faults = Faults(strikes=(strike,))
+    call_fault = Unending(Part.HEADER, EVERY_CALL.limited(times=1), pause=DRIP)
+    dtr.faults = Faults(on_calls=(call_fault,))
     with connected(dtr) as transport:
         assert transport.get("/health").status == 200
     assert len(dtr.requests) == 2
@@ -83,7 +83,7 @@ def test_request_that_missed_its_deadline_is_tried_again_like_any_broken_one(dtr
 
 @pytest.mark.usefixtures("soon")
 def test_request_that_always_misses_its_deadline_is_tried_a_bounded_number_of_times(dtr: DtrServer) -> None:
-    dtr.faults = Faults(strikes=(Unending(Part.INTERIM, pause=DRIP),))
+    dtr.faults = Faults(on_calls=(Unending(Part.INTERIM, pause=DRIP),))
     with (
         connected(dtr) as transport,
         pytest.raises(RegistryError, match=rf"within {SOON} s \({SLOW_ATTEMPTS} attempts\)"),
@@ -94,7 +94,7 @@ def test_request_that_always_misses_its_deadline_is_tried_a_bounded_number_of_ti
 
 @pytest.mark.usefixtures("soon")
 def test_post_that_missed_its_deadline_is_never_sent_twice(dtr: DtrServer) -> None:
-    dtr.faults = Faults(strikes=(Unending(Part.HEADERS, pause=DRIP),))
+    dtr.faults = Faults(on_calls=(Unending(Part.HEADERS, pause=DRIP),))
     with connected(dtr) as transport, pytest.raises(RegistryError, match="POST /health: no whole head"):
         transport.post("/health", b"{}")
     assert len(dtr.requests) == 1
@@ -102,14 +102,14 @@ def test_post_that_missed_its_deadline_is_never_sent_twice(dtr: DtrServer) -> No
 
 @pytest.mark.parametrize("part", Part)
 def test_request_under_way_when_the_run_is_over_ends_with_it(dtr: DtrServer, part: Part) -> None:
-    dtr.faults = Faults(strikes=(Unending(part, pause=DRIP),))
+    dtr.faults = Faults(on_calls=(Unending(part, pause=DRIP),))
     with connected(dtr, seconds=SOON) as transport, pytest.raises(OutOfTimeError):
         transport.get("/health")
     assert len(dtr.requests) == 1
 
 
 def test_answer_that_is_only_slow_is_read_to_its_end(dtr: DtrServer) -> None:
-    dtr.faults = Faults(strikes=(Slow(head_pause=0.001, body_pause=0.001),))
+    dtr.faults = Faults(on_calls=(Slow(head_pause=0.001, body_pause=0.001),))
     with connected(dtr) as transport:
         assert transport.get("/health").status == 200
 
@@ -196,7 +196,7 @@ def test_proxy_whose_answer_is_too_large_is_refused(dtr: DtrServer, monkeypatch:
 
 @pytest.mark.usefixtures("soon")
 def test_repository_whose_headers_drip_is_unread_and_the_run_incomplete(audited: Audited, dtr: DtrServer) -> None:
-    dtr.faults = Faults(strikes=(Unending(Part.HEADER, pause=DRIP),))
+    dtr.faults = Faults(on_calls=(Unending(Part.HEADER, pause=DRIP),))
     run = audited.audit()
     assert run["status"] == "NOT_REVIEWED"
     assert "no whole head of an answer came within" in run["incomplete_because"][0]

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dtr_audit.aws.findings import TRANSACTION_ITEMS, FindingsTable
-from dtr_audit.core.finding import Finding, News, State, Transition
+from dtr_audit.core.finding import ChangeKind, Finding, State, Transition
 from dtr_audit.core.model import Repository, Verdict
 from dtr_audit_simulator.aws.stack import Stack
 
@@ -55,36 +55,38 @@ def findings(count: int) -> list[Finding]:
             pushed_at="",
             first_seen=FIRST,
             last_changed=FIRST,
-            transition=News.OPENED,
+            transition=ChangeKind.OPENED,
             changed_in="1",
-            unannounced=(Transition(News.OPENED, "1", FIRST),),
+            pending_notifications=(Transition(ChangeKind.OPENED, "1", FIRST),),
             is_unheard=True,
         )
         for number in range(count)
     ]
 
 
-def holding_news(table: FindingsTable) -> set[str]:
-    return {finding.tag for finding in table.unannounced()}
+def with_pending_notifications(table: FindingsTable) -> set[str]:
+    return {finding.tag for finding in table.pending_notifications()}
 
 
-def test_what_was_told_is_marked_a_hundred_at_a_time(table: FindingsTable, client: Counted) -> None:
-    told = findings(2 * TRANSACTION_ITEMS + 50)
-    table.write(told)
+def test_what_was_reported_is_marked_a_hundred_at_a_time(table: FindingsTable, client: Counted) -> None:
+    reported = findings(2 * TRANSACTION_ITEMS + 50)
+    table.write(reported)
     client.calls.clear()
-    table.mark_announced(iter(told), threads=2)
+    table.mark_announced(iter(reported), threads=2)
     assert client.calls == ["transact_write_items"] * 3
-    assert holding_news(table) == set()
-    assert not any(one.is_unheard for one in table.of_repository(told[0].repository).values())
+    assert with_pending_notifications(table) == set()
+    assert not any(one.is_unheard for one in table.of_repository(reported[0].repository).values())
 
 
-def test_what_has_moved_since_keeps_its_news_and_loses_no_other(table: FindingsTable) -> None:
-    told = findings(TRANSACTION_ITEMS + 20)
-    table.write(told)
-    moved = [replace(told[number], last_changed=LATER, digest="sha256:ab") for number in (3, 50, TRANSACTION_ITEMS + 1)]
+def test_what_has_moved_since_keeps_its_changes_and_loses_no_other(table: FindingsTable) -> None:
+    reported = findings(TRANSACTION_ITEMS + 20)
+    table.write(reported)
+    moved = [
+        replace(reported[number], last_changed=LATER, digest="sha256:ab") for number in (3, 50, TRANSACTION_ITEMS + 1)
+    ]
     table.write(moved)
-    table.mark_announced(told, threads=2)
-    assert holding_news(table) == {one.tag for one in moved}
+    table.mark_announced(reported, threads=2)
+    assert with_pending_notifications(table) == {one.tag for one in moved}
     known = {
         tag: one for number in range(7) for tag, one in table.of_repository(Repository("web", f"r{number}")).items()
     }
@@ -92,12 +94,12 @@ def test_what_has_moved_since_keeps_its_news_and_loses_no_other(table: FindingsT
 
 
 def test_one_alone_needs_no_transaction(table: FindingsTable, client: Counted) -> None:
-    told = findings(1)
-    table.write(told)
+    reported = findings(1)
+    table.write(reported)
     client.calls.clear()
-    table.mark_announced(told, threads=2)
+    table.mark_announced(reported, threads=2)
     assert client.calls == ["update_item"]
-    assert holding_news(table) == set()
+    assert with_pending_notifications(table) == set()
 
 
 def test_a_transaction_of_which_one_part_is_refused_changes_nothing(table: FindingsTable, stack: Stack) -> None:

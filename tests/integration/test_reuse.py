@@ -17,7 +17,7 @@ from dtr_audit_simulator.notary import Notary, TrustRepository
 from dtr_audit_simulator.notary.attacks import Reused
 from dtr_audit_simulator.notary.keys import make_key
 from tests.harness.audit_harness import Audited
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
 ROLES = ("targets/releases", "targets/ci")
 
@@ -202,11 +202,11 @@ def begin_unsigned(lab: Lab) -> None:
     assert lab.audited.findings()[DOOMED]["state"] == "OPEN"
 
 
-def test_document_served_only_when_a_batch_is_examined_once_more_resolves_nothing(lab: Lab) -> None:
+def test_document_served_only_when_a_batch_is_scanned_once_more_resolves_nothing(lab: Lab) -> None:
     begin_unsigned(lab)
     lab.plant_image()
     lab.attack()
-    steps_made = Fanned(lab.audited, {"TRUST_VERIFICATION": "signatures", "REQUIRED_SIGNERS": "ci"})
+    steps_made = StepFunctionsRun(lab.audited, {"TRUST_VERIFICATION": "signatures", "REQUIRED_SIGNERS": "ci"})
     reading = itertools.count()
 
     def serve_it_there_too(_: object) -> None:
@@ -226,7 +226,7 @@ def test_documents_that_were_not_all_compared_resolve_nothing(lab: Lab, monkeypa
     monkeypatch.setattr(reuse, "RECORDS", 1)
     lab.sign(lab.refunds, "1.0")
     one = lab.audit()
-    many = Fanned(lab.audited, {"TRUST_VERIFICATION": "signatures", "REQUIRED_SIGNERS": "ci"}).execute(
+    many = StepFunctionsRun(lab.audited, {"TRUST_VERIFICATION": "signatures", "REQUIRED_SIGNERS": "ci"}).execute(
         {"scheduled_time": "2026-11-09T05:00:00Z"}
     )
     for run in (one, many):
@@ -286,7 +286,7 @@ def test_reused_document_is_served_by_the_attack_as_by_an_honest_notary() -> Non
         trust.add_signer("ci", key)
     one.sign("1.0", "sha256:" + "1" * 64, signer="ci")
     fork = two.fork()
-    Reused("targets/ci", gun=one.gun).strike(fork, notary.find)
+    Reused("targets/ci", gun=one.gun).apply(fork, notary.find)
     assert fork.find("targets/ci") == one.find("targets/ci") != two.find("targets/ci")
     with pytest.raises(LookupError):
-        dataclasses.replace(Reused("targets/ci"), gun="none").strike(fork, notary.find)
+        dataclasses.replace(Reused("targets/ci"), gun="none").apply(fork, notary.find)

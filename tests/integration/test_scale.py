@@ -12,7 +12,7 @@ import pytest
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited, needed_requests
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 from tools.planner.scale import Engine, Plan, count_objects, count_planned_calls
 
 pytestmark = pytest.mark.usefixtures("all_shards")
@@ -45,7 +45,7 @@ def aws_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     [Plan(21, 7), Plan(450, 3), Plan(110, 110), Plan(36, 12, domains=2), Plan(44, 4, page_size=10, domains=3)],
     ids=["few", "two pages each", "two pages of repositories", "two domains", "pages and domains"],
 )
-def test_one_lambda_asks_the_registry_as_often_as_is_reckoned(
+def test_one_lambda_asks_the_registry_as_often_as_is_estimated(
     audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, aws_calls: Counter[str], plan: Plan
 ) -> None:
     fill(registry, plan)
@@ -64,12 +64,12 @@ def test_one_lambda_asks_the_registry_as_often_as_is_reckoned(
     [Plan(30, 10, engine=Engine.STEP_FUNCTIONS), Plan(360, 120, engine=Engine.STEP_FUNCTIONS)],
     ids=["one batch", "three batches"],
 )
-def test_a_fan_out_asks_and_writes_as_often_as_is_reckoned(
+def test_a_fan_out_asks_and_writes_as_often_as_is_estimated(
     audited: Audited, registry: InMemoryRegistry, dtr: DtrServer, aws_calls: Counter[str], plan: Plan
 ) -> None:
     fill(registry, plan)
     registry.sign("team-0", "service-0000", "1.0")
-    run = Fanned(audited).execute()
+    run = StepFunctionsRun(audited).execute()
     assert run["complete"] is True
     assert len(needed_requests(dtr)) == plan.requests
     assert aws_calls["PutObject"] == count_objects(plan)

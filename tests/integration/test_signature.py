@@ -57,8 +57,8 @@ class Key:
         """Write the public key into a file, as docs/operations.md says."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "trusted.pem"
-        told = [openssl(), "pkey", "-pubin", "-inform", "DER", "-out", str(file)]
-        subprocess.run(told, input=self.public(), check=True)  # noqa: S603 (all of it is ours)
+        reported = [openssl(), "pkey", "-pubin", "-inform", "DER", "-out", str(file)]
+        subprocess.run(reported, input=self.public(), check=True)  # noqa: S603 (all of it is ours)
         return file
 
     def close(self) -> None:
@@ -239,7 +239,7 @@ def test_a_key_of_another_kind_is_named_as_that_and_costs_nothing_else(
     assert message.body["warnings"] == run["warnings"]
 
 
-def test_a_key_that_is_not_there_is_told_with_the_remedy(audited: Audited, key: Key, tmp_path: Path) -> None:
+def test_a_key_that_is_not_there_is_reported_with_the_remedy(audited: Audited, key: Key, tmp_path: Path) -> None:
     run = audited.audit(SIGNING_KEY_ARN=f"{key.arn[:-4]}0000")
     assert_kept_but_not_signed(audited, run, "there is no such key in the region of the audit")
     (found,) = verified(folder_of(audited, tmp_path / "out"))
@@ -247,7 +247,7 @@ def test_a_key_that_is_not_there_is_told_with_the_remedy(audited: Audited, key: 
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "KMSInvalidStateException", "ThrottlingException"])
-def test_whatever_kms_answers_is_told_by_its_code_alone(code: str) -> None:
+def test_any_kms_answers_is_reported_by_its_code_alone(code: str) -> None:
     class Refusing:
         def get_public_key(self, **_: Any) -> Mapping[str, Any]:
             raise ClientError({"Error": {"Code": code, "Message": "must-never-leak"}}, "GetPublicKey")
@@ -255,12 +255,12 @@ def test_whatever_kms_answers_is_told_by_its_code_alone(code: str) -> None:
         def sign(self, **_: Any) -> Mapping[str, Any]:
             pytest.fail("it is asked to sign all the same")
 
-    with pytest.raises(EvidenceError, match=f"answered GetPublicKey with {code}") as told:
+    with pytest.raises(EvidenceError, match=f"answered GetPublicKey with {code}") as reported:
         kms.sign(b"", Refusing(), "arn")
-    assert "must-never-leak" not in str(told.value)
+    assert "must-never-leak" not in str(reported.value)
 
 
-def test_a_kms_that_cannot_be_reached_is_told() -> None:
+def test_a_kms_that_cannot_be_reached_is_reported() -> None:
     class Unreachable:
         def get_public_key(self, **_: Any) -> Mapping[str, Any]:
             raise ConnectTimeoutError(endpoint_url="https://kms")
@@ -341,7 +341,7 @@ def sign_as_a_forger_would(results: Path, key: Key) -> None:
     only(results, "manifest.json.sig.json").write_bytes(made.describe())
 
 
-def test_a_key_that_lies_beside_the_files_is_no_proof_and_is_said_to_be_none(results: Path) -> None:
+def test_a_key_that_lies_beside_the_files_is_no_verification_and_is_said_to_be_none(results: Path) -> None:
     (found,) = verified(results)
     assert found.faults == ()
     assert found.signature.startswith(
@@ -371,7 +371,7 @@ def test_a_forger_with_a_key_of_their_own_is_found_by_the_key_given_alone(
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["taken away", "emptied"])
-def test_whoever_gives_a_key_is_told_of_a_manifest_without_a_signature_as_of_a_fault(
+def test_one_who_gives_a_key_is_reported_of_a_manifest_without_a_signature_as_of_a_fault(
     results: Path, key: Key, tmp_path: Path, taken: bool
 ) -> None:
     value = only(results, "manifest.json.sig")
@@ -396,7 +396,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("content", HOSTILE)
-def test_what_lies_beside_the_signature_decides_nothing_whatever_it_is(
+def test_what_lies_beside_the_signature_decides_nothing_any_it_is(
     results: Path, key: Key, tmp_path: Path, content: str
 ) -> None:
     only(results, "manifest.json.sig.json").write_bytes(HOSTILE[content])
@@ -431,17 +431,17 @@ def test_a_key_is_taken_as_kms_gives_it(results: Path, key: Key, tmp_path: Path)
     assert verified(results, file)[0].signature == "signed by the key given"
 
 
-def test_the_command_says_it_and_its_status_tells_it(
+def test_the_command_says_it_and_its_status_reports_it(
     results: Path, key: Key, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trusted = str(key.write(tmp_path))
     assert main(["verify", str(results)]) == 0
     assert main(["verify", str(results), "--public-key", trusted]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert "which proves nothing" in told[0]
-    assert told[1].endswith(" files, all as written; signed by the key given")
+    reported = capsys.readouterr().out.splitlines()
+    assert "which proves nothing" in reported[0]
+    assert reported[1].endswith(" files, all as written; signed by the key given")
     rewrite_as_a_forger_would(results)
     assert main(["verify", str(results), "--public-key", trusted]) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].endswith(" files, 1 not as written; NOT signed by the key given")
-    assert "is not its signature by the key given" in told[1]
+    reported = capsys.readouterr().out.splitlines()
+    assert reported[0].endswith(" files, 1 not as written; NOT signed by the key given")
+    assert "is not its signature by the key given" in reported[1]

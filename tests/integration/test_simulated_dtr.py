@@ -65,7 +65,7 @@ from dtr_audit_simulator.dtr.faults import (
 )
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer, HarborServer, Server
-from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.authority import CertificateAuthority, Defect
 from dtr_audit_simulator.http.transport import HttpServer, Request, Response
 
 TIMEOUT = None  # pytest-timeout is the only one
@@ -331,7 +331,7 @@ def test_a_malformed_authorization_is_refused(bench: Bench, header: str) -> None
 # Settings and the smaller endpoints
 
 
-def test_settings_tell_an_admin_the_host_and_things_that_must_never_leak(bench: Bench) -> None:
+def test_settings_report_an_admin_the_host_and_things_that_must_never_leak(bench: Bench) -> None:
     auditor = bench.serve()
     settings = auditor.get("/api/v0/meta/settings").json()
     assert settings["dtrHost"] == auditor.dtr.host
@@ -341,7 +341,7 @@ def test_settings_tell_an_admin_the_host_and_things_that_must_never_leak(bench: 
     assert "must-never-leak@" in settings["httpProxy"]
 
 
-def test_settings_prove_who_is_admin(bench: Bench) -> None:
+def test_settings_verify_who_is_admin(bench: Bench) -> None:
     auditor = bench.serve()
     auditor.dtr.accounts.add(Account("dev", "guess"))
     assert auditor.settings() == 200
@@ -367,8 +367,8 @@ def test_endpoints_without_login(bench: Bench) -> None:
     for path in ("/_ping", "/health"):
         assert auditor.reader.get(path).json() == {"Error": "", "Healthy": True}
     auditor.dtr.faults = Faults(unhealthy=EVERY_CALL)
-    sick = auditor.reader.get("/health")
-    assert (sick.status_code, sick.json()["Healthy"]) == (503, False)
+    unhealthy = auditor.reader.get("/health")
+    assert (unhealthy.status_code, unhealthy.json()["Healthy"]) == (503, False)
 
 
 def test_version_and_scan_status_are_for_admins(bench: Bench) -> None:
@@ -704,7 +704,7 @@ def test_connections_are_kept_alive(bench: Bench) -> None:
     assert len(auditor.dtr.requests) == 3
 
 
-def test_the_log_tells_who_asked_for_what_and_never_with_what_credentials(bench: Bench) -> None:
+def test_the_log_reports_who_asked_for_what_and_never_with_what_credentials(bench: Bench) -> None:
     auditor = bench.serve()
     token = auditor.token(service="dtr")
     auditor.reader.get("/api/v0/repositories/", token=token, count="true")
@@ -760,10 +760,10 @@ def test_stopping_ends_idle_slow_and_endless_connections_at_once(bench: Bench) -
         sessions = [bench.session(dtr.ca_bundle) for _ in range(3)]
         readers = [Reader(dtr, session) for session in sessions]
         readers[0].get("/_ping")
-        dtr.faults = Faults(strikes=(EndlessBody(SETTINGS),))
+        dtr.faults = Faults(on_calls=(EndlessBody(SETTINGS),))
         endless = stack.enter_context(readers[1].stream("/api/v0/meta/settings", auth))
         next(endless.iter_content(1000))
-        dtr.faults = Faults(strikes=(Slow(REPOSITORIES, body_pause=FAR_SECONDS),))
+        dtr.faults = Faults(on_calls=(Slow(REPOSITORIES, body_pause=FAR_SECONDS),))
         stack.enter_context(readers[2].stream("/api/v0/repositories", auth))
         # Were the pause waited for, this would run into the limit of pytest-timeout.
         dtr.stop()
@@ -871,17 +871,17 @@ def test_the_certificate_passes_strict_verification(bench: Bench, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("flaw", "complaint"),
+    ("defect", "complaint"),
     [
-        (Flaw.NO_AUTHORITY_KEY_IDENTIFIER, "Missing Authority Key Identifier"),
-        (Flaw.EXPIRED, "certificate has expired"),
-        (Flaw.NOT_YET_VALID, "certificate is not yet valid"),
-        (Flaw.WRONG_HOST, "Hostname mismatch"),
-        (Flaw.OTHER_AUTHORITY, "unable to get local issuer certificate|self-signed|certificate signature failure"),
+        (Defect.NO_AUTHORITY_KEY_IDENTIFIER, "Missing Authority Key Identifier"),
+        (Defect.EXPIRED, "certificate has expired"),
+        (Defect.NOT_YET_VALID, "certificate is not yet valid"),
+        (Defect.WRONG_HOST, "Hostname mismatch"),
+        (Defect.OTHER_AUTHORITY, "unable to get local issuer certificate|self-signed|certificate signature failure"),
     ],
 )
-def test_a_flawed_certificate_is_refused(bench: Bench, flaw: Flaw, complaint: str) -> None:
-    dtr = DtrServer(flaw=flaw)
+def test_a_flawed_certificate_is_refused(bench: Bench, defect: Defect, complaint: str) -> None:
+    dtr = DtrServer(defect=defect)
     bench.read(dtr)
     with pytest.raises(ssl.SSLCertVerificationError, match=complaint):
         shake_hands(dtr, strict_context(dtr.ca_bundle))
@@ -889,7 +889,7 @@ def test_a_flawed_certificate_is_refused(bench: Bench, flaw: Flaw, complaint: st
 
 
 def test_a_missing_key_identifier_is_noticed_in_strict_mode_only(bench: Bench) -> None:
-    dtr = DtrServer(flaw=Flaw.NO_AUTHORITY_KEY_IDENTIFIER)
+    dtr = DtrServer(defect=Defect.NO_AUTHORITY_KEY_IDENTIFIER)
     bench.read(dtr)
     context = ssl.create_default_context(cadata=dtr.ca_bundle)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -942,8 +942,8 @@ def test_a_registry_may_accept_basic_alone(bench: Bench) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
 def test_the_token_endpoint_can_fail(bench: Bench, status: int) -> None:
-    strike = Status(status, TOKEN, shape="details", message="UCP is down")
-    auditor = bench.serve(faults=Faults(strikes=(strike,)))
+    call_fault = Status(status, TOKEN, shape="details", message="UCP is down")
+    auditor = bench.serve(faults=Faults(on_calls=(call_fault,)))
     answer = auditor.get("/auth/token")
     assert (answer.status_code, answer.json()) == (status, {"details": "UCP is down"})
     assert auditor.settings() == 200
@@ -998,7 +998,7 @@ def test_the_token_can_come_under_one_name_only(bench: Bench, name: str) -> None
 
 
 def test_settings_can_be_a_login_page_or_lack_the_host(bench: Bench) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(Body(LOGIN_PAGE, SETTINGS, "text/html"),)))
+    auditor = bench.serve(faults=Faults(on_calls=(Body(LOGIN_PAGE, SETTINGS, "text/html"),)))
     answer = auditor.get("/api/v0/meta/settings")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html")
     assert b"<form" in answer.content
@@ -1018,8 +1018,8 @@ def test_an_expired_licence_is_404_for_tokens_and_v2_only(bench: Bench) -> None:
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("retry_after", [None, "2", "Wed, 21 Oct 2065 07:28:00 GMT", "soon"])
 def test_a_number_of_calls_can_fail(bench: Bench, status: int, retry_after: str | None) -> None:
-    strike = Status(status, tags_of("team/app-00", times=2), retry_after=retry_after)
-    auditor = bench.serve(a_registry(2), faults=Faults(strikes=(strike,)))
+    call_fault = Status(status, tags_of("team/app-00", times=2), retry_after=retry_after)
+    auditor = bench.serve(a_registry(2), faults=Faults(on_calls=(call_fault,)))
     answers = [auditor.get("/api/v0/repositories/team/app-00/tags") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [status, status, 200]
     assert answers[0].headers.get("Retry-After") == retry_after
@@ -1027,14 +1027,14 @@ def test_a_number_of_calls_can_fail(bench: Bench, status: int, retry_after: str 
 
 
 def test_one_repository_can_fail_for_ever(bench: Bench) -> None:
-    auditor = bench.serve(a_registry(2), faults=Faults(strikes=(Status(500, tags_of("team/app-01")),)))
+    auditor = bench.serve(a_registry(2), faults=Faults(on_calls=(Status(500, tags_of("team/app-01")),)))
     assert auditor.get("/api/v0/repositories/team/app-00/tags").status_code == 200
     assert [auditor.get("/api/v0/repositories/team/app-01/tags").status_code for _ in range(3)] == [500] * 3
 
 
 def test_calls_can_be_counted_for_each_path_by_itself(bench: Bench) -> None:
-    strike = Status(503, Calls("*/tags", times=1, per_path=True))
-    auditor = bench.serve(a_registry(2), faults=Faults(strikes=(strike,)))
+    call_fault = Status(503, Calls("*/tags", times=1, per_path=True))
+    auditor = bench.serve(a_registry(2), faults=Faults(on_calls=(call_fault,)))
     statuses = [auditor.get(f"/api/v0/repositories/{path}/tags").status_code for path in paths(2) * 2]
     assert statuses == [503, 503, 200, 200]
 
@@ -1042,7 +1042,7 @@ def test_calls_can_be_counted_for_each_path_by_itself(bench: Bench) -> None:
 def test_a_repositorys_name_is_no_pattern(bench: Bench) -> None:
     registry = a_registry(1)
     registry.push("team", "app-[0-9]*", "v1")
-    auditor = bench.serve(registry, faults=Faults(strikes=(Status(500, tags_of("team/app-[0-9]*")),)))
+    auditor = bench.serve(registry, faults=Faults(on_calls=(Status(500, tags_of("team/app-[0-9]*")),)))
     assert auditor.get("/api/v0/repositories/team/app-00/tags").status_code == 200
     assert auditor.get(f"/api/v0/repositories/team/{quote('app-[0-9]*', safe='')}/tags").status_code == 500
 
@@ -1051,7 +1051,7 @@ def test_the_error_has_each_of_the_known_shapes(bench: Bench) -> None:
     auditor = bench.serve()
 
     def failing(shape: str) -> requests.Response:
-        auditor.dtr.faults = Faults(strikes=(Status(503, API, shape=shape, code="STATUS_CHECK_FAILED", message="no"),))
+        auditor.dtr.faults = Faults(on_calls=(Status(503, API, shape=shape, code="STATUS_CHECK_FAILED", message="no"),))
         return auditor.get("/api/v0/meta/settings")
 
     (error,) = failing("errors").json()["errors"]
@@ -1071,10 +1071,10 @@ def test_an_ordinary_error_can_be_bare(bench: Bench) -> None:
 
 
 def test_error_messages_can_echo_the_callers_secrets(bench: Bench) -> None:
-    strikes = (Status(500, ALL_TAGS), Status(401, TOKEN, shape="details"))
+    on_calls = (Status(500, ALL_TAGS), Status(401, TOKEN, shape="details"))
     auditor = bench.serve(a_registry())
     token = auditor.token()
-    auditor.dtr.faults = Faults(strikes=strikes, secrets_echoed=EVERY_CALL)
+    auditor.dtr.faults = Faults(on_calls=on_calls, secrets_echoed=EVERY_CALL)
     password = auditor.dtr.admin.password
     by_token = auditor.reader.get("/api/v0/repositories/team/app-00/tags", token=token).text
     assert token in by_token
@@ -1086,26 +1086,26 @@ def test_error_messages_can_echo_the_callers_secrets(bench: Bench) -> None:
 
 @pytest.mark.parametrize("location", ["https://elsewhere.example/steal", "http://localhost/plain", "/login"])
 def test_any_path_can_redirect_anywhere(bench: Bench, location: str) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(Redirect(location, API, status=307),)))
+    auditor = bench.serve(faults=Faults(on_calls=(Redirect(location, API, status=307),)))
     answer = auditor.get("/api/v0/repositories")
     assert (answer.status_code, answer.headers["Location"]) == (307, location)
 
 
 def test_cookies_are_noise(bench: Bench) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(Cookies(),)))
+    auditor = bench.serve(faults=Faults(on_calls=(Cookies(),)))
     answer = auditor.get("/api/v0/meta/settings")
     assert answer.status_code == 200
     assert "session=" in answer.headers["Set-Cookie"]
 
 
-def test_strikes_combine_with_each_other_and_counts_start_anew_with_new_faults(bench: Bench) -> None:
-    strikes = (Status(503, API, shape="html"), Cookies(API), Gzipped(API))
-    auditor = bench.serve(faults=Faults(strikes=strikes))
+def test_hits_combine_with_each_other_and_counts_start_again_with_new_faults(bench: Bench) -> None:
+    on_calls = (Status(503, API, shape="html"), Cookies(API), Gzipped(API))
+    auditor = bench.serve(faults=Faults(on_calls=on_calls))
     answer = auditor.get("/api/v0/repositories")
     assert (answer.status_code, answer.headers["Content-Encoding"]) == (503, "gzip")
     assert "<h1>" in answer.text
     assert "Set-Cookie" in answer.headers
-    once = Faults(strikes=(Status(500, Calls(times=1)),))
+    once = Faults(on_calls=(Status(500, Calls(times=1)),))
     for _ in range(2):
         auditor.dtr.faults = once
         assert [auditor.settings() for _ in range(2)] == [500, 200]
@@ -1115,7 +1115,7 @@ def test_strikes_combine_with_each_other_and_counts_start_anew_with_new_faults(b
 
 
 def test_the_connection_can_be_closed_before_the_answer(bench: Bench) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(Closed(Calls(times=2)),)))
+    auditor = bench.serve(faults=Faults(on_calls=(Closed(Calls(times=2)),)))
     for _ in range(2):
         with pytest.raises(requests.ConnectionError):
             auditor.settings()
@@ -1125,8 +1125,8 @@ def test_the_connection_can_be_closed_before_the_answer(bench: Bench) -> None:
 
 @pytest.mark.parametrize("after_bytes", [0, 20])
 def test_the_connection_can_be_closed_within_the_answer(bench: Bench, after_bytes: int) -> None:
-    strike = Closed(SETTINGS, after_bytes=after_bytes)
-    auditor = bench.serve(faults=Faults(strikes=(strike,)))
+    call_fault = Closed(SETTINGS, after_bytes=after_bytes)
+    auditor = bench.serve(faults=Faults(on_calls=(call_fault,)))
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         auditor.settings()
     assert auditor.get("/api/v0/repositories").status_code == 200
@@ -1135,8 +1135,8 @@ def test_the_connection_can_be_closed_within_the_answer(bench: Bench, after_byte
 def test_answers_can_be_slow_at_each_stage(bench: Bench) -> None:
     auditor = bench.serve(profile=Profile(settings={}))
 
-    def duration(strike: Slow) -> float:
-        auditor.dtr.faults = Faults(strikes=(strike,))
+    def duration(call_fault: Slow) -> float:
+        auditor.dtr.faults = Faults(on_calls=(call_fault,))
         begun = time.monotonic()
         assert auditor.settings() == 200
         return time.monotonic() - begun
@@ -1149,7 +1149,7 @@ def test_answers_can_be_slow_at_each_stage(bench: Bench) -> None:
 
 
 def test_a_body_can_have_no_end(bench: Bench) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(EndlessBody(REPOSITORIES),)))
+    auditor = bench.serve(faults=Faults(on_calls=(EndlessBody(REPOSITORIES),)))
     with auditor.reader.stream("/api/v0/repositories", auditor.basic) as answer:
         received = 0
         for chunk in answer.iter_content(65_536):
@@ -1163,7 +1163,7 @@ def test_a_body_can_have_no_end(bench: Bench) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_gzip_bomb_is_small_on_the_wire(bench: Bench, layers: int) -> None:
     size = 20_000_000
-    auditor = bench.serve(faults=Faults(strikes=(GzipBomb(size, REPOSITORIES, layers=layers),)))
+    auditor = bench.serve(faults=Faults(on_calls=(GzipBomb(size, REPOSITORIES, layers=layers),)))
     with auditor.reader.stream("/api/v0/repositories", auditor.basic) as answer:
         on_the_wire = len(answer.raw.read(decode_content=False))
     assert on_the_wire < size / 500
@@ -1173,13 +1173,13 @@ def test_a_gzip_bomb_is_small_on_the_wire(bench: Bench, layers: int) -> None:
 
 
 def test_a_tiny_gzip_bomb_is_just_an_empty_list(bench: Bench) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(GzipBomb(2, REPOSITORIES),)))
+    auditor = bench.serve(faults=Faults(on_calls=(GzipBomb(2, REPOSITORIES),)))
     assert auditor.get("/api/v0/repositories").text == "[]"
 
 
 @pytest.mark.parametrize("body", [INVALID_JSON, deep_json(), b"", b"\xff\xfe"])
 def test_a_body_can_be_no_json(bench: Bench, body: bytes) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(Body(body, REPOSITORIES),)))
+    auditor = bench.serve(faults=Faults(on_calls=(Body(body, REPOSITORIES),)))
     answer = auditor.get("/api/v0/repositories")
     assert answer.content == body
     with pytest.raises((ValueError, RecursionError)):
@@ -1191,7 +1191,7 @@ def test_a_body_can_be_no_json(bench: Bench, body: bytes) -> None:
     [(WRONG_TYPE, "str"), (NOT_A_NUMBER, "nan"), (LONE_SURROGATES, "surrogate"), (long_string(), "x")],
 )
 def test_a_body_can_be_json_that_harms(bench: Bench, body: bytes, reason: str) -> None:
-    auditor = bench.serve(faults=Faults(strikes=(Body(body, ALL_TAGS),)))
+    auditor = bench.serve(faults=Faults(on_calls=(Body(body, ALL_TAGS),)))
     value = auditor.get("/api/v0/repositories/team/app/tags").json()
     harms: dict[str, Callable[[], bool]] = {
         "str": lambda: isinstance(value, str),
@@ -1319,8 +1319,8 @@ def test_tags_can_be_ordered_by_update_time(bench: Bench) -> None:
     assert auditor.walk("/api/v0/repositories/team/app/tags", pageSize=2).names == ["b", "c", "a"]
 
 
-def test_ghosts_are_listed_and_counted(bench: Bench) -> None:
-    walk = bench.serve(a_registry(20), faults=Faults(ghosts=REPOSITORIES)).walk(pageSize=2)
+def test_unnamed_entries_are_listed_and_counted(bench: Bench) -> None:
+    walk = bench.serve(a_registry(20), faults=Faults(unnamed_entries=REPOSITORIES)).walk(pageSize=2)
     assert walk.names == ["team/app-00", "/", "ghost/", "/ghost", *paths(20)[1:]]
     assert set(walk.counts) == {"23"}
 
@@ -1426,7 +1426,7 @@ def test_faults_can_change_while_requests_are_under_way(bench: Bench, monkeypatc
     thread = threading.Thread(target=lambda: sizes.append(len(auditor.walk().rows)))
     thread.start()
     asked.wait()
-    auditor.dtr.faults = Faults(strikes=(Status(500, API),))
+    auditor.dtr.faults = Faults(on_calls=(Status(500, API),))
     changed.set()
     thread.join()
     assert sizes == [3]
@@ -1434,7 +1434,7 @@ def test_faults_can_change_while_requests_are_under_way(bench: Bench, monkeypatc
 
 
 def test_an_unknown_shape_of_errors_is_a_clear_mistake() -> None:
-    api = DtrApi(InMemoryRegistry(), Accounts(), faults=Faults(strikes=(Status(500, shape="xml"),)))
+    api = DtrApi(InMemoryRegistry(), Accounts(), faults=Faults(on_calls=(Status(500, shape="xml"),)))
     with pytest.raises(ValueError, match="no shape 'xml'"):
         api.answer(Request("GET", "/", {}))
 

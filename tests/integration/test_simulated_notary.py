@@ -422,7 +422,7 @@ def test_a_signer_signs_alone_and_everybody_together_without_a_signer(bench: Ben
     assert [s["keyid"] for s in json.loads(bench.reader().fetch(RELEASES))["signatures"]] == [ci.id, qa.id]
 
 
-def test_whoever_has_no_delegation_cannot_sign(bench: Bench) -> None:
+def test_one_who_has_no_delegation_cannot_sign(bench: Bench) -> None:
     api = bench.create()
     with pytest.raises(KeyError, match="targets/ci"):
         api.sign("1.0", a_digest("a"), roles=["targets/ci"])
@@ -447,7 +447,7 @@ def test_a_removed_delegation_is_gone_with_all_below_it(bench: Bench) -> None:
     assert reader.ask("targets/ci").status_code == reader.ask("targets/ci/nightly").status_code == 404
 
 
-def test_a_removed_signer_leaves_releases_that_others_sign_or_nobody(bench: Bench) -> None:
+def test_a_removed_signer_leaves_releases_that_others_sign_or_no_one(bench: Bench) -> None:
     api = bench.create()
     for name in ("ci", "qa"):
         api.add_signer(name)
@@ -461,7 +461,7 @@ def test_a_removed_signer_leaves_releases_that_others_sign_or_nobody(bench: Benc
     assert bench.reader().targets() == {TARGETS: {}}
 
 
-def test_a_revoked_tag_is_signed_by_nobody(bench: Bench) -> None:
+def test_a_revoked_tag_is_signed_by_no_one(bench: Bench) -> None:
     api = a_repository(bench)
     api.revoke("1.1")
     assert bench.reader().targets()[RELEASES] == {}
@@ -495,7 +495,7 @@ def test_another_role_gets_new_keys_from_the_root(bench: Bench, role: str) -> No
     assert reader.targets() == {TARGETS: {"1.0": "a" * 64}}
 
 
-def test_a_repository_initialised_again_is_whole_but_nobody_vouches_for_its_root(bench: Bench) -> None:
+def test_a_repository_initialised_again_is_whole_but_no_one_vouches_for_its_root(bench: Bench) -> None:
     api = a_repository(bench)
     reader = bench.reader()
     reader.targets()
@@ -595,7 +595,7 @@ def test_a_repository_without_trust_data_is_404(bench: Bench) -> None:
     assert bench.reader().ask(ROOT).status_code == 404
 
 
-def test_whoever_asks_is_sent_for_a_token_of_this_very_gun(bench: Bench) -> None:
+def test_one_who_asks_is_sent_for_a_token_of_this_very_gun(bench: Bench) -> None:
     a_repository(bench)
     reader = bench.reader(login=False)
     host, gun = bench.dtr.host, reader.gun
@@ -648,7 +648,7 @@ def test_one_repository_has_trust_data_under_several_domains(bench: Bench) -> No
     assert bench.reader("dtr.example/pay/api").targets()[TARGETS] == {"1.0": "b" * 64}
 
 
-def test_the_changefeed_tells_admins_which_guns_carry_trust_data(bench: Bench) -> None:
+def test_the_changefeed_reports_admins_which_guns_carry_trust_data(bench: Bench) -> None:
     reader = bench.reader()
     reader.login("registry:catalog:*")
     feed = "/v2/_trust/changefeed"
@@ -697,7 +697,7 @@ def flags(bench: Bench, domain: str = "") -> dict[str, tuple[bool, bool]]:
     return {row["name"]: (row["inNotary"], row["hashMismatch"]) for row in answer.json()}
 
 
-def test_flags_are_what_the_registry_was_told_unless_it_has_a_notary(bench: Bench) -> None:
+def test_flags_are_what_the_registry_was_reported_unless_it_has_a_notary(bench: Bench) -> None:
     registry = bench.dtr.backend
     assert isinstance(registry, InMemoryRegistry)
     for tag in ("1.0", "told"):
@@ -799,7 +799,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_strikes_and_leaves_the_repository_honest(bench: Bench, name: str) -> None:
+def test_an_attack_hits_and_leaves_the_repository_honest(bench: Bench, name: str) -> None:
     attack, reason = ATTACKS[name]
     if isinstance(attack, Swapped):
         attack = Swapped(attack.gun.format(host=bench.dtr.host), attack.roles)
@@ -814,12 +814,12 @@ def test_an_attack_strikes_and_leaves_the_repository_honest(bench: Bench, name: 
     assert bench.reader().targets() == HONEST
 
 
-def test_what_happens_to_a_copy_happens_to_nobody_else(bench: Bench) -> None:
+def test_what_happens_to_a_copy_happens_to_no_one_else(bench: Bench) -> None:
     api = a_repository(bench)
-    twin, published = api.fork(), bench.notary.publications
-    twin.sign("1.0", STRANGE_DIGEST)
-    twin.rotate(ROOT)
-    twin.add_signer("stranger")
+    duplicate, published = api.fork(), bench.notary.publications
+    duplicate.sign("1.0", STRANGE_DIGEST)
+    duplicate.rotate(ROOT)
+    duplicate.add_signer("stranger")
     assert bench.notary.publications == published
     api.sign("9.9", a_digest("9"))
     assert bench.reader().targets() == {**HONEST, TARGETS: {"1.0": "a" * 64, "9.9": "9" * 64}}
@@ -827,7 +827,7 @@ def test_what_happens_to_a_copy_happens_to_nobody_else(bench: Bench) -> None:
 
 def test_every_attack_is_tried() -> None:
     tried = {type(attack) for attack, _ in ATTACKS.values()} | {Crowded, Deep}
-    known = {member for _, member in inspect.getmembers(attacks, inspect.isclass) if hasattr(member, "strike")} - {
+    known = {member for _, member in inspect.getmembers(attacks, inspect.isclass) if hasattr(member, "apply")} - {
         attacks.Attack
     }
     assert tried == known
@@ -852,7 +852,7 @@ def test_everything_old_looks_whole_to_a_new_reader_and_old_to_one_who_knows_bet
         bench.reader().targets()
 
 
-def test_whoever_is_new_cannot_tell_a_repository_that_was_taken_over(bench: Bench) -> None:
+def test_one_who_is_new_cannot_report_a_repository_that_was_taken_over(bench: Bench) -> None:
     a_repository(bench)
     bench.attack(TakenOver())
     assert set(bench.reader().targets()[RELEASES].values()) == {"e" * 64}
@@ -895,7 +895,7 @@ def test_delegations_can_be_very_deep(bench: Bench) -> None:
     assert found["targets" + "/d" * 100] == {"deep-99": "e" * 64}
 
 
-def test_attacks_add_up_and_strike_the_calls_and_guns_they_are_meant_for(bench: Bench) -> None:
+def test_attacks_add_up_and_hit_the_calls_and_guns_they_are_meant_for(bench: Bench) -> None:
     a_repository(bench)
     bench.create("other")
     other = f"{bench.dtr.host}/pay/other"
@@ -920,13 +920,13 @@ def test_an_attack_that_lacks_what_it_needs_is_the_tests_mistake(bench: Bench) -
     api = a_repository(bench)
     for attack in (Swapped("dtr.example/no/such"), Truncated("targets/nobody"), Stripped("targets/nobody")):
         with pytest.raises(LookupError):
-            attack.strike(api.fork(), bench.notary.find)
+            attack.apply(api.fork(), bench.notary.find)
 
 
 @pytest.mark.parametrize("role", [ROOT, TIMESTAMP, TARGETS, RELEASES])
 def test_the_calls_for_a_role_are_its_own_alone(bench: Bench, role: str) -> None:
     api = a_repository(bench)
-    bench.dtr.faults = Faults(strikes=(Status(500, trust_file(role, api.gun)),))
+    bench.dtr.faults = Faults(on_calls=(Status(500, trust_file(role, api.gun)),))
     reader = bench.reader()
     for known in api.roles:
         sha256 = hashlib.sha256(api.revisions[-1][known]).hexdigest()
@@ -937,26 +937,26 @@ def test_the_calls_for_a_role_are_its_own_alone(bench: Bench, role: str) -> None
 def test_trust_calls_can_go_wrong_in_every_other_way(bench: Bench) -> None:
     a_repository(bench)
     reader = bench.reader()
-    bench.dtr.faults = Faults(strikes=(Status(500, TRUST, shape="html"),))
+    bench.dtr.faults = Faults(on_calls=(Status(500, TRUST, shape="html"),))
     assert (reader.ask(ROOT).status_code, reader.ask(ROOT).headers["Content-Type"][:9]) == (500, "text/html")
     assert reader.get("/v2/").status_code == 200
-    bench.dtr.faults = Faults(strikes=(Body(LOGIN_PAGE, TRUST, content_type="text/html"),))
+    bench.dtr.faults = Faults(on_calls=(Body(LOGIN_PAGE, TRUST, content_type="text/html"),))
     assert reader.ask(ROOT).content == LOGIN_PAGE
-    bench.dtr.faults = Faults(strikes=(Redirect("https://elsewhere.example/", TRUST),))
+    bench.dtr.faults = Faults(on_calls=(Redirect("https://elsewhere.example/", TRUST),))
     assert reader.ask(ROOT).headers["Location"] == "https://elsewhere.example/"
-    bench.dtr.faults = Faults(strikes=(Closed(TRUST, after_bytes=10),))
+    bench.dtr.faults = Faults(on_calls=(Closed(TRUST, after_bytes=10),))
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         reader.ask(ROOT)
-    bench.dtr.faults = Faults(strikes=(Slow(TRUST, delay=0.2),))
+    bench.dtr.faults = Faults(on_calls=(Slow(TRUST, delay=0.2),))
     begin = time.monotonic()
     assert reader.ask(ROOT).status_code == 200
     assert time.monotonic() - begin >= 0.2
-    bench.dtr.faults = Faults(strikes=(EndlessBody(trust_file(TARGETS)),))
+    bench.dtr.faults = Faults(on_calls=(EndlessBody(trust_file(TARGETS)),))
     with reader.ask(TARGETS, stream=True) as answer:
         pieces = answer.iter_content(CHUNK)
         assert sum(len(next(pieces)) for _ in range(100)) > 1_000_000
     reader.login("registry:catalog:*")
-    bench.dtr.faults = Faults(strikes=(Status(404, CHANGEFEED, code="METADATA_NOT_FOUND"),))
+    bench.dtr.faults = Faults(on_calls=(Status(404, CHANGEFEED, code="METADATA_NOT_FOUND"),))
     assert reader.get("/v2/_trust/changefeed", params={"records": 1}).status_code == 404
 
 

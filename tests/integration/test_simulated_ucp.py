@@ -85,10 +85,10 @@ def test_the_configuration_is_toml_among_things_that_must_never_leak(administrat
 
 
 def test_it_misbehaves_only_when_asked_to(administrator: Administrator) -> None:
-    administrator.ucp.faults = Faults(strikes=(Status(503, CONFIGURATION.limited(times=1)),), secrets_echoed=LOGIN)
+    administrator.ucp.faults = Faults(on_calls=(Status(503, CONFIGURATION.limited(times=1)),), secrets_echoed=LOGIN)
     echo = administrator.log_in(administrator.ucp.admin.name, "guess-hunter2").text
     assert "guess-hunter2" in echo
-    administrator.ucp.faults = Faults(strikes=(Status(503, CONFIGURATION.limited(times=1)),))
+    administrator.ucp.faults = Faults(on_calls=(Status(503, CONFIGURATION.limited(times=1)),))
     token = administrator.token()
     statuses = [administrator.ask("GET", "/api/ucp/config-toml", token=token).status_code for _ in (1, 2)]
     assert statuses == [503, 200]

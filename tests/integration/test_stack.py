@@ -217,8 +217,10 @@ def test_mail_is_subscribed_only_if_an_address_is_given(aws: EmbeddedAws, stack:
     with pytest.raises(KeyError):
         stack.physical_id("AlertEmailSubscription")
     given = {**PARAMETERS, "AlertEmail": "isso@example.mil"}
-    told = aws.deploy(TEMPLATE, given, region=stack.region, stack_name="by-mail")
-    (subscription,) = told.sns.list_subscriptions_by_topic(TopicArn=told.outputs["AlertTopicArn"])["Subscriptions"]
+    reported = aws.deploy(TEMPLATE, given, region=stack.region, stack_name="by-mail")
+    (subscription,) = reported.sns.list_subscriptions_by_topic(TopicArn=reported.outputs["AlertTopicArn"])[
+        "Subscriptions"
+    ]
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "isso@example.mil")
 
 
@@ -417,7 +419,7 @@ def test_a_bucket_without_a_lock_has_none(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("lock", ["governance", "compliance"])
-def test_an_audit_writes_into_a_locked_bucket_and_nobody_removes_what_it_wrote(
+def test_an_audit_writes_into_a_locked_bucket_and_no_one_removes_what_it_wrote(
     aws: EmbeddedAws, registry: InMemoryRegistry, dtr: DtrServer, lock: str
 ) -> None:
     registry.push("web", "shop", "1")
@@ -553,9 +555,7 @@ def test_tables_survive_in_files_with_exact_types(aws: EmbeddedAws, own_stack: S
     assert items_of(later, "RunsTable") == [run]
 
 
-def test_a_dump_is_in_the_order_of_the_keys_whatever_came_first(
-    aws: EmbeddedAws, own_stack: Stack, tmp_path: Path
-) -> None:
+def test_a_dump_is_in_the_order_of_the_keys_any_came_first(aws: EmbeddedAws, own_stack: Stack, tmp_path: Path) -> None:
     other = aws.deploy(TEMPLATE, PARAMETERS, stack_name="other-order")
     items = [{**ITEM, "sk": {"S": f"{number:02}"}} for number in range(60)]
     put(own_stack, "FindingsTable", *items)

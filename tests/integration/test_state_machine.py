@@ -190,7 +190,7 @@ def test_a_step_that_fails_once_changes_nothing(machine: Machine, is_late: bool)
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_batch_that_fails_for_good_makes_the_run_incomplete_and_is_told(machine: Machine) -> None:
+def test_a_batch_that_fails_for_good_makes_the_run_incomplete_and_is_reported(machine: Machine) -> None:
     machine.failing = lambda name, payload: payload.get("batch", {}).get("number") == 2
     execution = machine.run()
     assert (execution.status, [name for name, _ in execution.entered]) == ("SUCCEEDED", LONG_STATES)
@@ -206,7 +206,7 @@ def test_a_batch_that_fails_for_good_makes_the_run_incomplete_and_is_told(machin
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("step", "is_late"), [("Inventory", False), ("Prove", True)])
-def test_a_run_whose_step_fails_for_good_is_closed_as_incomplete_and_told(
+def test_a_run_whose_step_fails_for_good_is_closed_as_incomplete_and_reported(
     machine: Machine, step: str, is_late: bool
 ) -> None:
     machine.failing, machine.fails_late = lambda name, payload: name == f"{step}Function", is_late

@@ -24,12 +24,12 @@ from dtr_audit_simulator.dtr.faults import SETTINGS, Faults
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tests.harness.audit_harness import Audited
-from tests.harness.crash_injection import Cut, Scissors
-from tests.harness.fake_clock import HeldTime
+from tests.harness.crash_injection import CrashInjection, Cut
+from tests.harness.fake_clock import FakeClock
 from tests.harness.stack_state import TABLES, StackState
-from tests.harness.step_functions_harness import Fanned
+from tests.harness.step_functions_harness import StepFunctionsRun
 
-NIGHT = datetime(2026, 12, 2, 3, tzinfo=UTC)
+DAY = datetime(2026, 12, 2, 3, tzinfo=UTC)
 EVENT = {"scheduled_time": "2026-12-02T03:00:00Z"}
 RUN_ID = "20261202T030000Z"
 REPOSITORIES = ("team/api", "team/old", "web/shop", "web/till")
@@ -50,17 +50,17 @@ class Scene:
     registry: InMemoryRegistry
     dtr: DtrServer
     audited: Audited
-    fanned: Fanned
+    step_functions_run: StepFunctionsRun
 
-    def first_night(self) -> None:
+    def first_day(self) -> None:
         for image in REPOSITORIES:
             for tag in ("1", "2", "3"):
                 self.push(f"{image}:{tag}")
         self.sign("web/shop:3")
-        self.fanned.now = NIGHT - timedelta(days=1)
-        self.fanned.execute({"scheduled_time": "2026-12-01T03:00:00Z"})
+        self.step_functions_run.now = DAY - timedelta(days=1)
+        self.step_functions_run.execute({"scheduled_time": "2026-12-01T03:00:00Z"})
         self.audited.messages()
-        self.fanned.now = NIGHT
+        self.step_functions_run.now = DAY
 
     def change(self) -> None:
         self.sign("web/shop:1")  # resolved: signed
@@ -74,7 +74,7 @@ class Scene:
     def push(self, image: str) -> None:
         path, tag = image.split(":")
         namespace, name = path.split("/")
-        self.registry.push(namespace, name, tag, at=NIGHT - timedelta(days=2))
+        self.registry.push(namespace, name, tag, at=DAY - timedelta(days=2))
 
     def sign(self, image: str) -> None:
         path, tag = image.split(":")
@@ -82,14 +82,14 @@ class Scene:
         self.registry.sign(namespace, name, tag)
 
     def payload(self) -> dict[str, Any]:
-        return self.fanned.payload(EVENT, "execution")
+        return self.step_functions_run.payload(EVENT, "execution")
 
     def make(self, step: str, number: int = 0, **more: Any) -> dict[str, Any]:
         batch = {"batch": {"number": number, "key": "whatever"}} if number else {}
-        return self.fanned.make(getattr(steps, step), {**self.payload(), **batch, **more})
+        return self.step_functions_run.make(getattr(steps, step), {**self.payload(), **batch, **more})
 
     def record(self) -> dict[str, Any]:
-        return self.fanned.record(RUN_ID)
+        return self.step_functions_run.record(RUN_ID)
 
     def work(self, name: str) -> Any:
         return json.loads(self.audited.read(f"work/registry={self.audited.name}/{RUN_ID}/{name}"))
@@ -100,8 +100,8 @@ class Scene:
 
 @pytest.fixture
 def scene(audited: Audited, registry: InMemoryRegistry, dtr: DtrServer) -> Scene:
-    scene = Scene(registry, dtr, audited, Fanned(audited, {"CONCURRENCY": "1", "FAN_OUT_WORKERS": "1"}))
-    scene.first_night()
+    scene = Scene(registry, dtr, audited, StepFunctionsRun(audited, {"CONCURRENCY": "1", "FAN_OUT_WORKERS": "1"}))
+    scene.first_day()
     return scene
 
 
@@ -121,40 +121,40 @@ def stored(scene: Scene) -> dict[str, Any]:
 
 
 def cut_everywhere(
-    scene: Scene, scissors: Scissors, step: str, number: int = 0, *, first: int = 1, every: int = 1
+    scene: Scene, crash_injection: CrashInjection, step: str, number: int = 0, *, first: int = 1, every: int = 1
 ) -> int:
     """Cut a step off after its calls to AWS, and make it again: it leaves what it leaves uncut. Gives how many calls it has."""
     before = StackState.take(scene.audited.stack)
     expected = scene.make(step, number)
     whole = stored(scene)
-    told = news(scene)
+    reported = change_kind(scene)
     cut_after = first - every
     while True:
         cut_after += every
         before.restore()
-        scissors.calls.clear()
-        scissors.after = cut_after
+        crash_injection.calls.clear()
+        crash_injection.after = cut_after
         try:
             scene.make(step, number)
         except Cut:
-            scissors.after = 0
+            crash_injection.after = 0
         else:
-            scissors.after = 0
+            crash_injection.after = 0
             break
         assert scene.make(step, number) == expected, (
-            f"{step}, cut after call {cut_after}, {scissors.calls[cut_after - 1]}"
+            f"{step}, cut after call {cut_after}, {crash_injection.calls[cut_after - 1]}"
         )
         again = stored(scene)
         assert again.keys() == whole.keys(), cut_after
         for name, content in whole.items():
             assert again[name] == content, (
-                f"{step}, cut after call {cut_after}, {scissors.calls[cut_after - 1]}: {name}"
+                f"{step}, cut after call {cut_after}, {crash_injection.calls[cut_after - 1]}: {name}"
             )
-        assert news(scene) == told
-    return len(scissors.calls)
+        assert change_kind(scene) == reported
+    return len(crash_injection.calls)
 
 
-def news(scene: Scene) -> set[tuple[str, str, str]]:
+def change_kind(scene: Scene) -> set[tuple[str, str, str]]:
     """Take what has been told since, by the ids of the news."""
     return {
         (kind, f"{item['repository']}:{item['tag']}", item["id"])
@@ -174,7 +174,7 @@ def news(scene: Scene) -> set[tuple[str, str, str]]:
     ],
 )
 def test_a_step_cut_off_after_any_call_to_aws_and_made_again_leaves_what_it_leaves_uncut(
-    scene: Scene, scissors: Scissors, step: str, first: int, every: int
+    scene: Scene, crash_injection: CrashInjection, step: str, first: int, every: int
 ) -> None:
     """All those of one step together cut it after each call."""
     scene.change()
@@ -188,31 +188,34 @@ def test_a_step_cut_off_after_any_call_to_aws_and_made_again_leaves_what_it_leav
         scene.dtr.faults = Faults()
         scene.registry.delete_repository("web", "till")
     least = {"inventory": 13, "examine": 15, "prove": 15, "report": 30}[step]
-    assert cut_everywhere(scene, scissors, step, int(step == "examine"), first=first, every=every) >= least
+    assert cut_everywhere(scene, crash_injection, step, int(step == "examine"), first=first, every=every) >= least
 
 
 def test_every_step_made_twice_makes_the_same_run(scene: Scene) -> None:
     scene.change()
     once = StackState.take(scene.audited.stack)
-    scene.fanned.execute(EVENT)
-    whole, told = stored(scene), news(scene)
+    scene.step_functions_run.execute(EVENT)
+    whole, reported = stored(scene), change_kind(scene)
     once.restore()
-    scene.fanned.execute(EVENT, once_more=("inventory", "examine", "prove", "report"))
+    scene.step_functions_run.execute(EVENT, once_more=("inventory", "examine", "prove", "report"))
     assert stored(scene) == whole
-    assert news(scene) == told
+    assert change_kind(scene) == reported
 
 
-def test_the_run_is_told_as_it_is(scene: Scene) -> None:
+def test_the_run_is_reported_as_it_is(scene: Scene) -> None:
     scene.change()
-    run = scene.fanned.execute(EVENT)
+    run = scene.step_functions_run.execute(EVENT)
     assert run["findings"] == {"open": 8, "opened": 2, "resolved": 5, "excepted": 0}
     assert run == {name: scene.record()[name] for name in run}
     (message,) = scene.audited.messages()
     assert message.body["counts"] == {"opened": 2, "changed": 1, "resolved": 5, "expiring": 0, "expired": 0}
     assert len(scene.audited.rows(RUN_ID)) == 9
-    assert scene.fanned.execute(EVENT) == {
+    assert scene.step_functions_run.execute(EVENT) == {
         "run_id": RUN_ID, "finished_before": True, "connected": False, "count": 0, "sha256": "",
-        "batches": {"bucket": scene.fanned.settings.bucket, "key": f"work/registry={scene.audited.name}/{RUN_ID}/batches.json"},
+        "batches": {
+            "bucket": scene.step_functions_run.settings.bucket,
+            "key": f"work/registry={scene.audited.name}/{RUN_ID}/batches.json",
+        },
     }  # fmt: skip
     assert scene.audited.messages() == []
 
@@ -222,7 +225,7 @@ def test_the_run_is_told_as_it_is(scene: Scene) -> None:
 
 def test_a_batch_without_a_result_makes_the_run_incomplete_and_resolves_nothing_of_it(scene: Scene) -> None:
     scene.change()
-    run = scene.fanned.execute(EVENT, without=[1])
+    run = scene.step_functions_run.execute(EVENT, without=[1])
     left = [f"{namespace}/{name}" for namespace, name in scene.work("batches/00001.json")]
     assert run["complete"] is False
     (reason,) = run["incomplete_because"]
@@ -245,7 +248,9 @@ def test_a_batch_that_is_not_the_one_that_was_laid_out_is_not_read(scene: Scene)
     scene.make("inventory")
     key = f"work/registry={scene.audited.name}/{RUN_ID}/batches/00001.json"
     lost, *rest = scene.work("batches/00001.json")
-    scene.fanned.clients.s3.put_object(Bucket=scene.fanned.settings.bucket, Key=key, Body=json.dumps(rest).encode())
+    scene.step_functions_run.clients.s3.put_object(
+        Bucket=scene.step_functions_run.settings.bucket, Key=key, Body=json.dumps(rest).encode()
+    )
     with pytest.raises(WorkError, match=r"batches/00001\.json: it is not what an earlier step"):
         scene.make("examine", 1)
     scene.make("examine", 2)
@@ -262,7 +267,7 @@ def test_a_batch_that_is_gone_was_not_read_and_the_run_is_closed_all_the_same(sc
     scene.make("inventory")
     lost = [f"{namespace}/{name}" for namespace, name in scene.work("batches/00001.json")]
     key = f"work/registry={scene.audited.name}/{RUN_ID}/batches/00001.json"
-    scene.fanned.clients.s3.delete_object(Bucket=scene.fanned.settings.bucket, Key=key)
+    scene.step_functions_run.clients.s3.delete_object(Bucket=scene.step_functions_run.settings.bucket, Key=key)
     with pytest.raises(WorkError):
         scene.make("examine", 1)
     scene.make("examine", 2)
@@ -276,24 +281,26 @@ def test_a_batch_that_is_gone_was_not_read_and_the_run_is_closed_all_the_same(sc
 
 
 def test_a_run_of_which_no_batch_came_to_a_result_is_no_pass(scene: Scene) -> None:
-    run = scene.fanned.execute(EVENT, without=[1, 2])
+    run = scene.step_functions_run.execute(EVENT, without=[1, 2])
     assert (run["status"], run["complete"]) == ("OPEN", False)
     assert "batches 1, 2 of 2 came to no result: 4 repositories were not read" in run["incomplete_because"][0]
     assert run["findings"]["open"] == len(scene.states()) == 11
 
 
 def test_rows_of_a_batch_that_died_before_its_end_are_not_kept_beside_the_others(
-    scene: Scene, scissors: Scissors
+    scene: Scene, crash_injection: CrashInjection
 ) -> None:
     scene.make("inventory")
     scene.make("examine", 1)
-    scissors.operation = "PutObject"
-    scissors.calls.clear()
+    crash_injection.operation = "PutObject"
+    crash_injection.calls.clear()
     with pytest.raises(Cut):
         scene.make("examine", 2)  # its claim
-    scissors.operation = ""
+    crash_injection.operation = ""
     key = f"findings/registry={scene.audited.name}/dt=2026-12-02/{RUN_ID}-00002-001.jsonl.gz"
-    scene.fanned.clients.s3.put_object(Bucket=scene.fanned.settings.bucket, Key=key, Body=gzip.compress(b"{}\n"))
+    scene.step_functions_run.clients.s3.put_object(
+        Bucket=scene.step_functions_run.settings.bucket, Key=key, Body=gzip.compress(b"{}\n")
+    )
     scene.make("prove")
     run = scene.make("report")
     assert run["complete"] is False
@@ -308,7 +315,9 @@ def test_a_result_that_cannot_be_read_is_none(scene: Scene, content: bytes) -> N
         scene.make("examine", number)
     scene.make("prove")
     prefix = f"work/registry={scene.audited.name}/{RUN_ID}/results"
-    scene.fanned.clients.s3.put_object(Bucket=scene.fanned.settings.bucket, Key=f"{prefix}/00002.json", Body=content)
+    scene.step_functions_run.clients.s3.put_object(
+        Bucket=scene.step_functions_run.settings.bucket, Key=f"{prefix}/00002.json", Body=content
+    )
     assert "batch 2 of 2 came to no result" in scene.make("report")["incomplete_because"][0]
 
 
@@ -318,21 +327,23 @@ def test_findings_that_are_not_those_of_the_result_are_not_believed(scene: Scene
         scene.make("examine", number)
     scene.make("prove")
     prefix = f"work/registry={scene.audited.name}/{RUN_ID}/results"
-    scene.fanned.clients.s3.put_object(
-        Bucket=scene.fanned.settings.bucket, Key=f"{prefix}/00001.findings.jsonl.gz", Body=gzip.compress(b"")
+    scene.step_functions_run.clients.s3.put_object(
+        Bucket=scene.step_functions_run.settings.bucket,
+        Key=f"{prefix}/00001.findings.jsonl.gz",
+        Body=gzip.compress(b""),
     )
     run = scene.make("report")
     assert "batch 1 of 2 came to no result" in run["incomplete_because"][0]
     assert run["findings"]["open"] == 11
 
 
-def run_out_once(scene: Scene, held_time: HeldTime, path: str) -> None:
+def run_out_once(scene: Scene, fake_clock: FakeClock, path: str) -> None:
     """Let the time for reading be over once this has been asked for; its answer still counts."""
     asked = itertools.count()
 
     def run_out(_: object) -> None:
         if not next(asked):
-            held_time.run_out()
+            fake_clock.run_out()
 
     scene.dtr.on_request(run_out, path)
 
@@ -341,12 +352,12 @@ def run_out_once(scene: Scene, held_time: HeldTime, path: str) -> None:
 
 
 def test_a_worker_that_runs_out_of_time_keeps_what_it_read_and_says_what_is_left(
-    scene: Scene, held_time: HeldTime
+    scene: Scene, fake_clock: FakeClock
 ) -> None:
     scene.change()
     scene.make("inventory")
     first, second = ("/".join(name) for name in scene.work("batches/00001.json"))
-    run_out_once(scene, held_time, tags_of(first).path)
+    run_out_once(scene, fake_clock, tags_of(first).path)
     scene.make("examine", 1)
     scene.make("examine", 2)
     scene.make("prove")
@@ -446,7 +457,7 @@ def test_an_attempt_that_claims_late_does_not_end_the_run(scene: Scene, monkeypa
     assert not issubclass(StepTakenOverError, LeaseHeldError)
 
 
-def test_whoever_is_still_at_a_batch_when_the_run_is_proven_is_given_up(scene: Scene) -> None:
+def test_one_who_is_still_at_a_batch_when_the_run_is_verified_is_given_up(scene: Scene) -> None:
     scene.change()
     scene.make("inventory")
     scene.make("examine", 2)
@@ -459,7 +470,7 @@ def test_whoever_is_still_at_a_batch_when_the_run_is_proven_is_given_up(scene: S
     assert "batch 1 of 2 came to no result" in run["incomplete_because"][0]
 
 
-def test_a_result_that_comes_after_the_proof_counts_for_nothing(scene: Scene) -> None:
+def test_a_result_that_comes_after_the_verification_counts_for_nothing(scene: Scene) -> None:
     """What was gone in it was settled by nobody: the run would pass without having seen it."""
     for image in REPOSITORIES:
         for tag in "123":
@@ -476,17 +487,19 @@ def test_a_result_that_comes_after_the_proof_counts_for_nothing(scene: Scene) ->
     assert "batch 2 of 2 came to no result" in run["incomplete_because"][0]
 
 
-def test_a_report_made_again_counts_no_result_that_the_first_did_not_have(scene: Scene, scissors: Scissors) -> None:
+def test_a_report_made_again_counts_no_result_that_the_first_did_not_have(
+    scene: Scene, crash_injection: CrashInjection
+) -> None:
     scene.change()
     scene.make("inventory")
     numbers = {f"{one[0]}/{one[1]}": n for n in (1, 2) for one in scene.work(f"batches/0000{n}.json")}
     late = numbers["web/shop"]
     scene.make("examine", 3 - late)
     scene.make("prove")
-    scissors.operation = "Publish"
+    crash_injection.operation = "Publish"
     with pytest.raises(Cut):
         scene.make("report")
-    scissors.operation = ""
+    crash_injection.operation = ""
     scene.make("examine", late)
     run = scene.make("report")
     resolved = [image for image, state in scene.states().items() if state == "RESOLVED"]
@@ -515,8 +528,8 @@ def test_a_report_that_was_given_up_writes_no_more_than_it_is_at(scene: Scene, m
     scene.make("report")
     for tag in "123":
         scene.push(f"web/till:{tag}")
-    scene.fanned.now = NIGHT + timedelta(days=1)
-    scene.fanned.execute({"scheduled_time": "2026-12-03T03:00:00Z"})
+    scene.step_functions_run.now = DAY + timedelta(days=1)
+    scene.step_functions_run.execute({"scheduled_time": "2026-12-03T03:00:00Z"})
     assert first.let_go() in {StepTakenOverError, LeaseHeldError}
     states = [state for image, state in scene.states().items() if image.startswith("web/till:")]
     # One was on its way already.
@@ -526,8 +539,10 @@ def test_a_report_that_was_given_up_writes_no_more_than_it_is_at(scene: Scene, m
 def test_the_lease_outlives_the_last_function_of_an_execution_that_timed_out(scene: Scene) -> None:
     scene.make("inventory")
     key = {"pk": scene.audited.name, "sk": "#lease"}
-    lease = scene.fanned.clients.dynamodb.get_item(TableName=scene.fanned.settings.runs_table, Key=key)["Item"]
-    ends = NIGHT + timedelta(seconds=scene.fanned.settings.execution_seconds)
+    lease = scene.step_functions_run.clients.dynamodb.get_item(
+        TableName=scene.step_functions_run.settings.runs_table, Key=key
+    )["Item"]
+    ends = DAY + timedelta(seconds=scene.step_functions_run.settings.execution_seconds)
     assert datetime.fromisoformat(str(lease["until"])) > ends + timedelta(minutes=15)  # as long as Lambda lets it live
 
 
@@ -540,19 +555,19 @@ def test_an_event_that_is_delivered_twice_leaves_a_run_that_is_finished_meanwhil
 
     def take_it_late(table: RunsTable, owner: str, *rest: Any, **more: Any) -> bool:
         if owner == "second" and not between:
-            scene.fanned.execute(EVENT, execution="execution")
+            scene.step_functions_run.execute(EVENT, execution="execution")
             between.append(stored(scene))
         return take_lease(table, owner, *rest, **more)
 
     monkeypatch.setattr(RunsTable, "take_lease", take_it_late)
-    inventory = scene.fanned.make(steps.inventory, {**scene.payload(), "execution": "second"})
+    inventory = scene.step_functions_run.make(steps.inventory, {**scene.payload(), "execution": "second"})
     assert inventory["finished_before"] is True
     assert stored(scene) == between[0]
 
 
 @pytest.mark.parametrize("name", ["proof.json", "inventory.json", "exceptions.json"])
 def test_a_run_whose_documents_cannot_be_used_is_closed_as_not_complete(scene: Scene, name: str) -> None:
-    s3, bucket = scene.fanned.clients.s3, scene.fanned.settings.bucket
+    s3, bucket = scene.step_functions_run.clients.s3, scene.step_functions_run.settings.bucket
     s3.put_object(Bucket=bucket, Key=EXCEPTIONS_KEY, Body=b'{"exceptions": []}')
     try:
         scene.change()
@@ -574,20 +589,22 @@ def test_a_run_whose_documents_cannot_be_used_is_closed_as_not_complete(scene: S
     else:
         assert run["complete"] is False
         assert "RESOLVED" not in scene.states().values()
-    table = RunsTable(scene.fanned.clients.dynamodb, scene.fanned.settings.runs_table, scene.audited.name)
-    table.take_lease("another", "another", "another", now=NIGHT, seconds=60)  # it is free
+    table = RunsTable(
+        scene.step_functions_run.clients.dynamodb, scene.step_functions_run.settings.runs_table, scene.audited.name
+    )
+    table.take_lease("another", "another", "another", now=DAY, seconds=60)  # it is free
 
 
 def test_two_runs_of_one_registry_never_overlap_and_the_lease_ends_with_the_run(scene: Scene) -> None:
     scene.make("inventory")
     another = {**scene.payload(), "event": {"scheduled_time": "2026-12-03T03:00:00Z"}, "execution": "another"}
     with pytest.raises(LeaseHeldError, match=RUN_ID):
-        scene.fanned.make(steps.inventory, another)
+        scene.step_functions_run.make(steps.inventory, another)
     for number in (1, 2):
         scene.make("examine", number)
     scene.make("prove")
     scene.make("report")
-    assert scene.fanned.make(steps.inventory, another)["connected"]
+    assert scene.step_functions_run.make(steps.inventory, another)["connected"]
 
 
 def test_an_execution_that_is_resumed_after_a_later_run_changes_nothing(scene: Scene) -> None:
@@ -598,8 +615,8 @@ def test_an_execution_that_is_resumed_after_a_later_run_changes_nothing(scene: S
         scene.make("examine", number)
     scene.make("prove")
     expire_lease(scene)
-    scene.fanned.now = NIGHT + timedelta(days=1)
-    scene.fanned.execute({"scheduled_time": "2026-12-03T03:00:00Z"})
+    scene.step_functions_run.now = DAY + timedelta(days=1)
+    scene.step_functions_run.execute({"scheduled_time": "2026-12-03T03:00:00Z"})
     after = stored(scene)
     for step, number in (("examine", 1), ("prove", 0), ("report", 0)):
         with pytest.raises(LeaseHeldError):
@@ -607,7 +624,7 @@ def test_an_execution_that_is_resumed_after_a_later_run_changes_nothing(scene: S
     assert stored(scene) == after
 
 
-def test_another_execution_of_the_same_run_begins_anew(scene: Scene) -> None:
+def test_another_execution_of_the_same_run_begins_again(scene: Scene) -> None:
     scene.change()
     scene.make("inventory")
     for number in (1, 2):
@@ -615,13 +632,13 @@ def test_another_execution_of_the_same_run_begins_anew(scene: Scene) -> None:
     scene.make("prove")
     expire_lease(scene)
     scene.registry.delete_repository("team", "api")
-    run = scene.fanned.execute(EVENT, execution="another", without=[1])
+    run = scene.step_functions_run.execute(EVENT, execution="another", without=[1])
     assert "batch 1 of 2" in run["incomplete_because"][0], "what the first execution made of it is not taken"
 
 
 @pytest.mark.parametrize("operation", ["PutItem", "DeleteObject"])  # of the lease, and of what the other has left
-def test_what_another_execution_proved_resolves_nothing_in_this_one(
-    scene: Scene, scissors: Scissors, operation: str
+def test_what_another_execution_verified_resolves_nothing_in_this_one(
+    scene: Scene, crash_injection: CrashInjection, operation: str
 ) -> None:
     """Its first step ends, in all attempts, before all of that is removed."""
     scene.registry.delete_repository("team", "old")
@@ -633,27 +650,29 @@ def test_what_another_execution_proved_resolves_nothing_in_this_one(
     for tag in ("1", "2", "3"):
         scene.push(f"team/old:{tag}")  # there again
     payload = {**scene.payload(), "execution": "another"}
-    scissors.operation = operation
+    crash_injection.operation = operation
     with pytest.raises(Cut):
-        scene.fanned.make(steps.inventory, payload)
-    scissors.operation = ""
-    run = scene.fanned.make(steps.report, {**payload, "failure": {"Error": "Lambda.Unknown"}})
+        scene.step_functions_run.make(steps.inventory, payload)
+    crash_injection.operation = ""
+    run = scene.step_functions_run.make(steps.report, {**payload, "failure": {"Error": "Lambda.Unknown"}})
     assert (run["status"], run["complete"], run["findings"]["resolved"]) == ("OPEN", False, 0)
     assert set(scene.states().values()) == {"OPEN"}
     assert scene.audited.rows(RUN_ID) == []
 
 
 def expire_lease(scene: Scene) -> None:
-    table, key = scene.fanned.settings.runs_table, {"pk": scene.audited.name, "sk": "#lease"}
-    left = scene.fanned.clients.dynamodb.get_item(TableName=table, Key=key)["Item"]
-    scene.fanned.clients.dynamodb.put_item(TableName=table, Item={**left, "until": "2000-01-01T00:00:00.000Z"})
+    table, key = scene.step_functions_run.settings.runs_table, {"pk": scene.audited.name, "sk": "#lease"}
+    left = scene.step_functions_run.clients.dynamodb.get_item(TableName=table, Key=key)["Item"]
+    scene.step_functions_run.clients.dynamodb.put_item(
+        TableName=table, Item={**left, "until": "2000-01-01T00:00:00.000Z"}
+    )
 
 
 # --- What all workers judge by ------------------------------------------------------------------------------------------
 
 
 def test_all_workers_judge_by_the_exceptions_that_the_first_step_read(scene: Scene) -> None:
-    s3, bucket = scene.fanned.clients.s3, scene.fanned.settings.bucket
+    s3, bucket = scene.step_functions_run.clients.s3, scene.step_functions_run.settings.bucket
     document = {
         "exceptions": [
             {
@@ -677,7 +696,7 @@ def test_all_workers_judge_by_the_exceptions_that_the_first_step_read(scene: Sce
     assert run["warnings"] == []
 
 
-def test_repositories_that_are_gone_are_settled_once_all_batches_are_read(scene: Scene) -> None:
+def test_repositories_that_are_gone_are_recorded_once_all_batches_are_read(scene: Scene) -> None:
     scene.make("inventory")
     scene.dtr.faults = Faults(deleted_when_read=tags_of("web/till"), missing_though_listed=tags_of("team/api", times=1))
     for number in (1, 2):
@@ -703,7 +722,7 @@ def test_a_worker_whose_account_was_refused_leaves_its_repositories_unread(scene
     assert "not an administrator" in run["incomplete_because"][-1]
 
 
-def test_a_worker_that_is_not_proven_at_its_end_resolves_nothing_of_its_batch(scene: Scene) -> None:
+def test_a_worker_that_is_not_verified_at_its_end_resolves_nothing_of_its_batch(scene: Scene) -> None:
     scene.sign("web/shop:1")
     scene.sign("team/api:1")
     scene.make("inventory")
@@ -715,7 +734,7 @@ def test_a_worker_that_is_not_proven_at_its_end_resolves_nothing_of_its_batch(sc
     assert numbers["web/shop"] == numbers["team/api"], "in one batch"
     doubtful = numbers["web/shop"]
     scene.make("examine", 3 - doubtful)
-    scene.dtr.faults = Faults(strikes=(Status(500, SETTINGS.limited(after=1)),))
+    scene.dtr.faults = Faults(on_calls=(Status(500, SETTINGS.limited(after=1)),))
     scene.make("examine", doubtful)
     scene.dtr.faults = Faults()
     scene.make("prove")
@@ -736,7 +755,7 @@ def test_the_report_never_asks_for_the_secret_nor_the_registry(scene: Scene, mon
         scene.make("examine", number)
     scene.make("prove")
     monkeypatch.setattr(AwsClients, "secrets", property(lambda _: pytest.fail("the secret is asked for")))
-    scene.fanned.clients = AwsClients(connections=2)
+    scene.step_functions_run.clients = AwsClients(connections=2)
     asked = len(scene.dtr.requests)
     assert scene.make("report")["complete"] is True
     assert len(scene.dtr.requests) == asked
@@ -757,7 +776,7 @@ HOSTILE = {"Error": "Lambda.Unknown", "Cause": '{"errorMessage": "hunter2"}'}
     ],
 )
 def test_a_run_whose_step_failed_is_closed_with_what_is_known(
-    scene: Scene, scissors: Scissors, until: str, step: str, caplog: pytest.LogCaptureFixture
+    scene: Scene, crash_injection: CrashInjection, until: str, step: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.change()
     if until != "nothing":
@@ -766,11 +785,11 @@ def test_a_run_whose_step_failed_is_closed_with_what_is_known(
         scene.make("examine", 1)
         scene.make("examine", 2)
     if until == "prove":
-        scissors.calls.clear()
-        scissors.operation = "PutObject"  # its claim
+        crash_injection.calls.clear()
+        crash_injection.operation = "PutObject"  # its claim
         with pytest.raises(Cut):
             scene.make("prove")
-        scissors.operation = ""
+        crash_injection.operation = ""
     run = scene.make("report", failure=HOSTILE, failed_step=step)
     assert run["complete"] is False
     assert any(
@@ -782,7 +801,9 @@ def test_a_run_whose_step_failed_is_closed_with_what_is_known(
     (message,) = scene.audited.messages()
     texts = json.dumps([run, scene.record(), message.text, message.subject]) + caplog.text
     assert "hunter2" not in texts
-    table = RunsTable(scene.fanned.clients.dynamodb, scene.fanned.settings.runs_table, scene.audited.name)
+    table = RunsTable(
+        scene.step_functions_run.clients.dynamodb, scene.step_functions_run.settings.runs_table, scene.audited.name
+    )
     table.take_lease("another", "another", "another", now=datetime.now(UTC), seconds=60)  # it is free
 
 
@@ -793,30 +814,34 @@ def test_an_error_with_a_name_that_is_none_is_not_repeated(scene: Scene) -> None
 
 def test_the_report_of_a_run_that_is_under_way_elsewhere_writes_nothing(scene: Scene) -> None:
     another = {**scene.payload(), "execution": "another"}
-    scene.fanned.make(steps.inventory, another)
+    scene.step_functions_run.make(steps.inventory, another)
     before = stored(scene)
     with pytest.raises(LeaseHeldError):
         scene.make("report", failure=HOSTILE)
     assert stored(scene) == before
 
 
-def test_the_summary_fits_whatever_the_texts(scene: Scene) -> None:
+def test_the_summary_fits_any_the_texts(scene: Scene) -> None:
     text = "\N{REPLACEMENT CHARACTER}" * 5_000
-    record = {**scene.fanned.record("20261201T030000Z"), "incomplete_because": [text] * 100, "warnings": [text] * 100}
+    record = {
+        **scene.step_functions_run.record("20261201T030000Z"),
+        "incomplete_because": [text] * 100,
+        "warnings": [text] * 100,
+    }
     assert len(json.dumps(steps.summarise(record))) < 256 * 1024
 
 
 def test_a_registry_that_refuses_the_account_is_not_connected_and_says_why(scene: Scene) -> None:
     scene.audited.put_secret(username="admin", password="wrong")
-    run = scene.fanned.execute(EVENT)
+    run = scene.step_functions_run.execute(EVENT)
     assert (run["status"], run["complete"]) == ("OPEN", False)
     assert "does not accept the credentials" in run["incomplete_because"][0]
     assert len(run["incomplete_because"]) == 1
     assert run["findings"]["open"] == 11
 
 
-def test_an_empty_registry_is_proven_empty(audited: Audited) -> None:
-    run = Fanned(audited).execute(EVENT)
+def test_an_empty_registry_is_verified_empty(audited: Audited) -> None:
+    run = StepFunctionsRun(audited).execute(EVENT)
     assert (run["status"], run["complete"], run["repositories"]["listed"]) == ("NOT_A_FINDING", True, 0)
 
 
@@ -825,7 +850,7 @@ def test_an_empty_registry_is_proven_empty(audited: Audited) -> None:
 
 def test_more_workers_than_requests_are_refused_by_the_variables_name(audited: Audited) -> None:
     with pytest.raises(SettingsError, match=r"^FAN_OUT_WORKERS: "):
-        Fanned(audited, {"CONCURRENCY": "2", "FAN_OUT_WORKERS": "3"}).execute(EVENT)
+        StepFunctionsRun(audited, {"CONCURRENCY": "2", "FAN_OUT_WORKERS": "3"}).execute(EVENT)
 
 
 def test_a_step_without_its_inventory_says_what_to_do(scene: Scene) -> None:
@@ -837,8 +862,8 @@ def test_a_step_without_its_inventory_says_what_to_do(scene: Scene) -> None:
         scene.make("examine", 7)
 
 
-def test_a_list_that_is_not_at_its_end_in_time_is_said(scene: Scene, held_time: HeldTime) -> None:
-    run_out_once(scene, held_time, SETTINGS.path)
+def test_a_list_that_is_not_at_its_end_in_time_is_said(scene: Scene, fake_clock: FakeClock) -> None:
+    run_out_once(scene, fake_clock, SETTINGS.path)
     inventory = scene.make("inventory")
     assert inventory["connected"]
     assert inventory["count"] == 0

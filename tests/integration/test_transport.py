@@ -28,7 +28,7 @@ HEALTH = EVERY_CALL.limited(times=1)
 STOP_AT = 100_000.0
 
 
-class HeldClock:
+class StoppedClock:
     """Time goes on only where somebody waits, or the test says so."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class HeldClock:
 class Secret:
     """The account's password as it was when the test began, until the present one arrives."""
 
-    def __init__(self, dtr: DtrServer, clock: HeldClock) -> None:
+    def __init__(self, dtr: DtrServer, clock: StoppedClock) -> None:
         self._dtr = dtr
         self._clock = clock
         self.password = dtr.admin.password
@@ -62,24 +62,24 @@ class Secret:
 
 
 @pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
+def clock() -> StoppedClock:
+    return StoppedClock()
 
 
 @pytest.fixture
-def transport(dtr: DtrServer, clock: HeldClock) -> Iterator[Transport]:
+def transport(dtr: DtrServer, clock: StoppedClock) -> Iterator[Transport]:
     transport = Transport(dtr.url, ca_bundle=dtr.ca_bundle, x509_strict=True, connections=1, stop_at=600.0, clock=clock)
     yield transport
     transport.close()
 
 
 @pytest.fixture
-def secret(dtr: DtrServer, clock: HeldClock) -> Secret:
+def secret(dtr: DtrServer, clock: StoppedClock) -> Secret:
     return Secret(dtr, clock)
 
 
 @pytest.fixture
-def stranger(dtr: DtrServer, registry: InMemoryRegistry, clock: HeldClock, secret: Secret) -> Iterator[DtrClient]:
+def stranger(dtr: DtrServer, registry: InMemoryRegistry, clock: StoppedClock, secret: Secret) -> Iterator[DtrClient]:
     """A client that has not logged in yet."""
     registry.push("web", "shop", "1")
     client = DtrClient(dtr.url, secret, x509_strict=True, concurrency=1, page_size=100, stop_at=STOP_AT, clock=clock)
@@ -93,16 +93,16 @@ def client(stranger: DtrClient) -> DtrClient:
     return stranger
 
 
-def test_retry_after_is_honoured_in_seconds(dtr: DtrServer, transport: Transport, clock: HeldClock) -> None:
-    dtr.faults = Faults(strikes=(Status(429, HEALTH, retry_after="7"),))
+def test_retry_after_is_honoured_in_seconds(dtr: DtrServer, transport: Transport, clock: StoppedClock) -> None:
+    dtr.faults = Faults(on_calls=(Status(429, HEALTH, retry_after="7"),))
     assert transport.get("/health").status == 200
     assert len(clock.waits) == 1
     assert 7.0 <= clock.waits[0] <= 7.5
 
 
-def test_retry_after_is_honoured_as_a_date(dtr: DtrServer, transport: Transport, clock: HeldClock) -> None:
+def test_retry_after_is_honoured_as_a_date(dtr: DtrServer, transport: Transport, clock: StoppedClock) -> None:
     then = format_datetime(datetime.now(UTC) + timedelta(seconds=110), usegmt=True)
-    dtr.faults = Faults(strikes=(Status(503, HEALTH, retry_after=then),))
+    dtr.faults = Faults(on_calls=(Status(503, HEALTH, retry_after=then),))
     assert transport.get("/health").status == 200
     assert 60.0 <= clock.waits[0] <= 110.0
 
@@ -120,9 +120,9 @@ def test_retry_after_is_honoured_as_a_date(dtr: DtrServer, transport: Transport,
     ],
 )
 def test_an_absurd_retry_after_is_as_good_as_none(
-    dtr: DtrServer, transport: Transport, clock: HeldClock, absurd: str
+    dtr: DtrServer, transport: Transport, clock: StoppedClock, absurd: str
 ) -> None:
-    dtr.faults = Faults(strikes=(Status(503, HEALTH, retry_after=absurd),))
+    dtr.faults = Faults(on_calls=(Status(503, HEALTH, retry_after=absurd),))
     assert transport.get("/health").status == 200
     assert len(clock.waits) == 1
     assert clock.waits[0] <= BACKOFF_SECONDS
@@ -130,9 +130,9 @@ def test_an_absurd_retry_after_is_as_good_as_none(
 
 @pytest.mark.parametrize("absurd", ["9" * 64, "9" * 10_000, "Fri, 31 Dec 9999 23:59:59 -2359"])
 def test_a_retry_after_beyond_all_measure_is_not_waited_for(
-    dtr: DtrServer, transport: Transport, clock: HeldClock, absurd: str
+    dtr: DtrServer, transport: Transport, clock: StoppedClock, absurd: str
 ) -> None:
-    dtr.faults = Faults(strikes=(Status(503, HEALTH, retry_after=absurd),))
+    dtr.faults = Faults(on_calls=(Status(503, HEALTH, retry_after=absurd),))
     with pytest.raises(RegistryError, match="asks to come back"):
         transport.get("/health")
     assert clock.waits == []
@@ -142,9 +142,9 @@ def test_a_retry_after_beyond_all_measure_is_not_waited_for(
     "more", [b"\0", b'{"Healthy": true}', gzip.compress(b"more", mtime=0)], ids=["a zero", "plain text", "more gzip"]
 )
 def test_what_follows_the_end_of_a_gzip_stream_is_refused(
-    dtr: DtrServer, transport: Transport, clock: HeldClock, more: bytes
+    dtr: DtrServer, transport: Transport, clock: StoppedClock, more: bytes
 ) -> None:
-    dtr.faults = Faults(strikes=(Gzipped(followed_by=more),))
+    dtr.faults = Faults(on_calls=(Gzipped(followed_by=more),))
     with pytest.raises(RegistryError, match="goes on after the end of its gzip stream"):
         transport.get("/health")
     assert len(dtr.requests) == 1
@@ -188,7 +188,7 @@ class HintingServer:
                         self.followed.set()
 
 
-def test_an_interim_answer_is_never_taken_for_one_nor_what_follows_it_for_the_next(clock: HeldClock) -> None:
+def test_an_interim_answer_is_never_taken_for_one_nor_what_follows_it_for_the_next(clock: StoppedClock) -> None:
     with contextlib.closing(HintingServer()) as server:
         transport = Transport(
             server.url, ca_bundle=server.ca_bundle, x509_strict=True, connections=1, stop_at=STOP_AT, clock=clock
@@ -202,14 +202,14 @@ def test_an_interim_answer_is_never_taken_for_one_nor_what_follows_it_for_the_ne
             assert transport.get("/after").body == b"/after"
 
 
-def test_a_question_on_which_nothing_hangs_is_asked_once_and_keeps_nobody_waiting(
-    dtr: DtrServer, transport: Transport, clock: HeldClock
+def test_a_question_on_which_nothing_hangs_is_asked_once_and_keeps_no_one_waiting(
+    dtr: DtrServer, transport: Transport, clock: StoppedClock
 ) -> None:
     optional = Calls("/api/v0/imagescan/status")
-    dtr.faults = Faults(strikes=(Status(503, optional, retry_after="100"),))
+    dtr.faults = Faults(on_calls=(Status(503, optional, retry_after="100"),))
     assert transport.get(optional.path, is_optional=True).status == 503
     assert transport.get("/health").status == 200
-    dtr.faults = Faults(strikes=(Closed(optional),))
+    dtr.faults = Faults(on_calls=(Closed(optional),))
     with pytest.raises(RegistryError, match=r"imagescan/status: (no answer|the TLS)[^(]*$"):
         transport.get(optional.path, is_optional=True)
     assert clock.waits == []
@@ -217,7 +217,7 @@ def test_a_question_on_which_nothing_hangs_is_asked_once_and_keeps_nobody_waitin
 
 
 def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
-    monkeypatch: pytest.MonkeyPatch, clock: HeldClock
+    monkeypatch: pytest.MonkeyPatch, clock: StoppedClock
 ) -> None:
     monkeypatch.setenv("https_proxy", "socks5://someone:must-never-leak@proxy.example:1080")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -228,25 +228,25 @@ def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
 
 
 def test_a_fault_that_stays_is_asked_a_bounded_number_of_times(
-    dtr: DtrServer, transport: Transport, clock: HeldClock
+    dtr: DtrServer, transport: Transport, clock: StoppedClock
 ) -> None:
-    dtr.faults = Faults(strikes=(Status(502),))
+    dtr.faults = Faults(on_calls=(Status(502),))
     assert transport.get("/health").status == 502
     assert len(dtr.requests) == ATTEMPTS
     assert len(clock.waits) == ATTEMPTS - 1
     assert all(0.0 <= wait <= BACKOFF_LIMIT_SECONDS for wait in clock.waits)
 
 
-def test_nothing_is_asked_once_the_time_is_up(dtr: DtrServer, transport: Transport, clock: HeldClock) -> None:
+def test_nothing_is_asked_once_the_time_is_up(dtr: DtrServer, transport: Transport, clock: StoppedClock) -> None:
     clock.now = 600.0
     with pytest.raises(OutOfTimeError):
         transport.get("/health")
     assert dtr.requests == ()
 
 
-def test_no_wait_outlasts_the_time(dtr: DtrServer, transport: Transport, clock: HeldClock) -> None:
+def test_no_wait_outlasts_the_time(dtr: DtrServer, transport: Transport, clock: StoppedClock) -> None:
     clock.now = 595.0
-    dtr.faults = Faults(strikes=(Status(503, retry_after="10"),))
+    dtr.faults = Faults(on_calls=(Status(503, retry_after="10"),))
     with pytest.raises(RegistryError, match="later than the time"):
         transport.get("/health")
     assert clock.waits == []
@@ -259,7 +259,7 @@ def test_the_proxy_of_the_environment_is_used_and_named_when_it_fails(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     transport = Transport(
-        dtr.url, ca_bundle=dtr.ca_bundle, x509_strict=True, connections=1, stop_at=600.0, clock=HeldClock()
+        dtr.url, ca_bundle=dtr.ca_bundle, x509_strict=True, connections=1, stop_at=600.0, clock=StoppedClock()
     )
     with pytest.raises(RegistryError, match="HTTPS_PROXY"):
         transport.get("/health")
@@ -267,7 +267,7 @@ def test_the_proxy_of_the_environment_is_used_and_named_when_it_fails(
     assert dtr.requests == ()
 
 
-def test_a_token_is_renewed_before_its_life_ends(dtr: DtrServer, client: DtrClient, clock: HeldClock) -> None:
+def test_a_token_is_renewed_before_its_life_ends(dtr: DtrServer, client: DtrClient, clock: StoppedClock) -> None:
     assert len(dtr.calls("/auth/token")) == 1
     clock.now = 239.0  # of the 300 seconds that the registry gives
     client.tags(Repository("web", "shop"), dtr.host)
@@ -282,7 +282,7 @@ def test_a_token_that_the_registry_forgot_is_renewed_once(dtr: DtrServer, client
     dtr.faults = Faults(tokens_revoked=API.limited(times=1))
     assert [str(one) for one in client.repositories(Listing())] == ["web/shop"]
     assert len(dtr.calls("/auth/token")) == 2
-    client.prove_admin()
+    client.verify_admin()
 
 
 def rotate(dtr: DtrServer) -> None:
@@ -297,14 +297,14 @@ def refusals(dtr: DtrServer) -> int:
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(basic_only=EVERY_CALL)], ids=["by token", "by password"])
 def test_a_rotation_that_reaches_the_secret_after_the_registry_is_waited_for_once(
-    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: HeldClock, faults: Faults
+    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: StoppedClock, faults: Faults
 ) -> None:
     dtr.faults = faults
     stranger.connect()
     rotate(dtr)
     secret.arrives_at = clock.now + ROTATION_SECONDS
     assert [str(one) for one in stranger.repositories(Listing())] == ["web/shop"]
-    stranger.prove_admin()
+    stranger.verify_admin()
     assert clock.waits == [ROTATION_SECONDS]
     assert secret.readings == 2
     assert refusals(dtr) <= 3
@@ -312,7 +312,7 @@ def test_a_rotation_that_reaches_the_secret_after_the_registry_is_waited_for_onc
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(basic_only=EVERY_CALL)], ids=["by token", "by password"])
 def test_a_rotation_that_never_reaches_the_secret_ends_the_run_after_one_wait(
-    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: HeldClock, faults: Faults
+    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: StoppedClock, faults: Faults
 ) -> None:
     dtr.faults = faults
     stranger.connect()
@@ -321,14 +321,14 @@ def test_a_rotation_that_never_reaches_the_secret_ends_the_run_after_one_wait(
     assert list(stranger.repositories(listing)) == []
     assert "Put the present one into the secret" in listing.problem
     with pytest.raises(AuthenticationError):
-        stranger.prove_admin()
+        stranger.verify_admin()
     assert clock.waits == [ROTATION_SECONDS]
     assert secret.readings == 2
     assert refusals(dtr) <= 3
 
 
 def test_a_password_that_is_wrong_from_the_start_is_not_waited_for(
-    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: HeldClock
+    dtr: DtrServer, stranger: DtrClient, secret: Secret, clock: StoppedClock
 ) -> None:
     rotate(dtr)
     with pytest.raises(AuthenticationError, match="does not accept the credentials"):
@@ -338,7 +338,7 @@ def test_a_password_that_is_wrong_from_the_start_is_not_waited_for(
 
 
 def test_the_wait_for_a_rotation_never_outlasts_the_time(
-    dtr: DtrServer, client: DtrClient, secret: Secret, clock: HeldClock
+    dtr: DtrServer, client: DtrClient, secret: Secret, clock: StoppedClock
 ) -> None:
     rotate(dtr)
     clock.now = STOP_AT - 2.0

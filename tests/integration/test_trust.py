@@ -104,7 +104,7 @@ def test_without_verification_the_registrys_word_is_taken_and_the_notary_is_not_
     audited: Audited, signed: Signed
 ) -> None:
     signed.sign()
-    signed.dtr.faults = Faults(strikes=(Status(500, TRUST),))
+    signed.dtr.faults = Faults(on_calls=(Status(500, TRUST),))
     run = audited.audit()
     assert (run["status"], run["trust"]) == ("NOT_A_FINDING", None)
     assert row(audited, run)["signers"] == []
@@ -214,8 +214,8 @@ def test_no_attack_on_trust_data_ends_in_signed(audited: Audited, signed: Signed
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(strikes=(Status(500, TRUST),)),
-        Faults(strikes=(Status(404, trust_file("snapshot")),)),
+        Faults(on_calls=(Status(500, TRUST),)),
+        Faults(on_calls=(Status(404, trust_file("snapshot")),)),
         Faults(realm=Realm("http://{host}/auth/token", TRUST)),
         Faults(realm=Realm("https://elsewhere.example/auth/token", TRUST)),
     ],
@@ -347,9 +347,9 @@ def test_a_teams_message_names_no_repository_of_another_whose_trust_data_expires
     signed.api.set_expiry("targets/ci", datetime.now(UTC) + timedelta(days=9))
     signed.registry.push("web", "shop", "1.0")
     verify(audited, ALERT_GROUPING="namespace")
-    told = {message.attributes["event"]: message.text for message in audited.messages()}
-    assert "pay/api" in told["trust_expiring"]
-    assert "pay/api" not in told["findings_changed"]
+    reported = {message.attributes["event"]: message.text for message in audited.messages()}
+    assert "pay/api" in reported["trust_expiring"]
+    assert "pay/api" not in reported["findings_changed"]
 
 
 def test_signed_under_one_of_several_domains_is_signed(audited: Audited, signed: Signed) -> None:
@@ -368,7 +368,7 @@ def test_where_everything_looks_unsigned_the_changefeed_names_the_host_that_woul
         assert any(f"set DTR_DOMAINS to {signed.dtr.host}" in warning for warning in run["warnings"])
 
 
-def test_a_takeover_is_seen_by_whoever_has_seen_the_root_before(audited: Audited, signed: Signed) -> None:
+def test_a_takeover_is_seen_by_one_who_has_seen_the_root_before(audited: Audited, signed: Signed) -> None:
     signed.sign()
     verified(audited)
     signed.dtr.faults = Faults(forged=(Forged(TakenOver()),))
@@ -410,7 +410,7 @@ def test_the_evidence_says_whether_the_signatures_were_verified_and_what_was_req
         assert ("Signed by ci or release" in page) is ("verified" in (run["trust"] or {}))
 
 
-def test_a_root_that_changed_cannot_begin_anew_under_another_domain(audited: Audited, signed: Signed) -> None:
+def test_a_root_that_changed_cannot_begin_again_under_another_domain(audited: Audited, signed: Signed) -> None:
     digest = signed.sign()
     domains = f"{signed.dtr.host},second.example"
     verified(audited, DTR_DOMAINS=domains)
@@ -471,7 +471,7 @@ def test_root_under_the_registrys_own_spelling_of_its_host_is_held_against_the_p
 
 def test_an_unsigned_tag_is_a_finding_though_trust_data_could_not_be_read(audited: Audited, signed: Signed) -> None:
     signed.registry.push("pay", "api", "1.0")
-    signed.dtr.faults = Faults(strikes=(Status(500, TRUST),))
+    signed.dtr.faults = Faults(on_calls=(Status(500, TRUST),))
     run, found = verified(audited)
     assert (run["status"], found["verdict"]) == ("OPEN", "UNSIGNED")
 
@@ -485,7 +485,9 @@ def test_a_realm_with_too_many_fields_costs_no_run(audited: Audited, signed: Sig
         assert (run["status"], run["tags"]["unsigned"]) == ("OPEN", 1)
 
 
-def test_a_partial_run_does_not_have_it_told_again_that_trust_data_expires(audited: Audited, signed: Signed) -> None:
+def test_a_partial_run_does_not_have_it_reported_again_that_trust_data_expires(
+    audited: Audited, signed: Signed
+) -> None:
     signed.sign()
     signed.api.set_expiry("targets/ci", datetime.now(UTC) + timedelta(days=9))
     signed.registry.push("web", "shop", "1.0")

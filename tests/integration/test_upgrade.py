@@ -20,7 +20,7 @@ from dtr_audit_simulator.dtr.fault_kinds import Status, tags_of
 from dtr_audit_simulator.dtr.faults import Faults
 from tests.harness import audit_harness
 from tests.harness.stack_state import TABLES, StackState
-from tests.integration.test_engines import DOMAIN, FIRST_NIGHT, Publisher, World
+from tests.integration.test_engines import DOMAIN, FIRST_DAY, Publisher, World
 
 DATA = Path(__file__).parent / "golden" / "version-0.1.0.json"
 SETTINGS = {"TRUST_VERIFICATION": "signatures", "DTR_DOMAINS": DOMAIN}
@@ -44,7 +44,7 @@ def publisher() -> Publisher:
 @pytest.fixture(params=[False, True], ids=["lambda", "stepfunctions"])
 def world(stack: Stack, publisher: Publisher, request: pytest.FixtureRequest) -> Iterator[World]:
     """The registry as it is after the last run of the earlier version."""
-    made = World(stack, publisher.notary, SETTINGS, is_fanned=request.param)
+    made = World(stack, publisher.notary, SETTINGS, by_steps=request.param)
     fill(made, publisher)
     change(made)
     yield made
@@ -85,7 +85,7 @@ def changes(world: World) -> list[tuple[str, str]]:
 if os.environ.get("GOLDEN") == "make-0.1.0":
 
     def test_data_of_the_earlier_version_is_made(stack: Stack, publisher: Publisher) -> None:
-        world = World(stack, publisher.notary, SETTINGS, is_fanned=False)
+        world = World(stack, publisher.notary, SETTINGS, by_steps=False)
         fill(world, publisher)
         entry = {"namespace": "legacy", "repository": "*", "tag": "*", "owner": "j.doe", "reason": "being replaced"}
         document = {"exceptions": [{"id": "EX-1", "ends": "2027-03-01", **entry}]}
@@ -94,7 +94,7 @@ if os.environ.get("GOLDEN") == "make-0.1.0":
         assert len(changes(world)) == 4
         change(world)
         assert world.run(1, {"alerts": False}, ADMIN)["complete"]
-        world.server.faults = Faults(strikes=(Status(500, tags_of("ops/tool")),))
+        world.server.faults = Faults(on_calls=(Status(500, tags_of("ops/tool")),))
         assert not world.run(2, {"alerts": False}, ADMIN)["complete"]
         assert changes(world) == []
         state = StackState.take(stack)
@@ -132,7 +132,7 @@ def test_first_run_after_an_upgrade_keeps_findings_and_exceptions(world: World, 
         assert after[image]["state"] == "OPEN"
     assert record["findings"] == {"open": 6, "opened": 1, "resolved": 0, "excepted": 1}
     assert record["exceptions"]["holding"] == 1
-    assert record["oldest_open"].startswith(f"{FIRST_NIGHT:%Y-%m-%d}")
+    assert record["oldest_open"].startswith(f"{FIRST_DAY:%Y-%m-%d}")
 
 
 def test_first_run_after_an_upgrade_remembers_trust_data(world: World, stack: Stack) -> None:
@@ -152,7 +152,7 @@ def test_first_run_after_an_upgrade_that_cannot_read_a_repository_resolves_nothi
     world: World, stack: Stack
 ) -> None:
     load(stack)
-    world.server.faults = Faults(strikes=(Status(500, tags_of("web/base")),))
+    world.server.faults = Faults(on_calls=(Status(500, tags_of("web/base")),))
     record: dict[str, Any] = world.run(NEXT, {}, ADMIN)
     assert not record["complete"]
     assert world.audited.findings()["web/base:1"]["state"] == "OPEN"

@@ -96,7 +96,7 @@ def test_a_place_without_any_manifest_is_an_error_and_not_a_pass(tmp_path: Path)
         verified("s3:///evidence/")
 
 
-def test_the_exit_status_tells_as_written_from_not(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_status_reports_as_written_from_not(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(results)]) == 0
     only(results, "*.cklb").unlink()
     assert main(["verify", str(results)]) == 1

@@ -105,7 +105,7 @@ class Place:
         event: dict[str, Any] = {"scheduled_time": time, "alerts": False}
         if namespaces:
             event["namespaces"] = list(namespaces)
-        self.server.faults = Faults(strikes=(Status(500, tags_of(unreadable)),)) if unreadable else Faults()
+        self.server.faults = Faults(on_calls=(Status(500, tags_of(unreadable)),)) if unreadable else Faults()
         if not recorded:
             with _records_refused(), pytest.raises(ConnectionError):
                 self.audited.audit(event, request_id=owner)

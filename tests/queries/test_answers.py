@@ -70,10 +70,10 @@ def test_open_findings_are_those_of_the_newest_complete_audit_of_the_whole_regis
     for registry in history.registries:
         run = newest(history, registry, days=35, today=today)
         if run is not None:
-            told = {"registry": registry, "run_id": run.run_id, "status": run.record["status"]}
+            reported = {"registry": registry, "run_id": run.run_id, "status": run.record["status"]}
             found = [
                 {
-                    **told,
+                    **reported,
                     "namespace": name[0],
                     "repository": name[1],
                     "tag": name[2],
@@ -82,7 +82,7 @@ def test_open_findings_are_those_of_the_newest_complete_audit_of_the_whole_regis
                 for name, tag in failing(run)
             ]
             nothing = dict.fromkeys(("namespace", "repository", "tag", "verdict", "digest", "author", "pushed_at"))
-            expected += found or [{**told, **nothing}]
+            expected += found or [{**reported, **nothing}]
     given = answer(history, "open-findings", today=today)
     assert [{key: row[key] for key in row if key in KEYS_COMPARED} for row in given] == expected
     for row in given:
@@ -178,10 +178,10 @@ def test_a_finding_is_open_since_the_first_audit_that_found_it_without_a_break(h
         if not audits:
             continue
         open_now = [one for one in stretches(audits, first_ever=history.answering(registry)[0]) if not one.ended]
-        told = {"registry": registry, "run_id": audits[-1].run_id}
+        reported = {"registry": registry, "run_id": audits[-1].run_id}
         found = [
             {
-                **told,
+                **reported,
                 "namespace": one.name[0],
                 "repository": one.name[1],
                 "tag": one.name[2],
@@ -204,7 +204,7 @@ def test_a_finding_is_open_since_the_first_audit_that_found_it_without_a_break(h
             "author",
             "pushed_at",
         )
-        expected += found or [{**told, **dict.fromkeys((*columns, "exception_id"))}]
+        expected += found or [{**reported, **dict.fromkeys((*columns, "exception_id"))}]
     expected.sort(
         key=lambda row: (row["open_since"] or "9", row["registry"], row["namespace"], row["repository"], row["tag"])
     )
@@ -332,7 +332,7 @@ def test_today_is_missed_only_when_it_is_over(history: History) -> None:
 
 
 @pytest.mark.parametrize("today", DAYS)
-def test_the_coverage_is_told_of_every_run(history: History, today: date) -> None:
+def test_the_coverage_is_reported_of_every_run(history: History, today: date) -> None:
     runs = [run for run in history.runs if run.day >= ago(90, today)]
     expected = []
     for run in sorted(runs, key=lambda run: run.run_id, reverse=True):
@@ -409,7 +409,7 @@ def test_the_history_holds_findings_that_are_signed_removed_open_and_older_than_
 
 
 @pytest.mark.parametrize("today", DAYS)
-def test_an_author_is_told_of_images_that_an_audit_of_30_days_found_unsigned(history: History, today: date) -> None:
+def test_an_author_is_reported_of_images_that_an_audit_of_30_days_found_unsigned(history: History, today: date) -> None:
     expected: list[Row] = []
     for registry in history.registries:
         audits = history.answering(registry, since=ago(30, today))
@@ -450,7 +450,7 @@ def test_the_evidence_of_a_tag_is_what_each_run_of_the_day_saw_of_it(history: Hi
         for name in random_sample(names):
             given = answer(history, "tag-evidence", *name, day)
             of_day = sorted((run for run in runs if run.day == day), key=lambda run: (run.registry, run.run_id))
-            assert [row["answer"] for row in given] == [spoken(run, name) for run in of_day], (name, day)
+            assert [row["answer"] for row in given] == [formatted(run, name) for run in of_day], (name, day)
             for row, run in zip(given, of_day, strict=True):
                 tag = run.tags.get(name)
                 assert (row["registry"], row["run_id"]) == (run.registry, run.run_id)
@@ -464,7 +464,7 @@ def test_the_evidence_of_a_tag_is_what_each_run_of_the_day_saw_of_it(history: Hi
                     assert tag.digest in "".join(gzip.decompress(file.read_bytes()).decode() for file in found)
 
 
-def spoken(run: PastRun, name: Name) -> str:
+def formatted(run: PastRun, name: Name) -> str:
     tag = run.tags.get(name)
     if tag is not None:
         return tag.verdict or "a signature artifact, not an image"

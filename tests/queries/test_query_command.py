@@ -25,11 +25,11 @@ NAMES = [query.name for query in named_queries()]
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     status = main(["query", *arguments])
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    reported = capsys.readouterr()
+    return status, reported.out, reported.err
 
 
-def test_without_a_name_it_tells_what_can_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_name_it_reports_what_can_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = asked(capsys)
     assert status == 0
     assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == NAMES
@@ -69,12 +69,12 @@ def test_an_unknown_query_is_refused_with_the_names_of_all(capsys: pytest.Captur
     with pytest.raises(SystemExit) as ended:
         main(["query", "nothing"])
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert all(name in told for name in NAMES)
+    reported = capsys.readouterr().err
+    assert all(name in reported for name in NAMES)
 
 
 @pytest.mark.parametrize("values", [[], ["2026-11-18"], ["a", "b", "c"]])
-def test_missing_or_surplus_values_are_told_by_what_is_needed(
+def test_missing_or_surplus_values_are_reported_by_what_is_needed(
     values: list[str], history: History, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, out, err = asked(capsys, "changes", *values, "--output", str(history.folder))
@@ -83,13 +83,15 @@ def test_missing_or_surplus_values_are_told_by_what_is_needed(
     assert "1. one day, such as '2026-11-01'; 2. the other day" in err
 
 
-def test_a_folder_without_results_is_told_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_results_is_reported_with_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, _, err = asked(capsys, "trend", "--output", str(tmp_path))
     assert status == ExitStatus.NOT_COMPLETED
     assert f"{tmp_path}: no audit has left its results there. Name the folder of one by --output." in err
 
 
-def test_a_file_that_is_no_record_is_told_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_record_is_reported_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "runs" / "registry=a" / "dt=2026-11-01" / "20261101T030000Z.json"
     file.parent.mkdir(parents=True)
     file.write_text("{broken\n", encoding="utf-8")

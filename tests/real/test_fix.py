@@ -14,7 +14,7 @@ from dtr_audit_simulator.aws.stack import Stack
 from tests.harness.audit_harness import Audited
 from tests.harness.fix_blocks import blocks
 from tests.real.lab.registry import RealRegistry
-from tests.real.lab.signer_client import ToolFailedError, Workstation
+from tests.real.lab.signer_client import SignerClient, ToolFailedError
 
 pytestmark = pytest.mark.real
 
@@ -25,7 +25,7 @@ class People:
     def __init__(self, registry: RealRegistry, directory: Path) -> None:
         self.registry = registry
         self._directory = directory
-        self._desks: dict[str, Workstation] = {}
+        self._desks: dict[str, SignerClient] = {}
 
     def fix(self, lines: list[str], signer: str) -> None:
         """Run the lines as those whom they name, each block twice."""
@@ -35,7 +35,7 @@ class People:
         certificate.mkdir(exist_ok=True)
         shutil.copy(bundle / "cert.pem", certificate)
         for _ in range(2):
-            self.registry.workstation.shell(owner, certificate, signer)
+            self.registry.signer_client.shell(owner, certificate, signer)
         for _ in range(2):
             desk.shell(signers, bundle, signer)
 
@@ -44,7 +44,7 @@ class People:
         desk, bundle = self._desk(signer)
         return desk.shell(blocks(lines)[-1], bundle, signer)
 
-    def _desk(self, signer: str) -> tuple[Workstation, Path]:
+    def _desk(self, signer: str) -> tuple[SignerClient, Path]:
         if signer not in self._desks:
             self._desks[signer] = self.registry.visit(self._directory / signer)
         desk = self._desks[signer]
@@ -96,9 +96,9 @@ def test_the_lines_for_a_new_repository_run_twice_leave_it_signed(
     assert audit(auditor, namespace) == ({"api:1.0": "SIGNED"}, [])
     by_signatures, _ = audit(auditor, namespace, TRUST_VERIFICATION="signatures", REQUIRED_SIGNERS="alice")
     assert by_signatures == {"api:1.0": "SIGNED"}
-    manifest = registry.workstation.skopeo("inspect", "--raw", f"docker://{registry.gun(namespace, 'api')}:1.0")
+    manifest = registry.signer_client.skopeo("inspect", "--raw", f"docker://{registry.gun(namespace, 'api')}:1.0")
     assert digest == f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-    shown = registry.workstation.notary("list", registry.gun(namespace, "api")).split()
+    shown = registry.signer_client.notary("list", registry.gun(namespace, "api")).split()
     assert shown[-4:] == ["1.0", digest.removeprefix("sha256:"), str(len(manifest)), "targets/releases"]
     roles = {role.role: len(role.keys) for role in registry.list_delegations(namespace, "api")}
     assert roles == {"targets/releases": 1, "targets/alice": 1}

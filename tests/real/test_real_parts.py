@@ -24,7 +24,7 @@ from tests.real.lab.images import write_image
 from tests.real.lab.parts import DOCKER_REGISTRY, Part, executable_path, missing_parts
 from tests.real.lab.registry import RealRegistry
 from tests.real.lab.services import Service, ServiceFailedError
-from tests.real.lab.signer_client import SignedTarget, ToolFailedError, Workstation
+from tests.real.lab.signer_client import SignedTarget, SignerClient, ToolFailedError
 from tests.real.lab.trust import TrustReader
 
 pytestmark = pytest.mark.real
@@ -215,7 +215,7 @@ def test_what_a_removed_delegation_signed_counts_no_more(
     real_registry.sign(namespace, "api", "1.0", signer="alice")
     gun = f"{real_registry.host}/{namespace}/api"
 
-    real_registry.workstation.notary("delegation", "remove", "--publish", "--yes", gun, "targets/releases")
+    real_registry.signer_client.notary("delegation", "remove", "--publish", "--yes", gun, "targets/releases")
 
     assert reader.flags(namespace, "api", "1.0") == UNSIGNED
 
@@ -227,12 +227,12 @@ def test_what_a_replaced_key_signed_counts_no_more(
     real_registry.sign(namespace, "api", "1.0", signer="alice")
     [alice] = real_registry.inspect_trust(namespace, "api")["Signers"]
     [key] = [key["ID"] for key in alice["Keys"]]
-    certificate, _ = real_registry.workstation.make_bundle("frank")
+    certificate, _ = real_registry.signer_client.make_bundle("frank")
     releases = (f"{real_registry.host}/{namespace}/api", "targets/releases")
 
-    real_registry.workstation.notary("delegation", "add", "--publish", "--all-paths", *releases, str(certificate))
+    real_registry.signer_client.notary("delegation", "add", "--publish", "--all-paths", *releases, str(certificate))
     assert reader.flags(namespace, "api", "1.0") == SIGNED
-    real_registry.workstation.notary("delegation", "remove", "--publish", "--yes", *releases, key)
+    real_registry.signer_client.notary("delegation", "remove", "--publish", "--yes", *releases, key)
 
     assert reader.flags(namespace, "api", "1.0") == UNSIGNED
     assert real_registry.inspect_trust(namespace, "api")["SignedTags"] == []
@@ -247,7 +247,7 @@ def test_what_a_signer_alone_lists_is_not_released(
     digest = real_registry.push_image(namespace, "api", "3.0", content="not released").removeprefix("sha256:")
     gun = f"{real_registry.host}/{namespace}/api"
 
-    real_registry.workstation.notary(
+    real_registry.signer_client.notary(
         "addhash", "--publish", "--roles=targets/alice", f"--sha256={digest}", gun, "2.0", "500"
     )
 
@@ -379,7 +379,7 @@ def test_only_names_of_a_namespace_and_a_repository_are_listed(
 ) -> None:
     write_image(tmp_path / "image", "of an odd name")
     for path in (f"{namespace}", f"{namespace}/deep/down", f"{namespace}/api"):
-        real_registry.workstation.skopeo(
+        real_registry.signer_client.skopeo(
             "copy",
             f"dir:{tmp_path / 'image'}",
             f"docker://{real_registry.host}/{path}:latest",
@@ -423,7 +423,7 @@ def test_a_repository_that_does_not_exist_is_not_found(
     assert answer.json()["errors"][0]["code"] == "NO_SUCH_REPOSITORY"
 
 
-def test_the_registry_asks_whoever_is_not_logged_in_for_a_token(
+def test_the_registry_asks_one_who_is_not_logged_in_for_a_token(
     real_registry: RealRegistry, reader: Reader, namespace: str
 ) -> None:
     real_registry.push_image(namespace, "api", "1.0")
@@ -450,7 +450,7 @@ def test_only_an_admin_pushes(real_registry: RealRegistry, namespace: str, tmp_p
     real_registry.api.accounts.add(Account("mallory", "mallorys-password"))
 
     for number, password in enumerate(("mallorys-password", "a-wrong-password")):
-        workstation = Workstation(
+        signer_client = SignerClient(
             tmp_path / f"workstation-{number}",
             host=real_registry.host,
             ca_bundle=real_registry.ca_bundle,
@@ -458,7 +458,7 @@ def test_only_an_admin_pushes(real_registry: RealRegistry, namespace: str, tmp_p
             password=password,
         )
         with pytest.raises(ToolFailedError) as failure:
-            workstation.skopeo(
+            signer_client.skopeo(
                 "copy",
                 f"dir:{tmp_path / 'image'}",
                 f"docker://{real_registry.host}/{namespace}/api:1.0",
@@ -472,7 +472,7 @@ def test_a_tool_that_fails_shows_its_command_and_output_but_no_secret(
     real_registry: RealRegistry, namespace: str
 ) -> None:
     with pytest.raises(ToolFailedError) as failure:
-        real_registry.workstation.notary("list", f"{namespace}/{real_registry.password}")
+        real_registry.signer_client.notary("list", f"{namespace}/{real_registry.password}")
 
     message = str(failure.value)
     assert f"list '{namespace}/***'" in message or f"list {namespace}/***" in message

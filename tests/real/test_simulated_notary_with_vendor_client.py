@@ -53,7 +53,7 @@ from dtr_audit_simulator.notary.attacks import (
 )
 from tests.harness.requirement import require
 from tests.real.lab.parts import NOTARY, missing_parts
-from tests.real.lab.signer_client import ToolFailedError, Workstation
+from tests.real.lab.signer_client import SignerClient, ToolFailedError
 
 pytestmark = pytest.mark.real
 
@@ -83,15 +83,15 @@ class Office:
     def create(self, **options: Any) -> TrustRepository:
         return self.dtr.notary.create(self.gun, **options)
 
-    def desk(self) -> Workstation:
+    def desk(self) -> SignerClient:
         directory = self.directory / f"desk-{next(self.desks)}"
         directory.mkdir()
         admin = self.dtr.admin
-        return Workstation(
+        return SignerClient(
             directory, host=self.dtr.host, ca_bundle=self.dtr.ca_bundle, username=admin.name, password=admin.password
         )
 
-    def read(self, desk: Workstation | None = None, *options: str) -> Listed:
+    def read(self, desk: SignerClient | None = None, *options: str) -> Listed:
         """Give what `notary list` shows. Raises ToolFailedError if the client refuses what it gets."""
         printed = (desk or self.desk()).notary("list", *options, self.gun)
         rows = (line.split() for line in printed.splitlines())
@@ -355,7 +355,7 @@ def test_the_client_refuses_what_has_expired_meanwhile(office: Office) -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(strikes=(Status(500, TRUST),)),
+        Faults(on_calls=(Status(500, TRUST),)),
         Faults(realm=Realm("http://{host}/auth/token", CHALLENGE)),
         Faults(realm=Realm("https://127.0.0.1:1/auth/token", CHALLENGE)),
     ],

@@ -36,7 +36,7 @@ def story(stack: Stack, own_registry: RealRegistry) -> Iterator[Audited]:
     audited.close()
 
 
-def test_signatures_on_a_real_registry_are_told_from_images_by_their_layers(
+def test_signatures_on_a_real_registry_are_reported_from_images_by_their_layers(
     story: Audited, own_registry: RealRegistry
 ) -> None:
     registry = own_registry

@@ -12,7 +12,7 @@ import requests
 from dtr_audit_simulator.dtr.accounts import Account
 from tests.real.lab.registry import RealRegistry
 from tests.real.lab.scenarios import HONEST, TAG
-from tests.real.lab.signer_client import Delegation, SignedTarget, ToolFailedError, Workstation
+from tests.real.lab.signer_client import Delegation, SignedTarget, SignerClient, ToolFailedError
 from tests.real.lab.trust import RELEASES
 from tests.real.trust_attacks import ATTACKS, EVIL_DIGEST, Attack, Stage, sign_pair
 
@@ -113,7 +113,7 @@ def test_there_is_no_trust_data_until_something_is_signed(
     assert answer.json()["errors"][0]["code"] == "METADATA_NOT_FOUND"
 
 
-def test_the_changefeed_is_for_whoever_may_list_all(
+def test_the_changefeed_is_for_one_who_may_list_all(
     real_registry: RealRegistry, visitor: Visitor, namespace: str
 ) -> None:
     real_registry.push_image(namespace, "api", "1.0")
@@ -140,7 +140,7 @@ def test_the_signer_holds_the_keys_of_the_server(real_registry: RealRegistry, na
 def test_a_stranger_cannot_list_what_is_signed(real_registry: RealRegistry, namespace: str, tmp_path: Path) -> None:
     real_registry.push_image(namespace, "api", "1.0")
     real_registry.sign(namespace, "api", "1.0")
-    stranger = Workstation(
+    stranger = SignerClient(
         tmp_path / "stranger",
         host=real_registry.host,
         ca_bundle=real_registry.ca_bundle,
@@ -186,19 +186,19 @@ def test_a_root_key_can_be_replaced_and_the_server_keeps_every_version(
 def test_what_passes_an_idle_proxy_is_not_changed(stage: Stage, tmp_path: Path) -> None:
     listed = _visit(stage, tmp_path).list_signed(stage.gun)
 
-    assert listed == stage.registry.workstation.list_signed(stage.gun)
+    assert listed == stage.registry.signer_client.list_signed(stage.gun)
     assert SignedTarget(TAG, stage.digest, RELEASES) in listed
     assert stage.proxy.logins, "nobody has logged in through the proxy"
 
 
-def test_a_counterfeit_that_is_not_spoilt_is_taken_for_genuine(stage: Stage, tmp_path: Path) -> None:
+def test_a_forgery_that_is_not_spoilt_is_taken_for_genuine(stage: Stage, tmp_path: Path) -> None:
     """Otherwise an attack that is built upon it could fail for a reason of its own."""
     fresh, later = _visit(stage, tmp_path / "fresh"), _visit(stage, tmp_path / "later", seen=True)
 
     stage.proxy.tamper = stage.forge()
 
     assert fresh.list_signed(stage.gun) == later.list_signed(stage.gun)
-    assert fresh.list_signed(stage.gun) == stage.registry.workstation.list_signed(stage.gun)
+    assert fresh.list_signed(stage.gun) == stage.registry.signer_client.list_signed(stage.gun)
 
 
 def test_another_digest_that_enough_have_signed_is_taken_for_genuine(stage: Stage, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_list_names_each_attack_once() -> None:
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
 
 
-def _visit(stage: Stage, directory: Path, *, seen: bool = False) -> Workstation:
+def _visit(stage: Stage, directory: Path, *, seen: bool = False) -> SignerClient:
     """Give a client behind the proxy, which has read all that is there before if it has `seen` it."""
     visitor = stage.registry.visit(directory / "visitor", notary=stage.proxy.url)
     if seen:

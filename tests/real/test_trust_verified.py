@@ -17,7 +17,7 @@ from dtr_audit.trust.notary.cache import TrustMemory, parse_memory
 from dtr_audit.trust.notary.changefeed import read_hosts
 from dtr_audit.trust.notary.client import NotaryClient
 from dtr_audit.trust.notary.policy import Judgement, Pin, SignersNeeded, TrustPolicy, compare
-from dtr_audit.trust.notary.reading import Anchor, Flaw, Outcome, TrustReading
+from dtr_audit.trust.notary.reading import Anchor, Defect, Outcome, TrustReading
 from dtr_audit.trust.notary.verification import verify
 from tests.real.lab.proxy import TamperingProxy
 from tests.real.lab.registry import RealRegistry
@@ -134,34 +134,34 @@ def test_an_honest_repository_is_read_as_the_vendors_tools_read_it(
     assert len(reading.root_keys) == len(root["Keys"])
 
 
-def _assert_refused_alike(registry: RealRegistry, namespace: str, reading: TrustReading, told: str) -> None:
+def _assert_refused_alike(registry: RealRegistry, namespace: str, reading: TrustReading, reported: str) -> None:
     with pytest.raises(ToolFailedError, match="no signatures or cannot access"):
         registry.inspect_trust(namespace, "api")
-    if "does not have trust data" in told:
+    if "does not have trust data" in reported:
         assert reading.outcome is Outcome.NO_TRUST_DATA
     else:
-        assert " expired at " in told
-        assert (reading.outcome, reading.flaw) == (Outcome.DOES_NOT_HOLD, Flaw.EXPIRED)
-        [role] = {role for role in ("root", "targets") if f"fatal: {role} expired" in told}
+        assert " expired at " in reported
+        assert (reading.outcome, reading.defect) == (Outcome.DOES_NOT_HOLD, Defect.EXPIRED)
+        [role] = {role for role in ("root", "targets") if f"fatal: {role} expired" in reported}
         assert role in reading.reason
 
 
 def _assert_listed_alike(registry: RealRegistry, reading: TrustReading, listed: dict[str, str]) -> None:
     """Compare tags, their roles and the roles that hold with `notary list` and `notary delegation list`."""
-    workstation = registry.workstation
+    signer_client = registry.signer_client
     assert {tag: trust.roles[0] for tag, trust in reading.tags.items() if trust.roles} == listed
     held = {expiry.role for expiry in reading.expiries if expiry.role.startswith("targets/")}
-    lapsed = {lapse.role for lapse in reading.lapses}
-    delegations = {delegation.role for delegation in workstation.list_delegations(reading.gun)}
+    lapsed = {skipped.role for skipped in reading.skipped_delegations}
+    delegations = {delegation.role for delegation in signer_client.list_delegations(reading.gun)}
     assert held | lapsed == delegations
     for role in delegations:
-        names = {target.tag for target in workstation.list_signed(reading.gun, role) if target.role == role}
+        names = {target.tag for target in signer_client.list_signed(reading.gun, role) if target.role == role}
         assert names == {tag for tag, trust in reading.tags.items() if role in trust.roles}, role
         assert not (role in lapsed and names), role
     for tag, trust in reading.tags.items():
         for release in trust.releases:
             for role in release.roles:
-                [target] = [target for target in workstation.list_signed(reading.gun, role) if target.tag == tag]
+                [target] = [target for target in signer_client.list_signed(reading.gun, role) if target.tag == tag]
                 assert target.digest in release.digests
 
 
@@ -186,7 +186,11 @@ def test_an_unchanged_repository_costs_one_request_and_reads_the_same(
 
     assert auditor.asked == ["timestamp"]
     assert second.anchor is Anchor.REMEMBERED
-    assert (second.tags, second.expiries, second.lapses) == (first.tags, first.expiries, first.lapses)
+    assert (second.tags, second.expiries, second.skipped_delegations) == (
+        first.tags,
+        first.expiries,
+        first.skipped_delegations,
+    )
 
 
 def test_one_new_signature_costs_the_files_that_it_changed(
@@ -234,7 +238,7 @@ def test_a_repository_under_another_root_does_not_hold_for_who_has_seen_the_firs
 
     reading = auditor.read(gun, memory)
 
-    assert (reading.outcome, reading.flaw) == (Outcome.DOES_NOT_HOLD, Flaw.ROOT_CHANGED)
+    assert (reading.outcome, reading.defect) == (Outcome.DOES_NOT_HOLD, Defect.ROOT_CHANGED)
     assert _judge(reading, digest, "carol", tag="2.0").verdict is Verdict.UNTRUSTED
     assert auditor.read(gun).outcome is Outcome.VERIFIED  # by whoever sees it for the first time
 
@@ -246,7 +250,7 @@ def test_trust_data_that_is_deleted_is_no_signature_for_who_has_seen_it(
     gun = real_registry.gun(namespace, "api")
     [digest] = [row[1] for row in _rows(auditor.read(gun))]
     memory = _kept(auditor.read(gun))
-    real_registry.workstation.notary("delete", "--remote", gun)
+    real_registry.signer_client.notary("delete", "--remote", gun)
 
     reading = auditor.read(gun, memory)
 
@@ -290,7 +294,7 @@ def test_a_signature_that_expires_between_two_runs_counts_no_more(
 ) -> None:
     HONEST["sign-by-several"](real_registry, namespace, "api")
     gun = real_registry.gun(namespace, "api")
-    keys = real_registry.workstation.read_keys()
+    keys = real_registry.signer_client.read_keys()
     real_registry.desk.republish(gun, "targets/bob", keys, expire_in(3600))
     before = auditor.read(gun)
     [digest] = [row[1] for row in _rows(before) if row[0] == "2.0"]
@@ -313,7 +317,7 @@ def test_a_pinned_root_holds_and_another_does_not(stage: Stage, victim: Auditor)
     forged = victim.read(stage.gun, policy=policy)
 
     assert (honest.outcome, honest.anchor) == (Outcome.VERIFIED, Anchor.PINNED)
-    assert (forged.outcome, forged.flaw) == (Outcome.DOES_NOT_HOLD, Flaw.NOT_PINNED)
+    assert (forged.outcome, forged.defect) == (Outcome.DOES_NOT_HOLD, Defect.NOT_PINNED)
 
 
 def test_the_changefeed_names_the_hosts_that_have_trust_data(

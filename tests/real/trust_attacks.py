@@ -19,9 +19,9 @@ from tests.real.lab.tampering import (
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
-    Counterfeit,
     PrivateKeys,
     Signed,
+    TamperedRepository,
     keys_of,
     moment,
     parse,
@@ -58,9 +58,9 @@ class Stage:
     other_digest: str
     keys: PrivateKeys
 
-    def forge(self) -> Counterfeit:
+    def forge(self) -> TamperedRepository:
         """Give what somebody serves who holds the keys of everybody, to be spoilt."""
-        return Counterfeit(self.gun, self.new, self.keys)
+        return TamperedRepository(self.gun, self.new, self.keys)
 
 
 def set_stage(registry: RealRegistry, proxy: TamperingProxy, namespace: str) -> Stage:
@@ -95,7 +95,7 @@ def set_stage(registry: RealRegistry, proxy: TamperingProxy, namespace: str) -> 
         old_digest=old_digest,
         digest=digest,
         other_digest=other_digest,
-        keys=registry.workstation.read_keys(),
+        keys=registry.signer_client.read_keys(),
     )
 
 
@@ -158,7 +158,7 @@ def _set_digest(signed: Signed) -> None:
     signed["targets"][TAG] = {"hashes": hashes, "length": 500}
 
 
-def _forge_targets(stage: Stage, sign: Callable[[Counterfeit, str], None], *roles: str) -> Tamper:
+def _forge_targets(stage: Stage, sign: Callable[[TamperedRepository, str], None], *roles: str) -> Tamper:
     """Put another digest into roles, and `sign` each in some wrong way."""
     forged = stage.forge() if RELEASES in roles else _release(stage.forge())
     for role in roles:
@@ -168,22 +168,22 @@ def _forge_targets(stage: Stage, sign: Callable[[Counterfeit, str], None], *role
     return forged
 
 
-def _keep_signatures(_: Counterfeit, __: str) -> None:
+def _keep_signatures(_: TamperedRepository, __: str) -> None:
     return
 
 
-def _add_own_signature(forged: Counterfeit, role: str) -> None:
+def _add_own_signature(forged: TamperedRepository, role: str) -> None:
     document = forged.documents[role]
     document["signatures"] += forged.keys.sign(document["signed"], dict([forged.keys.make()]))
 
 
-def _sign_as_the_right_key(forged: Counterfeit, role: str) -> None:
+def _sign_as_the_right_key(forged: TamperedRepository, role: str) -> None:
     document = forged.documents[role]
     [signature] = forged.keys.sign(document["signed"], dict([forged.keys.make()]))
     document["signatures"] = [signature | {"keyid": known["keyid"]} for known in document["signatures"]]
 
 
-def _release(forged: Counterfeit) -> Counterfeit:
+def _release(forged: TamperedRepository) -> TamperedRepository:
     """Release another digest as somebody who holds a key of the released role, and no other, can."""
     _set_digest(forged.documents[RELEASES]["signed"])
     forged.sign(RELEASES)
@@ -285,7 +285,7 @@ def take_over_root(stage: Stage, *, version: int | None = None) -> Tamper:
 
 def _take_over_root_for_another(stage: Stage) -> Tamper:
     forged = take_over_root(stage)
-    assert isinstance(forged, Counterfeit)
+    assert isinstance(forged, TamperedRepository)
     root = forged.documents[ROOT]["signed"]
     key_id, described = forged.keys.make(certified_for=stage.other_gun)
     root["keys"][key_id] = described
@@ -295,7 +295,7 @@ def _take_over_root_for_another(stage: Stage) -> Tamper:
     return forged
 
 
-def _vouch(forged: Counterfeit, role: str) -> Counterfeit:
+def _vouch(forged: TamperedRepository, role: str) -> TamperedRepository:
     """Let what is above a role vouch for it as it is."""
     if role not in (SNAPSHOT, TIMESTAMP):
         forged.write_snapshot()
@@ -445,7 +445,7 @@ def _pair(name: str, what: str, spoil: Callable[[list[dict[str, Any]]], list[dic
     return Attack(name, what, lambda stage: sign_pair(stage, spoil), digest=_evil, signer="pair")
 
 
-def _digest(name: str, what: str, sign: Callable[[Counterfeit, str], None]) -> list[Attack]:
+def _digest(name: str, what: str, sign: Callable[[TamperedRepository, str], None]) -> list[Attack]:
     """Attack the repository's own role, which everything hangs on, and then those below it alone."""
     return [
         Attack(f"{name}: {roles[0]}", what, partial(_forge, sign, roles), digest=_evil)
@@ -453,7 +453,7 @@ def _digest(name: str, what: str, sign: Callable[[Counterfeit, str], None]) -> l
     ]
 
 
-def _forge(sign: Callable[[Counterfeit, str], None], roles: tuple[str, ...], stage: Stage) -> Tamper:
+def _forge(sign: Callable[[TamperedRepository, str], None], roles: tuple[str, ...], stage: Stage) -> Tamper:
     return _forge_targets(stage, sign, *roles)
 
 

@@ -131,26 +131,28 @@ def scan(checkov: Path, files: dict[str, str]) -> dict[str, Scan]:
     if results["parsing_errors"] or read != set(files):
         raise UnreadableError(f"checkov could not read {', '.join(sorted(set(files) - read))}: {ran.stderr[-2000:]}")
 
-    def places(kind: str, name: str) -> dict[Place, str]:
+    def locations(kind: str, name: str) -> dict[Place, str]:
         return {
             Place(record["resource"].rpartition(".")[2], record["check_id"]): record["check_name"]
             for record in results[kind]
             if record["file_path"].lstrip("/") == name
         }
 
-    return {name: Scan(places("failed_checks", name), frozenset(places("skipped_checks", name))) for name in files}
+    return {
+        name: Scan(locations("failed_checks", name), frozenset(locations("skipped_checks", name))) for name in files
+    }
 
 
 def judge(suppressed: Iterable[Place], as_deployed: dict[str, Scan], without_suppressions: Iterable[Scan]) -> list[str]:
     """List what stands against the template: findings that nobody suppressed, suppressions that nothing needs."""
-    standing: dict[tuple[Place, str], list[str]] = {}
+    open_summary: dict[tuple[Place, str], list[str]] = {}
     for name, scanned in as_deployed.items():
         for place, title in scanned.found.items():
-            standing.setdefault((place, title), []).append(name)
+            open_summary.setdefault((place, title), []).append(name)
     complaints = [
         f"{place.resource}: {place.check} {title} (in {', '.join(names)}).\n"
         f"  Mend it, or suppress it under the resource's Metadata (checkov: skip: - id: {place.check}) with a reason."
-        for (place, title), names in sorted(standing.items())
+        for (place, title), names in sorted(open_summary.items())
     ]
     needed = {place for scanned in without_suppressions for place in scanned.found}
     complaints += [

@@ -285,7 +285,7 @@ def test_lambda_python_is_the_one_or_there_is_none(machine: Machine) -> None:
     assert refused.stdout == ""
 
 
-def test_a_machine_without_it_is_told_how_to_get_it(machine: Machine) -> None:
+def test_a_machine_without_it_is_reported_how_to_get_it(machine: Machine) -> None:
     machine.install("bin/python3", fits=False)
     found = machine.find()
     assert found.returncode == 1

@@ -22,7 +22,7 @@ from dtr_audit.http.certificates import read_authorities
 from dtr_audit.registry.credentials import parse_secret
 from dtr_audit_simulator.aws import template as templates
 from dtr_audit_simulator.http.authority import CertificateAuthority
-from tools.planner import bill, cost, scale_tables
+from tools.planner import cost, cost_report, scale_tables
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = templates.load(ROOT / "template.yaml")
@@ -111,7 +111,7 @@ def test_the_policy_for_an_existing_key_is_that_of_the_stacks_own() -> None:
     assert json.loads(block[1]) == json.loads(own)
 
 
-def test_the_policy_for_a_signing_key_lets_the_role_do_what_the_role_may_and_nobody_else_sign() -> None:
+def test_the_policy_for_a_signing_key_lets_the_role_do_what_the_role_may_and_no_one_else_sign() -> None:
     block = re.search(r"^<!-- signing key policy -->\n```json\n(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
     assert block
     owners, audit = json.loads(block[1])["Statement"]
@@ -125,7 +125,7 @@ def test_the_policy_for_a_signing_key_lets_the_role_do_what_the_role_may_and_nob
     assert not [action for action in owners["Action"] if "*" in action]
 
 
-def test_what_is_kept_when_the_stack_goes_is_named_for_whoever_tears_it_down() -> None:
+def test_what_is_kept_when_the_stack_goes_is_named_for_one_who_tears_it_down() -> None:
     kept = {name for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"}
     assert kept == set(re.findall(r"`(\w+)`", section(OPERATIONS, "## Tear down").split("are kept")[0])) & set(
         RESOURCES
@@ -232,14 +232,14 @@ def test_make_deploy_builds_first_and_hands_its_arguments_on() -> None:
     make = shutil.which("make")
     assert make
     arguments = "--parameter-overrides RegistryName=prod-dtr ScheduleExpression='rate(6 days)'"
-    told = subprocess.run(  # noqa: S603 (nothing of it is run)
+    reported = subprocess.run(  # noqa: S603 (nothing of it is run)
         [make, "--dry-run", "--no-print-directory", "deploy", f"DEPLOY_ARGUMENTS={arguments}"],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    build, deploy = told[-2:]
+    build, deploy = reported[-2:]
     assert build.endswith("sam build")
     assert deploy.endswith(f"sam deploy {arguments}")
 
@@ -253,17 +253,17 @@ def test_the_settings_of_sam_name_no_registry() -> None:
 # --- Security ----------------------------------------------------------------------------------------------------------------
 
 
-def spoken(value: Any) -> str:
+def formatted(value: Any) -> str:
     """Say what a resource, or a value of a condition, is."""
     if isinstance(value, list):
-        return ", ".join(spoken(one) for one in value)
+        return ", ".join(formatted(one) for one in value)
     if isinstance(value, str):
         return f"`{value}`"
     ((function, argument),) = value.items()
     if function == "Fn::If":
         condition, then, otherwise = argument
         is_optional = otherwise == {"Ref": "AWS::NoValue"}
-        return f"{spoken(then)} (if {condition})" if is_optional else f"{spoken(then)} or {spoken(otherwise)}"
+        return f"{formatted(then)} (if {condition})" if is_optional else f"{formatted(then)} or {formatted(otherwise)}"
     if function == "Fn::GetAtt":
         argument = argument[0]
     if function == "Fn::Sub":
@@ -281,7 +281,7 @@ def rights(role: str) -> Iterator[list[str]]:
         condition, statement = ("", entry) if "Sid" in entry else entry["Fn::If"][:2]
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         limits = [
-            f"`{key}` {OPERATORS[operator]} {spoken(value)}"
+            f"`{key}` {OPERATORS[operator]} {formatted(value)}"
             for operator, wanted in statement.get("Condition", {}).items()
             for key, value in wanted.items()
         ]
@@ -289,7 +289,7 @@ def rights(role: str) -> Iterator[list[str]]:
         yield [
             f"`{statement['Sid']}`" + (f" (if {condition})" if condition else ""),
             denied + ", ".join(f"`{action}`" for action in actions),
-            spoken(statement["Resource"]),
+            formatted(statement["Resource"]),
             "; ".join(limits),
         ]
 
@@ -318,19 +318,19 @@ def test_what_every_parameter_widens_is_said() -> None:
 
 def test_every_resource_that_holds_data_is_in_the_table_of_data() -> None:
     text = section(SECURITY, "## Data")
-    holding = {"Table", "Bucket", "Topic", "Queue", "LogGroup", "Secret", "StateMachine"}
+    active = {"Table", "Bucket", "Topic", "Queue", "LogGroup", "Secret", "StateMachine"}
     for name, resource in RESOURCES.items():
-        if resource["Type"].rsplit("::", 1)[1] in holding:
+        if resource["Type"].rsplit("::", 1)[1] in active:
             assert f"`{name}`" in text, name
 
 
 # --- Cost ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_tables_of_the_cost_are_reckoned_from_the_price_list() -> None:
+def test_the_tables_of_the_cost_are_estimated_from_the_price_list() -> None:
     written = dict(re.findall(r"^<!-- cost: (\w+) -->\n((?:\|.*\n)+)", COST, re.MULTILINE))
     prices = cost.PriceList.read(cost.PRICES)
-    expected = bill.document(prices)
+    expected = cost_report.document(prices)
     assert set(written) == set(expected)
     for name, table in expected.items():
         assert written[name].strip() == table, "write what `make cost` prints into docs/cost.md"

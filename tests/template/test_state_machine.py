@@ -77,7 +77,7 @@ def test_no_batch_waits_for_a_lease_that_is_lost() -> None:
 
 
 @pytest.mark.parametrize("name", ["Inventory", "Examine", "Prove"])
-def test_whatever_fails_before_the_report_is_reported_and_then_an_alarm(name: str) -> None:
+def test_any_fails_before_the_report_is_reported_and_then_an_alarm(name: str) -> None:
     *_, caught = STATES[name]["Catch"]
     assert caught == {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": f"{name}Failed"}
     named = {"Type": "Pass", "Result": name.lower(), "ResultPath": "$.failed_step", "Next": "ReportFailure"}
@@ -104,7 +104,7 @@ def test_a_batch_that_fails_never_stops_the_others() -> None:
     }
 
 
-def test_every_step_is_told_of_the_same_run() -> None:
+def test_every_step_is_reported_of_the_same_run() -> None:
     run = {
         "event.$": "$$.Execution.Input",
         "execution.$": "$$.Execution.Id",
@@ -114,8 +114,8 @@ def test_every_step_is_told_of_the_same_run() -> None:
     later = {**run, "state.$": "$"}
     for name in ("Prove", "Report"):
         assert STATES[name]["Parameters"]["Payload"] == later
-    told = {"failure.$": "$.failure", "failed_step.$": "$.failed_step"}
-    assert STATES["ReportFailure"]["Parameters"]["Payload"] == {**later, **told}
+    reported = {"failure.$": "$.failure", "failed_step.$": "$.failed_step"}
+    assert STATES["ReportFailure"]["Parameters"]["Payload"] == {**later, **reported}
     # In a child execution $$ speaks of the child.
     assert STATES["Examine"]["ItemSelector"] == {**later, "batch.$": "$$.Map.Item.Value"}
     assert BATCH["Parameters"]["Payload.$"] == "$"

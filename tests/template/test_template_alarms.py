@@ -80,9 +80,9 @@ def alarm(name: str) -> dict[str, Any]:
 def emitted(run: Run, capsys: Capture) -> Metrics:
     capsys.readouterr()
     metrics.emit(run)
-    told = Metrics()
-    told.read(capsys.readouterr().out, at=HOUR)
-    return told
+    reported = Metrics()
+    reported.read(capsys.readouterr().out, at=HOUR)
+    return reported
 
 
 @engines
@@ -166,12 +166,12 @@ def test_an_alarm_goes_to_operations_if_there_is_such_a_topic_else_where_alerts_
 
 @engines
 def test_silence_is_no_alarm_while_the_schedule_is_switched_off(engine: str) -> None:
-    heard, heard_without_schedule = (
+    notified, notified_without_schedule = (
         {name for name, properties in alarms(given).items() if properties.get("ActionsEnabled", True)}
         for given in ({"Engine": engine}, {"Engine": engine, "ScheduleState": "DISABLED"})
     )
-    assert heard == {*SHARED, *OF_ENGINE[engine]}
-    assert heard - heard_without_schedule == {"AuditSilentAlarm"}
+    assert notified == {*SHARED, *OF_ENGINE[engine]}
+    assert notified - notified_without_schedule == {"AuditSilentAlarm"}
 
 
 # --- Metrics that somebody emits ----------------------------------------------------------------------------------
@@ -184,16 +184,16 @@ def watched() -> Iterator[tuple[str, Series]]:
 
 
 def test_every_metric_of_ours_is_one_that_a_complete_audit_emits(capsys: Capture) -> None:
-    told = emitted(RUN, capsys).series
+    reported = emitted(RUN, capsys).series
     ours = {series for _, series in watched() if series.namespace == OWN}
     assert {series.name for series in ours} == {"RunCompleted", "SizeAgainstLastRun", "Duration"}
-    assert ours <= told
+    assert ours <= reported
 
 
 def test_a_partial_audit_emits_nothing_that_is_watched(capsys: Capture) -> None:
-    told = emitted(replace(RUN, scope=Scope.PARTIAL), capsys).series
-    assert told
-    assert not told & {series for _, series in watched()}
+    reported = emitted(replace(RUN, scope=Scope.PARTIAL), capsys).series
+    assert reported
+    assert not reported & {series for _, series in watched()}
 
 
 def test_every_metric_of_aws_is_one_that_aws_documents() -> None:
@@ -235,12 +235,12 @@ def driven(name: str, points: dict[int, float], *, looks_back: int = 0) -> dict[
     """Drive an alarm with one number at each of these minutes; gives its state after each of 60 minutes."""
     raised = Alarm(alarm(name), looks_back=looks_back)
     (series,) = raised.watched
-    told = Metrics()
+    reported = Metrics()
     for minute, value in points.items():
-        told.put(series, value, at=minute * MINUTE)
+        reported.put(series, value, at=minute * MINUTE)
     states = {}
     for minute in range(60):
-        raised.evaluate(told, at=minute * MINUTE)
+        raised.evaluate(reported, at=minute * MINUTE)
         states[minute] = raised.state
     return states
 
@@ -253,7 +253,7 @@ def test_a_crash_is_an_alarm_until_an_attempt_succeeds(looks_back: int) -> None:
     assert states[59] == "OK"
 
 
-def test_a_crash_that_the_next_attempt_heals_within_minutes_is_told_all_the_same() -> None:
+def test_a_crash_that_the_next_attempt_heals_within_minutes_is_reported_all_the_same() -> None:
     states = driven("AuditFailedAlarm", {10: 1, 12: 0})
     assert states[10] == "ALARM"
     assert states[59] == "OK"
@@ -278,26 +278,26 @@ def test_a_full_queue_a_throttle_or_a_failed_execution_is_an_alarm_and_ends_with
 
 @pytest.mark.parametrize(("seconds", "state"), [(539.9, "OK"), (540.0, "ALARM"), (779.0, "ALARM")])
 def test_an_audit_near_its_time_limit_is_an_alarm(capsys: Capture, seconds: float, state: str) -> None:
-    told = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(seconds=seconds)), capsys)
+    reported = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(seconds=seconds)), capsys)
     slow = Alarm(alarms({"TimeoutSeconds": "900"})["AuditSlowAlarm"])
-    slow.evaluate(told, at=HOUR)
+    slow.evaluate(reported, at=HOUR)
     assert slow.state == state
 
 
 @pytest.mark.parametrize(("hours", "state"), [(7.1, "OK"), (7.2, "ALARM"), (12.0, "ALARM")])
 def test_an_audit_in_steps_near_its_twelve_hours_is_an_alarm(capsys: Capture, hours: float, state: str) -> None:
-    told = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(hours=hours)), capsys)
+    reported = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(hours=hours)), capsys)
     slow = Alarm(alarm("StepsSlowAlarm"))
-    slow.evaluate(told, at=HOUR)
+    slow.evaluate(reported, at=HOUR)
     assert slow.state == state
 
 
 @pytest.mark.parametrize("limit", [60, 120, 300, 480, 600, 900])
 def test_the_alarm_about_time_comes_before_the_audit_has_to_stop(capsys: Capture, limit: int) -> None:
     stopped_at = limit - min(REPORT_SECONDS, limit * REPORT_SHARE)
-    told = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(seconds=0.9 * stopped_at)), capsys)
+    reported = emitted(replace(RUN, finished_at=RUN.started_at + timedelta(seconds=0.9 * stopped_at)), capsys)
     slow = Alarm(alarms({"TimeoutSeconds": str(limit)})["AuditSlowAlarm"])
-    slow.evaluate(told, at=HOUR)
+    slow.evaluate(reported, at=HOUR)
     assert slow.state == "ALARM"
 
 
@@ -340,7 +340,7 @@ def test_every_alarm_is_on_the_dashboard(engine: str) -> None:
 
 
 def test_every_metric_of_the_dashboard_is_one_that_a_complete_audit_emits(capsys: Capture) -> None:
-    told = emitted(RUN, capsys).series
+    reported = emitted(RUN, capsys).series
     shown = set()
     for widget in dashboard()["widgets"]:
         for metric in widget["properties"].get("metrics", []):
@@ -349,7 +349,7 @@ def test_every_metric_of_the_dashboard_is_one_that_a_complete_audit_emits(capsys
             namespace, name, *dimensions = metric[:-1]
             pairs = zip(dimensions[::2], dimensions[1::2], strict=True)
             shown.add(Series(namespace, name, frozenset((key, json.dumps(value)) for key, value in pairs)))
-    assert shown <= told
+    assert shown <= reported
     # What a manager asks for: status, unsigned, coverage, the oldest finding, duration.
     assert {series.name for series in shown} >= {"Passed", "TagsUnsigned", "Coverage", "OldestFindingDays", "Duration"}
 

@@ -72,7 +72,7 @@ def test_the_gate_runs(command: str) -> None:
     environment = {
         name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
     }
-    told = subprocess.run(  # noqa: S603
+    reported = subprocess.run(  # noqa: S603
         [make, "--dry-run", "check"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
-    assert re.search(command, told.replace("\\\n", " "), re.MULTILINE)
+    assert re.search(command, reported.replace("\\\n", " "), re.MULTILINE)

@@ -225,7 +225,7 @@ def test_nothing_that_widens_the_attack_surface_is_on_by_default() -> None:
     assert set(values) == set(SECURE) | HARMLESS | set(NEEDED)
 
 
-def test_a_default_deployment_trusts_nobody_else_and_opens_nothing() -> None:
+def test_a_default_deployment_trusts_no_one_else_and_opens_nothing() -> None:
     resources = resolve()["Resources"]
     kinds = {resource["Type"] for resource in resources.values()}
     assert not {kind for kind in kinds if kind.startswith("AWS::EC2::")}
@@ -234,7 +234,7 @@ def test_a_default_deployment_trusts_nobody_else_and_opens_nothing() -> None:
     assert "VpcConfig" not in resources["AuditFunction"]["Properties"]
 
 
-def test_silence_is_told_for_the_default_schedule_but_not_while_one_audit_is_merely_late() -> None:
+def test_silence_is_reported_for_the_default_schedule_but_not_while_one_audit_is_merely_late() -> None:
     values = complete()
     assert values["ScheduleExpression"] == "cron(0 5 * * ? *)"  # once a day
     assert 24 + 1 < int(values["SilenceHours"]) <= 24 + 3  # the hour in which a failed audit is tried again

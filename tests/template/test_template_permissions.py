@@ -394,7 +394,7 @@ def test_a_step_lists_no_more_than_what_it_clears_away_and_the_exceptions(role: 
 
 
 @pytest.mark.parametrize("role", FUNCTION_ROLES)
-def test_what_is_read_in_the_bucket_is_what_nobody_in_the_stack_may_write(role: str) -> None:
+def test_what_is_read_in_the_bucket_is_what_no_one_in_the_stack_may_write(role: str) -> None:
     """Whoever has a function's role cannot except anything."""
     written = [
         resource for s, _ in statements(role) if s["Action"] == "s3:PutObject" for resource in as_list(s["Resource"])
@@ -545,13 +545,13 @@ def test_nothing_goes_to_the_bucket_with_a_tls_that_is_out_of_date() -> None:
 
 
 def test_every_bucket_queue_and_topic_has_such_a_policy() -> None:
-    places = {"AWS::S3::Bucket": "Bucket", "AWS::SQS::Queue": "Queues", "AWS::SNS::Topic": "Topics"}
-    to_protect = {name for name, resource in RESOURCES.items() if resource["Type"] in places}
+    locations = {"AWS::S3::Bucket": "Bucket", "AWS::SQS::Queue": "Queues", "AWS::SNS::Topic": "Topics"}
+    to_protect = {name for name, resource in RESOURCES.items() if resource["Type"] in locations}
     protected = {
         reference["Ref"]
         for resource in RESOURCES.values()
-        if resource["Type"].removesuffix("Policy") in places and resource["Type"].endswith("Policy")
-        for reference in as_list(resource["Properties"][places[resource["Type"].removesuffix("Policy")]])
+        if resource["Type"].removesuffix("Policy") in locations and resource["Type"].endswith("Policy")
+        for reference in as_list(resource["Properties"][locations[resource["Type"].removesuffix("Policy")]])
     }
     assert to_protect == {"AuditBucket", "QueryResultsBucket", "DeadLetterQueue", "AlertTopic"}
     assert protected == to_protect

@@ -98,7 +98,7 @@ def test_a_table_is_projected_as_its_ddl_says(table: tuple[exp.Create, dict[str,
 # --- The workgroup, and where results go ---------------------------------------------------------------------------
 
 
-def test_what_the_workgroup_sets_holds_whatever_the_client_asks_for() -> None:
+def test_what_the_workgroup_sets_holds_any_the_client_asks_for() -> None:
     configuration = properties("QueryWorkGroup")["WorkGroupConfiguration"]
     assert configuration["EnforceWorkGroupConfiguration"] is True
     assert configuration["EngineVersion"] == {"SelectedEngineVersion": "Athena engine version 3"}

@@ -561,12 +561,12 @@ def test_endpoints_are_made_only_if_they_are_asked_for() -> None:
     signing = {"ManifestSigningKeyArn": KEY}
     assert made({**ENDPOINTS, **signing}) - made(ENDPOINTS) == {"KmsEndpoint"}
     assert made({**NETWORK, **signing}) == made(signing) == set()
-    told = {**ENDPOINTS, "SecurityHub": "true"}
-    assert made(told) - made(ENDPOINTS) == {"SecurityHubEndpoint"}
-    assert made({**told, "VpcEndpoints": "false"}) == made({"SecurityHub": "true"}) == set()
+    reported = {**ENDPOINTS, "SecurityHub": "true"}
+    assert made(reported) - made(ENDPOINTS) == {"SecurityHubEndpoint"}
+    assert made({**reported, "VpcEndpoints": "false"}) == made({"SecurityHub": "true"}) == set()
 
 
-def test_the_endpoints_let_in_the_function_and_nobody_else() -> None:
+def test_the_endpoints_let_in_the_function_and_no_one_else() -> None:
     deployed = resolve({**ENDPOINTS, "ManifestSigningKeyArn": KEY, "SecurityHub": "true"})["Resources"]
     network = deployed["AuditFunction"]["Properties"]["VpcConfig"]
     (door,) = deployed["EndpointSecurityGroup"]["Properties"]["SecurityGroupIngress"]

@@ -36,8 +36,8 @@ def test_every_suppression_gives_its_reason_in_a_sentence(place: Place, reason: 
 
 
 def test_nothing_is_suppressed_twice() -> None:
-    places = [place for place, _ in suppressions(TEMPLATE)]
-    assert len(places) == len(set(places)) > 0
+    locations = [place for place, _ in suppressions(TEMPLATE)]
+    assert len(locations) == len(set(locations)) > 0
 
 
 def test_suppressions_are_taken_away_and_nothing_else() -> None:
@@ -79,7 +79,7 @@ def test_the_options_make_and_leave_out_what_they_are_for() -> None:
     assert {"SecretsManagerEndpoint", "S3Endpoint"} <= options - defaults
 
 
-def test_a_finding_that_nobody_suppressed_is_a_complaint() -> None:
+def test_a_finding_that_no_one_suppressed_is_a_complaint() -> None:
     with_topic = Scan({TOPIC: "Ensure the topic is encrypted"}, frozenset())
     [complaint] = judge([], {"template.yaml": with_topic, "defaults.json": with_topic}, [with_topic])
     assert "AlertTopic: CKV_AWS_26 Ensure the topic is encrypted (in template.yaml, defaults.json)" in complaint
@@ -113,7 +113,7 @@ def checkov_that_says(answer: object, folder: Path, *, exit_status: int = 0) -> 
     return fake
 
 
-def test_findings_and_suppressions_are_told_apart_by_file(tmp_path: Path) -> None:
+def test_findings_and_suppressions_are_reported_apart_by_file(tmp_path: Path) -> None:
     results = {
         "passed_checks": [record("a.json", QUEUE), record("b.json", QUEUE)],
         "failed_checks": [record("a.json", TOPIC)],

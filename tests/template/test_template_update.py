@@ -213,7 +213,7 @@ def test_all_parameters_at_once_replace_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", REPLACED)
-def test_what_is_made_anew_holds_nothing(name: str) -> None:
+def test_what_is_made_again_holds_nothing(name: str) -> None:
     before, after = deployed(CHANGED), deployed({**CHANGED, name: OTHER[name]})
     assert replaced(before, after) == REPLACED[name]
     assert not REPLACED[name] & STATEFUL.keys()

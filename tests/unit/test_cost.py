@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dtr_audit_simulator import PROJECT
-from tools.planner import bill, cost
+from tools.planner import cost, cost_report
 from tools.planner.__main__ import main
 from tools.planner.cost import (
     PRICES,
@@ -117,8 +117,8 @@ def test_signing_costs_a_key_its_signatures_and_in_subnets_an_endpoint() -> None
 
 
 def test_security_hub_is_paid_for_what_moves_and_for_what_it_must_not_forget() -> None:
-    told = replace(SMALL, security_hub=True, zones=1)
-    month, without = use_of_month(told), use_of_month(replace(SMALL, zones=1))
+    reported = replace(SMALL, security_hub=True, zones=1)
+    month, without = use_of_month(reported), use_of_month(replace(SMALL, zones=1))
     assert month["security_hub_findings"] == 2 * 30 + 10
     assert without["security_hub_findings"] == 0
     assert month["dynamodb_writes"] - without["dynamodb_writes"] == cost.WRITES_OF_A_SENDING * (2 * 30 + 10)
@@ -147,7 +147,7 @@ def test_a_run_in_which_nothing_moves_sends_and_writes_nothing_about_findings() 
     assert count_calls(SMALL, 0).batches == count_calls(SMALL, 0).marks == 0
 
 
-def test_more_findings_than_a_batch_takes_are_more_batches_whatever_the_repositories() -> None:
+def test_more_findings_than_a_batch_takes_are_more_batches_any_the_repositories() -> None:
     for repositories in (1, 100):
         workload = Workload(tags=100, repositories=repositories, findings=100, changes=0)
         assert [count_calls(workload, moves).batches for moves in (1, 25, 26, 100)] == [1, 1, 2, 4]
@@ -163,10 +163,10 @@ def test_a_run_lasts_as_long_as_the_longer_of_waiting_and_computing() -> None:
 
 
 @pytest.mark.parametrize("point", GROWTH, ids=lambda point: f"{point['all_tags']} tags, {point['findings']} findings")
-def test_processor_time_is_reckoned_as_it_was_measured_with_something_to_spare(point: dict[str, Any]) -> None:
+def test_processor_time_is_estimated_as_it_was_measured_with_something_to_spare(point: dict[str, Any]) -> None:
     audit = Workload(point["all_tags"], point["repositories"], point["findings"], changes=0)
-    reckoned = float(estimate_processor(audit, point["findings"]))
-    assert 1.0 <= reckoned / point["processor_seconds"] <= 1.6
+    estimated = float(estimate_processor(audit, point["findings"]))
+    assert 1.0 <= estimated / point["processor_seconds"] <= 1.6
 
 
 def test_memory_beyond_a_whole_processor_makes_nothing_faster() -> None:
@@ -180,36 +180,36 @@ def test_the_worked_examples_fit_into_one_invocation_from_the_first_run_on() -> 
 
 
 @pytest.mark.parametrize("tags", [5_000_000, 6_000_000, 7_000_000, 10_000_000, 10**9])
-def test_a_registry_that_does_not_fit_is_told_so_as_by_the_scale_and_what_would_do(
+def test_a_registry_that_does_not_fit_is_reported_so_as_by_the_scale_and_what_would_do(
     prices: PriceList, tags: int
 ) -> None:
     plan = Plan(tags, tags // 50)
-    told = bill.describe(Workload.of(plan.tags, plan.repositories), prices)
-    assert ("One run is not enough" in told) is not fits(plan)
-    assert explain_misfit(plan) in told
-    assert fits(plan) or "`Engine` stepfunctions" in told
+    reported = cost_report.describe(Workload.of(plan.tags, plan.repositories), prices)
+    assert ("One run is not enough" in reported) is not fits(plan)
+    assert explain_misfit(plan) in reported
+    assert fits(plan) or "`Engine` stepfunctions" in reported
 
 
 @pytest.mark.parametrize(
     "changes", [{"tags": 0, "findings": 0}, {"findings": 0}, {"latency": Decimal(0)}, {"changes": 99}]
 )
 def test_a_verdict_is_had_of_every_registry_that_can_be_billed(changes: dict[str, Any], prices: PriceList) -> None:
-    assert "One run is not enough" not in bill.describe(replace(SMALL, **changes), prices)
+    assert "One run is not enough" not in cost_report.describe(replace(SMALL, **changes), prices)
 
 
 def test_the_sum_on_paper_is_that_of_the_lines(prices: PriceList) -> None:
     month = use_of_month(SMALL)
-    assert {line.price for line in bill.LINES} == set(month)
-    assert f"**{price(month, prices):.2f}**" in bill.detail_table(SMALL, prices)
+    assert {line.price for line in cost_report.LINES} == set(month)
+    assert f"**{price(month, prices):.2f}**" in cost_report.detail_table(SMALL, prices)
 
 
 def test_the_command_prints_the_worked_examples_or_one_registrys_bill(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost"]) == 0
     assert "1,000,000 tags" in capsys.readouterr().out
     assert main(["cost", "--tags", "5000", "--repositories", "200", "--zones", "2"]) == 0
-    told = capsys.readouterr().out
-    assert "29.20" in told
-    assert "typed in by hand on" in told
+    reported = capsys.readouterr().out
+    assert "29.20" in reported
+    assert "typed in by hand on" in reported
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_the_command_prints_the_worked_examples_or_one_registrys_bill(capsys: py
     [["--tags", "5"], ["--tags", "1", "--repositories", "0"], ["--prices", "none.json"]],
     ids=["half of it", "no repository", "no price list"],
 )
-def test_the_command_refuses_what_it_cannot_reckon(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_what_it_cannot_estimate(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["cost", *arguments])
     assert ended.value.code == 2

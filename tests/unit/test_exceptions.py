@@ -114,9 +114,9 @@ def test_an_exception_holds_through_its_last_day_and_ends_soon_a_week_before(
     one = entry(ends=(DAY + timedelta(days=days)).isoformat())
     exceptions = Exceptions(parse_exceptions(document(one)), day=DAY)
     assert bool(exceptions.of(Repository("legacy", "crm"), "1.0", DIGEST)) is holds
-    assert (len(exceptions.holding), len(exceptions.ended)) == (int(holds), int(not holds))
+    assert (len(exceptions.active), len(exceptions.ended)) == (int(holds), int(not holds))
     if holds:
-        assert exceptions.ends_soon(exceptions.holding[0]) is soon
+        assert exceptions.ends_soon(exceptions.active[0]) is soon
 
 
 def test_of_several_exceptions_the_one_that_holds_longest_speaks() -> None:
@@ -215,7 +215,7 @@ def test_hostile_texts_are_made_safe() -> None:
         lambda one: st.lists(one) | st.dictionaries(st.text(), one),
     )
 )
-def test_whatever_json_it_is_it_is_read_or_refused_by_name(content: Any) -> None:
+def test_any_json_it_is_it_is_read_or_refused_by_name(content: Any) -> None:
     for whole in (content, {"exceptions": content}, {"exceptions": [content]}, {"exceptions": [entry(), content]}):
         try:
             parse_exceptions(json.dumps(whole).encode())
@@ -269,7 +269,7 @@ def read(bucket: Bucket) -> Exceptions:
 
 def test_no_document_is_no_exception() -> None:
     exceptions = read(Bucket(None))
-    assert (exceptions.holding, exceptions.ended, exceptions.version_id) == ((), (), "")
+    assert (exceptions.active, exceptions.ended, exceptions.version_id) == ((), (), "")
 
 
 def test_another_document_beside_it_is_not_it() -> None:
@@ -277,17 +277,17 @@ def test_another_document_beside_it_is_not_it() -> None:
         def list_objects_v2(self, **_: Any) -> dict[str, Any]:
             return {"Contents": [{"Key": f"{KEY}.bak"}]}
 
-    assert read(Beside(document(entry()))).holding == ()
+    assert read(Beside(document(entry()))).active == ()
 
 
 def test_the_document_is_read_with_its_version() -> None:
     exceptions = read(Bucket(document(entry())))
-    assert [one.exception_id for one in exceptions.holding] == ["EX-7"]
+    assert [one.exception_id for one in exceptions.active] == ["EX-7"]
     assert exceptions.version_id == "v1"
 
 
 def test_a_document_that_is_removed_while_it_is_read_is_none() -> None:
-    assert read(Bucket(document(entry()), fails="NoSuchKey", of="get")).holding == ()
+    assert read(Bucket(document(entry()), fails="NoSuchKey", of="get")).active == ()
 
 
 @pytest.mark.parametrize("operation", ["list", "get"])
@@ -298,7 +298,7 @@ def test_a_document_that_cannot_be_read_is_never_none(operation: str, code: str)
     assert str(raised.value) == f"{KEY}: it could not be read ({code})", "the same words each time"
 
 
-def test_no_answer_is_told_by_its_kind() -> None:
+def test_no_answer_is_reported_by_its_kind() -> None:
     with pytest.raises(ExceptionsError, match=r"could not be read \(EndpointConnectionError\)"):
         read(Bucket(document(entry()), fails="no connection", of="list"))
 

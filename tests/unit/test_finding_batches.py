@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from dtr_audit.aws.findings import BATCH_ITEMS, FindingsTable
-from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Finding, State
 from dtr_audit.core.model import Repository, Verdict
 from dtr_audit.errors import AuditError, StepTakenOverError
 from dtr_audit.pipeline.finding_batches import WAITING, WRITERS, FindingBatches
@@ -57,7 +57,7 @@ def findings(count: int, *, first: int = 0) -> list[Finding]:
             pushed_at="",
             first_seen="",
             last_changed="",
-            transition=News.OPENED,
+            transition=ChangeKind.OPENED,
             changed_in="",
         )
         for number in range(first, first + count)
@@ -141,7 +141,7 @@ def test_nothing_more_is_written_once_another_attempt_has_taken_over(
     assert len(table.batches) == 1
 
 
-def test_batches_are_full_whatever_the_repositories(table: Table, batches: FindingBatches) -> None:
+def test_batches_are_full_any_the_repositories(table: Table, batches: FindingBatches) -> None:
     everything = findings(2 * BATCH_ITEMS + 7)
     for finding in everything:
         batches.write([finding])
@@ -183,7 +183,7 @@ def test_several_batches_are_under_way_at_once_and_no_more_than_may(table: Table
     assert table.at_once == WRITERS
 
 
-def test_a_table_that_is_slow_makes_whoever_writes_wait(
+def test_a_table_that_is_slow_makes_one_who_writes_wait(
     table: Table, batches: FindingBatches, waits: threading.Event
 ) -> None:
     taken = 0

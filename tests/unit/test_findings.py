@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.core.exceptions import ENDED, UNFIT, WITHDRAWN, Exceptions, PolicyException
-from dtr_audit.core.finding import Excepted, Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Excepted, Finding, State
 from dtr_audit.core.finding_changes import NO_IMAGE, SIGNED_SINCE, TAG_REMOVED, Moment, compare, resolve
 from dtr_audit.core.finding_spool import FindingSpool
 from dtr_audit.core.model import JudgedTag, Repository, Tag, TrustFlags, Verdict
@@ -36,11 +36,11 @@ def after(
 ) -> dict[str, Finding]:
     """The findings as they are once everything is written."""
     moves = compare("prod", REPOSITORY, tags, known, is_complete=is_complete, moment=moment, exceptions=exceptions)
-    return {finding.tag: finding for finding in (*moves.standing, *moves.resolutions)}
+    return {finding.tag: finding for finding in (*moves.open_summary, *moves.resolutions)}
 
 
-def kinds(finding: Finding) -> tuple[News, ...]:
-    return tuple(move.news for move in finding.unannounced)
+def kinds(finding: Finding) -> tuple[ChangeKind, ...]:
+    return tuple(move.change_kind for move in finding.pending_notifications)
 
 
 def opened(verdict: Verdict = Verdict.UNSIGNED) -> dict[str, Finding]:
@@ -52,20 +52,20 @@ def announced(findings: dict[str, Finding]) -> dict[str, Finding]:
     return {
         tag: replace(
             finding,
-            unannounced=(),
-            is_unheard=finding.is_unheard and kinds(finding)[-1:] in {(), (News.RESOLVED,)},
+            pending_notifications=(),
+            is_unheard=finding.is_unheard and kinds(finding)[-1:] in {(), (ChangeKind.RESOLVED,)},
         )
         for tag, finding in findings.items()
     }
 
 
-def test_an_unsigned_tag_opens_a_finding_with_news() -> None:
+def test_an_unsigned_tag_opens_a_finding_with_changes() -> None:
     moves = compare("prod", REPOSITORY, [judged(Verdict.UNSIGNED)], {}, is_complete=True, moment=FIRST)
     (finding,) = moves.writes
-    assert moves.standing == moves.writes
+    assert moves.open_summary == moves.writes
     assert finding.state is State.OPEN
     assert finding.first_seen == "2026-11-22T03:00:00.000Z"
-    assert kinds(finding) == (News.OPENED,)
+    assert kinds(finding) == (ChangeKind.OPENED,)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.SIGNED, Verdict.UNKNOWN, None])
@@ -78,18 +78,18 @@ def test_an_unchanged_finding_writes_nothing() -> None:
     assert moves.writes == moves.resolutions == ()
 
 
-def test_another_verdict_is_news() -> None:
+def test_another_verdict_is_changes() -> None:
     known = announced(opened())
     finding = after([judged(Verdict.MISMATCHED)], known, NEXT)["1.0"]
-    assert kinds(finding) == (News.CHANGED,)
+    assert kinds(finding) == (ChangeKind.CHANGED,)
     assert finding.first_seen == known["1.0"].first_seen
     assert finding.changed_in == NEXT.run_id
 
 
-def test_another_unsigned_push_is_kept_but_is_no_news() -> None:
+def test_another_unsigned_push_is_kept_but_is_no_changes() -> None:
     finding = after([judged(Verdict.UNSIGNED, digest="sha256:b")], announced(opened()), NEXT)["1.0"]
     assert finding.digest == "sha256:b"
-    assert finding.unannounced == ()
+    assert finding.pending_notifications == ()
     assert finding.changed_in == FIRST.run_id
 
 
@@ -98,7 +98,7 @@ def test_a_signed_tag_resolves_its_finding(verdict: Verdict | None, resolution: 
     moves = compare("prod", REPOSITORY, [judged(verdict)], announced(opened()), is_complete=True, moment=NEXT)
     assert moves.writes == ()
     (finding,) = moves.resolutions
-    assert (finding.state, finding.resolution, kinds(finding)) == (State.RESOLVED, resolution, (News.RESOLVED,))
+    assert (finding.state, finding.resolution, kinds(finding)) == (State.RESOLVED, resolution, (ChangeKind.RESOLVED,))
 
 
 def test_a_tag_that_is_gone_resolves_only_after_a_complete_reading() -> None:
@@ -122,34 +122,38 @@ def test_a_finding_that_opens_again_is_new() -> None:
     known = announced(after([judged(Verdict.SIGNED)], announced(opened()), FIRST))
     finding = after([judged(Verdict.UNSIGNED)], known, NEXT)["1.0"]
     assert finding.first_seen == "2026-11-23T03:00:00.000Z"
-    assert kinds(finding) == (News.OPENED,)
+    assert kinds(finding) == (ChangeKind.OPENED,)
     assert finding.resolution == ""
 
 
-def test_resolved_before_anyone_heard_of_it_tells_both() -> None:
+def test_resolved_before_anyone_notified_of_it_reports_both() -> None:
     finding = after([judged(Verdict.SIGNED)], opened(), NEXT)["1.0"]
-    assert kinds(finding) == (News.OPENED, News.RESOLVED)
+    assert kinds(finding) == (ChangeKind.OPENED, ChangeKind.RESOLVED)
 
 
-def test_news_keeps_the_run_that_made_it_whatever_happens_later() -> None:
+def test_changes_keeps_the_run_that_made_it_any_happens_later() -> None:
     """It may have been published by a run that died before it could note so: told again, it must be the same news."""
     later = Moment("20261124T030000Z", AT + timedelta(days=2))
     closed = after([judged(Verdict.SIGNED)], opened(), NEXT)
-    assert [move.run_id for move in closed["1.0"].unannounced] == [FIRST.run_id, NEXT.run_id]
+    assert [move.run_id for move in closed["1.0"].pending_notifications] == [FIRST.run_id, NEXT.run_id]
     again = after([judged(Verdict.UNSIGNED)], closed, later)["1.0"]
-    assert [(move.news, move.run_id) for move in again.unannounced] == [(News.OPENED, FIRST.run_id)]
+    assert [(move.change_kind, move.run_id) for move in again.pending_notifications] == [
+        (ChangeKind.OPENED, FIRST.run_id)
+    ]
 
 
-def test_a_second_change_is_news_of_its_own() -> None:
+def test_a_second_change_is_changes_of_its_own() -> None:
     changed = after([judged(Verdict.MISMATCHED)], announced(opened()), NEXT)
     again = after([judged(Verdict.UNSIGNED)], changed, Moment("20261124T030000Z", AT + timedelta(days=2)))["1.0"]
-    assert [(move.news, move.run_id) for move in again.unannounced] == [(News.CHANGED, "20261124T030000Z")]
+    assert [(move.change_kind, move.run_id) for move in again.pending_notifications] == [
+        (ChangeKind.CHANGED, "20261124T030000Z")
+    ]
 
 
-def test_a_resolution_that_is_told_late_is_told_as_it_was() -> None:
+def test_a_resolution_that_is_reported_late_is_reported_as_it_was() -> None:
     closed = after([], announced(opened()), NEXT)
     again = after([judged(Verdict.UNSIGNED)], closed, Moment("20261124T030000Z", AT + timedelta(days=2)))["1.0"]
-    resolved, reopened = again.unannounced
+    resolved, reopened = again.pending_notifications
     assert (resolved.resolution, resolved.first_seen) == (TAG_REMOVED, "2026-11-22T03:00:00.000Z")
     assert reopened.first_seen == again.first_seen == "2026-11-24T03:00:00.000Z"
 
@@ -162,19 +166,21 @@ def test_comparing_twice_in_one_run_moves_nothing_twice() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([*Verdict, None, "gone"]), st.booleans()), max_size=12))
-def test_subscribers_always_hear_opened_and_resolved_in_turn(history: list[tuple[Verdict | str | None, bool]]) -> None:
+def test_subscribers_always_get_opened_and_resolved_in_turn(history: list[tuple[Verdict | str | None, bool]]) -> None:
     """Whatever happens, and whenever SNS happens to take the news: what was told adds up to what is."""
     known: dict[str, Finding] = {}
-    told: list[News] = []
+    reported: list[ChangeKind] = []
     for number, (what, is_announced) in enumerate(history):
         tags = [] if what == "gone" else [judged(None if what is None else Verdict(what))]
         known = after(tags, known, Moment(f"run-{number}", AT + timedelta(days=number)))
         if is_announced:
-            told += [news for finding in known.values() for news in kinds(finding)]
+            reported += [change_kind for finding in known.values() for change_kind in kinds(finding)]
             known = announced(known)
-    told += [news for finding in known.values() for news in kinds(finding)]
-    turns = [news for news in told if news is not News.CHANGED]
-    assert turns == [News.OPENED, News.RESOLVED] * (len(turns) // 2) + [News.OPENED] * (len(turns) % 2)
+    reported += [change_kind for finding in known.values() for change_kind in kinds(finding)]
+    turns = [change_kind for change_kind in reported if change_kind is not ChangeKind.CHANGED]
+    assert turns == [ChangeKind.OPENED, ChangeKind.RESOLVED] * (len(turns) // 2) + [ChangeKind.OPENED] * (
+        len(turns) % 2
+    )
     is_open = any(finding.state is State.OPEN for finding in known.values())
     assert is_open is (len(turns) % 2 == 1)
 
@@ -203,25 +209,25 @@ def excepted(digest: str = "") -> dict[str, Finding]:
     return after([judged(Verdict.UNSIGNED)], {}, FIRST, exceptions=on(FIRST, exception(LATER, digest=digest)))
 
 
-def test_what_opens_under_an_exception_is_open_and_no_news() -> None:
+def test_what_opens_under_an_exception_is_open_and_no_changes() -> None:
     finding = excepted()["1.0"]
     assert finding.state is State.OPEN
-    assert (finding.transition, finding.changed_in) == (News.OPENED, FIRST.run_id)
-    assert finding.unannounced == ()
+    assert (finding.transition, finding.changed_in) == (ChangeKind.OPENED, FIRST.run_id)
+    assert finding.pending_notifications == ()
     assert finding.excepted == exception(LATER).excepted
 
 
-def test_an_exception_is_told_of_once_a_week_before_its_end_and_once_at_its_end() -> None:
+def test_an_exception_is_reported_of_once_a_week_before_its_end_and_once_at_its_end() -> None:
     known: dict[str, Finding] = {}
-    told: dict[int, tuple[News, ...]] = {}
+    reported: dict[int, tuple[ChangeKind, ...]] = {}
     one = exception(AT.date() + timedelta(days=20))
     for number in range(30):
         known = after([judged(Verdict.UNSIGNED)], known, day(number), exceptions=on(day(number), one))
         if kinds(known["1.0"]):
-            told[number] = kinds(known["1.0"])
+            reported[number] = kinds(known["1.0"])
         known = announced(known)
     # It holds through day 20.
-    assert told == {13: (News.EXPIRING,), 21: (News.EXPIRED,)}
+    assert reported == {13: (ChangeKind.EXPIRING,), 21: (ChangeKind.EXPIRED,)}
 
 
 def test_what_is_no_longer_excepted_says_why() -> None:
@@ -243,39 +249,43 @@ def test_what_is_no_longer_excepted_says_why() -> None:
         ([judged(Verdict.UNSIGNED)], late, on(late), ENDED),
     ):
         finding = after(tags, known, moment, exceptions=exceptions)["1.0"]
-        (move,) = finding.unannounced
-        assert (move.news, move.resolution, move.excepted) == (News.EXPIRED, why, same.excepted)
+        (move,) = finding.pending_notifications
+        assert (move.change_kind, move.resolution, move.excepted) == (ChangeKind.EXPIRED, why, same.excepted)
         assert finding.excepted is None
 
 
-def test_a_finding_that_opens_in_the_last_week_of_an_exception_is_told_as_opened_and_then_at_the_end() -> None:
+def test_a_finding_that_opens_in_the_last_week_of_an_exception_is_reported_as_opened_and_then_at_the_end() -> None:
     one = exception(AT.date() + timedelta(days=2))
     known = after([judged(Verdict.UNSIGNED)], {}, FIRST, exceptions=on(FIRST, one))
-    assert kinds(known["1.0"]) == (News.OPENED,)
+    assert kinds(known["1.0"]) == (ChangeKind.OPENED,)
     known = after([judged(Verdict.UNSIGNED)], announced(known), NEXT, exceptions=on(NEXT, one))
     assert kinds(known["1.0"]) == ()
     known = after([judged(Verdict.UNSIGNED)], known, day(3), exceptions=on(day(3), one))
-    assert kinds(known["1.0"]) == (News.EXPIRED,)
+    assert kinds(known["1.0"]) == (ChangeKind.EXPIRED,)
 
 
-def test_another_end_is_told_of_anew() -> None:
+def test_another_end_is_reported_of_again() -> None:
     soon, later = exception(AT.date() + timedelta(days=3)), exception(AT.date() + timedelta(days=5))
     known = after([judged(Verdict.UNSIGNED)], announced(opened()), FIRST, exceptions=on(FIRST, soon))
-    assert kinds(known["1.0"]) == (News.EXPIRING,)
+    assert kinds(known["1.0"]) == (ChangeKind.EXPIRING,)
     known = after([judged(Verdict.UNSIGNED)], announced(known), NEXT, exceptions=on(NEXT, later))
-    assert [move.excepted for move in known["1.0"].unannounced] == [later.excepted]
+    assert [move.excepted for move in known["1.0"].pending_notifications] == [later.excepted]
 
 
-def test_what_nobody_heard_of_is_resolved_without_a_word() -> None:
+def test_what_no_one_notified_of_is_resolved_without_a_word() -> None:
     finding = after([judged(Verdict.SIGNED)], excepted(), NEXT, exceptions=on(NEXT, exception(LATER)))["1.0"]
     assert finding.state is State.RESOLVED
-    assert [(move.news, move.is_quiet) for move in finding.unannounced] == [(News.RESOLVED, True)]
+    assert [(move.change_kind, move.is_quiet) for move in finding.pending_notifications] == [
+        (ChangeKind.RESOLVED, True)
+    ]
     assert finding.excepted is None
 
 
-def test_what_was_resolved_without_a_word_and_opens_again_is_told_as_opened_alone() -> None:
+def test_what_was_resolved_without_a_word_and_opens_again_is_reported_as_opened_alone() -> None:
     closed = after([], excepted(), NEXT, exceptions=on(NEXT, exception(LATER)))
-    assert kinds(after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2)))["1.0"]) == (News.OPENED,)
+    assert kinds(after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2)))["1.0"]) == (
+        ChangeKind.OPENED,
+    )
     again = after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2), exception(LATER)))
     assert kinds(again["1.0"]) == ()
 
@@ -284,33 +294,37 @@ def test_what_was_announced_before_it_was_excepted_stays_known() -> None:
     known = after([judged(Verdict.UNSIGNED)], announced(opened()), NEXT, exceptions=on(NEXT, exception(LATER)))
     assert kinds(known["1.0"]) == ()
     finding = after([judged(Verdict.SIGNED)], announced(known), day(2), exceptions=on(day(2), exception(LATER)))["1.0"]
-    assert [(move.news, move.is_quiet) for move in finding.unannounced] == [(News.RESOLVED, False)]
+    assert [(move.change_kind, move.is_quiet) for move in finding.pending_notifications] == [
+        (ChangeKind.RESOLVED, False)
+    ]
 
 
-def test_what_was_still_to_be_told_when_it_was_excepted_is_told() -> None:
+def test_what_was_still_to_be_reported_when_it_was_excepted_is_reported() -> None:
     """A run that died may have told it already."""
     known = after([judged(Verdict.UNSIGNED)], opened(), NEXT, exceptions=on(NEXT, exception(LATER)))
-    assert [move.run_id for move in known["1.0"].unannounced] == [FIRST.run_id]
+    assert [move.run_id for move in known["1.0"].pending_notifications] == [FIRST.run_id]
 
 
-def test_another_verdict_is_no_news_under_an_exception() -> None:
+def test_another_verdict_is_no_changes_under_an_exception() -> None:
     finding = after([judged(Verdict.MISMATCHED)], excepted(), NEXT, exceptions=on(NEXT, exception(LATER)))["1.0"]
     assert finding.verdict is Verdict.MISMATCHED
-    assert finding.unannounced == ()
+    assert finding.pending_notifications == ()
 
 
-def test_a_resolution_that_waits_is_told_though_the_tag_opens_again_under_an_exception() -> None:
+def test_a_resolution_that_waits_is_reported_though_the_tag_opens_again_under_an_exception() -> None:
     closed = after([], announced(opened()), NEXT)
     again = after([judged(Verdict.UNSIGNED)], closed, day(2), exceptions=on(day(2), exception(LATER)))
-    assert kinds(again["1.0"]) == (News.RESOLVED,)
+    assert kinds(again["1.0"]) == (ChangeKind.RESOLVED,)
     ended = after([judged(Verdict.UNSIGNED)], again, day(3), exceptions=on(day(3)))
-    assert kinds(ended["1.0"]) == (News.RESOLVED, News.EXPIRED)
+    assert kinds(ended["1.0"]) == (ChangeKind.RESOLVED, ChangeKind.EXPIRED)
 
 
-def test_exceptions_that_nobody_knows_except_nothing_and_end_nothing() -> None:
+def test_exceptions_that_no_one_knows_except_nothing_and_end_nothing() -> None:
     known = excepted()
     assert after([judged(Verdict.UNSIGNED)], known, NEXT, exceptions=None) == known
-    assert kinds(after([judged(Verdict.UNSIGNED, name="2.0")], {}, NEXT, exceptions=None)["2.0"]) == (News.OPENED,)
+    assert kinds(after([judged(Verdict.UNSIGNED, name="2.0")], {}, NEXT, exceptions=None)["2.0"]) == (
+        ChangeKind.OPENED,
+    )
 
 
 def test_an_exception_writes_nothing_as_long_as_nothing_moves() -> None:
@@ -335,10 +349,10 @@ POLICIES = st.sampled_from(["none", "long", "short", "unknown"])
         st.tuples(st.sampled_from([*Verdict, None, "gone"]), st.booleans(), POLICIES, st.integers(1, 9)), max_size=12
     )
 )
-def test_what_subscribers_hear_adds_up_to_what_is(history: list[tuple[Verdict | str | None, bool, str, int]]) -> None:
+def test_what_subscribers_get_adds_up_to_what_is(history: list[tuple[Verdict | str | None, bool, str, int]]) -> None:
     """Whatever happens, and whenever SNS happens to take the news; and nothing that an exception covers is told as opened."""
     known: dict[str, Finding] = {}
-    told: list[News] = []
+    reported: list[ChangeKind] = []
     number = 0
     for what, is_announced, policy, days in history:
         number += days
@@ -350,28 +364,30 @@ def test_what_subscribers_hear_adds_up_to_what_is(history: list[tuple[Verdict | 
         known = after(tags, known, moment, exceptions=None if policy == "unknown" else on(moment, *one))
         assert after(tags, known, moment, exceptions=None if policy == "unknown" else on(moment, *one)) == known
         if policy == "long":
-            new = {move for finding in known.values() for move in finding.unannounced}
-            new -= {move for finding in before.values() for move in finding.unannounced}
-            assert {move.news for move in new} <= {News.RESOLVED}
+            new = {move for finding in known.values() for move in finding.pending_notifications}
+            new -= {move for finding in before.values() for move in finding.pending_notifications}
+            assert {move.change_kind for move in new} <= {ChangeKind.RESOLVED}
         if is_announced:
-            told += heard_of(known)
+            reported += notified_of(known)
             known = announced(known)
-    told += heard_of(known)
+    reported += notified_of(known)
     known = announced(known)
-    is_heard = False
-    for news in told:
-        assert is_heard or news is not News.RESOLVED
-        assert not is_heard or news is not News.OPENED
-        is_heard = news is not News.RESOLVED
+    is_notified = False
+    for change_kind in reported:
+        assert is_notified or change_kind is not ChangeKind.RESOLVED
+        assert not is_notified or change_kind is not ChangeKind.OPENED
+        is_notified = change_kind is not ChangeKind.RESOLVED
     (is_open,) = {finding.state is State.OPEN for finding in known.values()} or {False}
     is_excepted = any(finding.excepted for finding in known.values())
-    assert is_heard <= is_open
-    assert is_open <= (is_heard or is_excepted)
-    assert all(finding.is_unheard is (is_open and not is_heard) for finding in known.values())
+    assert is_notified <= is_open
+    assert is_open <= (is_notified or is_excepted)
+    assert all(finding.is_unheard is (is_open and not is_notified) for finding in known.values())
 
 
-def heard_of(findings: dict[str, Finding]) -> list[News]:
-    return [move.news for finding in findings.values() for move in finding.unannounced if not move.is_quiet]
+def notified_of(findings: dict[str, Finding]) -> list[ChangeKind]:
+    return [
+        move.change_kind for finding in findings.values() for move in finding.pending_notifications if not move.is_quiet
+    ]
 
 
 def test_a_spool_gives_back_what_it_took() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dtr_audit.core.counts import TrustCounts
-from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Finding, State
 from dtr_audit.core.fix import fix_commands
 from dtr_audit.core.model import Repository, Verdict
 from tests.harness.fix_blocks import blocks
@@ -74,7 +74,7 @@ def finding(
         first_seen="",
         last_changed="",
         changed_in="",
-        transition=News.OPENED,
+        transition=ChangeKind.OPENED,
         media_type=media_type,
     )
 

@@ -33,7 +33,7 @@ PASS = Run(
     repositories=RepositoryCounts(listed=3, audited=2, removed=1),
     tags=TagCounts(signed=5, artifacts=1),
     findings=FindingCounts(resolved=2),
-    exceptions=ExceptionsInForce(holding=1),
+    exceptions=ExceptionsInForce(active=1),
     trust=TrustCounts(verified=2, expiring=1, first_expiring=[("web/shop", "targets", OLDEST)]),
 )
 OPEN = replace(
@@ -58,12 +58,12 @@ KNOWN = replace(INCOMPLETE, status=Status.OPEN, findings=FindingCounts(open=1), 
 
 @pytest.mark.parametrize("run", [PASS, OPEN, PARTIAL, INCOMPLETE, KNOWN])
 def test_a_sound_record_is_recorded_as_it_is(run: Run) -> None:
-    assert find_contradictions(run, proven=True) == ()
-    assert deny_contradictions(run, proven=True) is run
+    assert find_contradictions(run, access_verified=True) == ()
+    assert deny_contradictions(run, access_verified=True) is run
 
 
 def test_an_incomplete_record_needs_no_verified_access() -> None:
-    assert find_contradictions(INCOMPLETE, proven=False) == ()
+    assert find_contradictions(INCOMPLETE, access_verified=False) == ()
 
 
 BROKEN: list[tuple[str, Run, str]] = [
@@ -102,14 +102,14 @@ BROKEN: list[tuple[str, Run, str]] = [
 @pytest.mark.parametrize(("name", "run", "text"), BROKEN)
 def test_a_record_that_contradicts_itself_is_not_reviewed_and_says_why(name: str, run: Run, text: str) -> None:
     del name
-    assert any(text in one for one in find_contradictions(run, proven=True))
-    denied = deny_contradictions(run, proven=True)
+    assert any(text in one for one in find_contradictions(run, access_verified=True))
+    denied = deny_contradictions(run, access_verified=True)
     assert (denied.status, denied.complete) == (Status.NOT_REVIEWED, False)
     assert denied.incomplete_because[-1].startswith(f"{CONTRADICTION}: ")
 
 
 def test_a_pass_without_verified_access_is_denied() -> None:
-    assert find_contradictions(PASS, proven=False) == (
+    assert find_contradictions(PASS, access_verified=False) == (
         "it is complete, and admin access was not verified before and after",
     )
 
@@ -146,10 +146,10 @@ def records(draw: st.DrawFn) -> Run:
 
 
 @given(records(), st.booleans())
-def test_no_record_whatever_its_counts_passes_unless_it_is_a_pass(run: Run, proven: bool) -> None:
-    recorded = deny_contradictions(run, proven=proven)
+def test_no_record_any_its_counts_passes_unless_it_is_a_pass(run: Run, access_verified: bool) -> None:
+    recorded = deny_contradictions(run, access_verified=access_verified)
     if recorded.status is Status.NOT_A_FINDING:
-        assert proven
+        assert access_verified
         assert recorded.scope is Scope.FULL
         assert recorded.complete
         assert recorded.tags.signed == recorded.tags.audited >= 0

@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from dtr_audit.http.limiter import LATENCY_SHARE, Pace
+from dtr_audit.http.limiter import LATENCY_SHARE, ConcurrencyLimiter
 
 MOST = 16
 
 
-class HeldClock:
+class StoppedClock:
     """Time goes on only where the test says so."""
 
     def __init__(self) -> None:
@@ -25,18 +25,18 @@ class Host:
     """Answers as many requests at once as it is asked for, all after the same time or none."""
 
     def __init__(self, most: int = MOST) -> None:
-        self.clock = HeldClock()
-        self.pace = Pace(most, self.clock, "the registry")
+        self.clock = StoppedClock()
+        self.limiter = ConcurrencyLimiter(most, self.clock, "the registry")
         self.asked = 0
 
     def round(self, waited: float | Callable[[], float] | None, *, refused: bool = False, troubles: int = 0) -> int:
         """Ask for all that may be asked for at once, the first `troubles` of it in vain; gives how much that was."""
-        at_once = self.pace.limit
-        turns = [self.pace.begin(lambda: None) for _ in range(at_once)]
+        at_once = self.limiter.limit
+        turns = [self.limiter.begin(lambda: None) for _ in range(at_once)]
         self.clock.now += 0.2
-        for number, turn in enumerate(turns):
+        for number, permit in enumerate(turns):
             seconds = waited() if callable(waited) else waited
-            self.pace.end(turn, None if number < troubles else seconds, refused=refused)
+            self.limiter.end(permit, None if number < troubles else seconds, refused=refused)
         self.asked += at_once
         return at_once
 
@@ -89,19 +89,19 @@ def test_who_fails_is_asked_for_half_and_half_of_that_down_to_one(host: Host) ->
 
 def test_what_was_under_way_when_it_slowed_down_slows_it_no_further(host: Host) -> None:
     host.round(0.05)
-    turns = [host.pace.begin(lambda: None) for _ in range(MOST)]
+    turns = [host.limiter.begin(lambda: None) for _ in range(MOST)]
     host.clock.now += 0.2
-    for turn in turns:
-        host.pace.end(turn, None)
-    assert host.pace.limit == MOST // 2
+    for permit in turns:
+        host.limiter.end(permit, None)
+    assert host.limiter.limit == MOST // 2
 
 
 def test_who_says_that_it_is_too_much_is_believed_at_once(host: Host) -> None:
     host.round(0.05)
-    turn = host.pace.begin(lambda: None)
+    permit = host.limiter.begin(lambda: None)
     host.clock.now += 0.2
-    host.pace.end(turn, None, refused=True)
-    assert host.pace.limit == MOST // 2
+    host.limiter.end(permit, None, refused=True)
+    assert host.limiter.limit == MOST // 2
 
 
 def test_who_slows_down_under_the_load_gets_less_of_it_and_never_less_than_a_quarter(host: Host) -> None:
@@ -116,11 +116,11 @@ def test_who_slows_down_under_the_load_gets_less_of_it_and_never_less_than_a_qua
 def test_who_recovers_is_asked_for_all_again_one_by_one(host: Host, trouble: float | None) -> None:
     host.rounds(5, 0.05)
     host.rounds(20, trouble)
-    least = host.pace.limit
+    least = host.limiter.limit
     assert least < MOST
     rising: list[int] = []
     host.asked = 0
-    while host.pace.limit < MOST:
+    while host.limiter.limit < MOST:
         rising.append(host.round(0.05))
     assert {after - before for before, after in pairwise(rising)} <= {0, 1}
     assert 100 < host.asked < 500, "not at once, and not never"
@@ -130,33 +130,33 @@ def test_who_recovers_is_asked_for_all_again_one_by_one(host: Host, trouble: flo
 def test_who_has_become_slow_for_good_is_asked_for_all_again_in_the_end(host: Host) -> None:
     host.rounds(5, 0.05)
     host.rounds(400, 0.5)
-    assert host.pace.limit == MOST
+    assert host.limiter.limit == MOST
 
 
 def test_easy_questions_asked_one_by_one_are_no_measure_of_hard_ones_asked_together(host: Host) -> None:
     for _ in range(50):
-        turn = host.pace.begin(lambda: None)
+        permit = host.limiter.begin(lambda: None)
         host.clock.now += 0.001
-        host.pace.end(turn, 0.001)
+        host.limiter.end(permit, 0.001)
     host.round(0.5)
     assert set(host.rounds(50, 0.5)) == {MOST}
 
 
-def test_nobody_begins_while_the_host_asks_to_wait(host: Host) -> None:
-    host.pace.pause(7.0)
-    host.pace.pause(3.0)
-    assert host.pace.pause_left == 7.0
+def test_no_one_begins_while_the_host_asks_to_wait(host: Host) -> None:
+    host.limiter.pause(7.0)
+    host.limiter.pause(3.0)
+    assert host.limiter.pause_left == 7.0
     host.clock.now += 5.0
-    assert host.pace.pause_left == 2.0
+    assert host.limiter.pause_left == 2.0
     host.clock.now += 2.0
-    assert host.pace.pause_left <= 0.0
+    assert host.limiter.pause_left <= 0.0
 
 
 def test_who_waits_for_a_turn_too_long_gives_up(host: Host) -> None:
     def give_up() -> None:
         raise TimeoutError
 
-    for _ in range(host.pace.limit):
-        host.pace.begin(lambda: None)
+    for _ in range(host.limiter.limit):
+        host.limiter.begin(lambda: None)
     with pytest.raises(TimeoutError):
-        host.pace.begin(give_up)
+        host.limiter.begin(give_up)

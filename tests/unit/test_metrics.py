@@ -57,9 +57,9 @@ def numbers(record: dict[str, Any]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("up_to_date", [True, False])
-def test_a_run_that_tells_security_hub_says_whether_all_of_it_arrived(capsys: Capture, up_to_date: bool) -> None:
-    told = replace(COMPLETE, security_hub=SecurityHubUpdate(accepted=2, refused=0, up_to_date=up_to_date))
-    record = emitted(told, capsys)
+def test_a_run_that_reports_security_hub_says_whether_all_of_it_arrived(capsys: Capture, up_to_date: bool) -> None:
+    reported = replace(COMPLETE, security_hub=SecurityHubUpdate(accepted=2, refused=0, up_to_date=up_to_date))
+    record = emitted(reported, capsys)
     assert numbers(record)["SecurityHubUpToDate"] == up_to_date
     assert len(numbers(record)) == cost.METRICS + 1
     assert "SecurityHubUpToDate" not in numbers(emitted(COMPLETE, capsys))

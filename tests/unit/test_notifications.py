@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from dtr_audit.aws import notification_text
-from dtr_audit.aws.notification_text import MESSAGE_BYTES, Places, Standing
+from dtr_audit.aws.notification_text import MESSAGE_BYTES, ArtifactUrls, OpenFindingsSummary
 from dtr_audit.aws.notifications import NAMESPACES_OF_A_MESSAGE, Alerts
-from dtr_audit.aws.pending_notifications import PendingNews
+from dtr_audit.aws.pending_notifications import PendingNotifications
 from dtr_audit.core.counts import FindingCounts, RepositoryCounts, TagCounts, TrustCounts
-from dtr_audit.core.finding import Excepted, Finding, News, State, Transition
+from dtr_audit.core.finding import ChangeKind, Excepted, Finding, State, Transition
 from dtr_audit.core.model import Repository, Verdict
 from dtr_audit.core.run_record import BaselineRead, ExceptionsInForce, Run, Scope, SecurityHubUpdate, Status
 from dtr_audit.settings import AlertGrouping
@@ -31,7 +31,7 @@ class Findings:
         self.lag = lag
         self.marked: list[Finding] = []
 
-    def unannounced(self) -> Iterator[Finding]:
+    def pending_notifications(self) -> Iterator[Finding]:
         self.lag -= 1
         return iter(self.pending if self.lag < 0 else self.pending[:1])
 
@@ -51,7 +51,7 @@ class Runs:
     def note_digest(self, now: datetime) -> None:
         self.last = now
 
-    def told_problem(self, of: str) -> tuple[str, datetime] | None:
+    def reported_problem(self, of: str) -> tuple[str, datetime] | None:
         return self.problems.get(of)
 
     def note_problem(self, of: str, problem: str, now: datetime) -> None:
@@ -85,8 +85,8 @@ def finding(namespace: str = "web", name: str = "shop", tag: str = "1", **change
         "first_seen": "2026-11-22T03:00:00.000Z",
         "last_changed": "2026-11-22T03:00:00.000Z",
         "changed_in": "20261122T030000Z",
-        "transition": News.OPENED,
-        "unannounced": (Transition(News.OPENED, "20261122T030000Z", "2026-11-22T03:00:00.000Z"),),
+        "transition": ChangeKind.OPENED,
+        "pending_notifications": (Transition(ChangeKind.OPENED, "20261122T030000Z", "2026-11-22T03:00:00.000Z"),),
     }
     return Finding(**{**fields, **changes})
 
@@ -138,8 +138,8 @@ def announce(
     )
     alerts.announce(
         one or run(),
-        Standing({"web": 1}, "2026-11-22T03:00:00.000Z", {"web": 1}),
-        Places("s3://bucket/findings/x-", "s3://bucket/runs/x.json", ""),
+        OpenFindingsSummary({"web": 1}, "2026-11-22T03:00:00.000Z", {"web": 1}),
+        ArtifactUrls("s3://bucket/findings/x-", "s3://bucket/runs/x.json", ""),
         expected=len(findings.pending) if expected is None else expected,
         now=now,
         until=until,
@@ -174,13 +174,13 @@ def worst(number: int, *, namespaces: int, letter: str) -> list[Finding]:
 
 @pytest.mark.parametrize("grouping", list(AlertGrouping))
 @pytest.mark.parametrize(("namespaces", "letter"), [(1, "n"), (100, "n"), (250, "n"), (100, '"'), (100, "\U0001f600")])
-def test_the_worst_news_stays_under_the_limits_of_sns_and_no_namespace_is_lost(
+def test_the_worst_changes_stays_under_the_limits_of_sns_and_no_namespace_is_lost(
     namespaces: int, letter: str, grouping: AlertGrouping
 ) -> None:
     findings = Findings(worst(3_000, namespaces=namespaces, letter=letter))
     reasons = tuple('"\\ü' * 800 for _ in range(50))
     published = announce(findings, run(incomplete_because=reasons, warnings=reasons), grouping=grouping)
-    told: set[str] = set()
+    reported: set[str] = set()
     counted = 0
     for message in published:
         assert size(message) <= MESSAGE_BYTES + 100 < SNS_LIMIT
@@ -190,31 +190,31 @@ def test_the_worst_news_stays_under_the_limits_of_sns_and_no_namespace_is_lost(
         if "namespaces" in message["MessageAttributes"]:
             names = json.loads(message["MessageAttributes"]["namespaces"]["StringValue"])
             assert 0 < len(names) <= NAMESPACES_OF_A_MESSAGE
-            told.update(names)
+            reported.update(names)
         body = json.loads(json.loads(message["Message"])["default"])
         counted += body["counts"]["opened"]
         assert body["counts"]["opened"] == len(body["opened"]) + body["omitted"]["opened"]
-    assert told == {one.repository.namespace for one in findings.pending}
+    assert reported == {one.repository.namespace for one in findings.pending}
     assert counted == 3_000
     assert len(findings.marked) == 3_000
 
 
-def test_what_is_told_is_the_first_by_name_with_all_that_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_reported_is_the_first_by_name_with_all_that_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notification_text, "MESSAGE_ITEMS", 7)
-    news = [
+    change_kind = [
         finding(f"team-{n % 3}", f"shop-{n % 5}", str(n % 7), digest=f"sha256:{n:064d}", author=f"author-{n}")
         for n in range(104, -1, -1)
     ]
-    (message,) = announce(Findings(news))
-    told = json.loads(json.loads(message["Message"])["default"])["opened"]
-    first = sorted(news, key=lambda one: (one.repository, one.tag))[:7]
-    assert [(one["repository"], one["tag"], one["digest"], one["author"]) for one in told] == [
+    (message,) = announce(Findings(change_kind))
+    reported = json.loads(json.loads(message["Message"])["default"])["opened"]
+    first = sorted(change_kind, key=lambda one: (one.repository, one.tag))[:7]
+    assert [(one["repository"], one["tag"], one["digest"], one["author"]) for one in reported] == [
         (str(one.repository), one.tag, one.digest, one.author) for one in first
     ]
 
 
-def test_of_news_that_is_held_the_names_alone_are_in_memory() -> None:
-    pending = PendingNews()
+def test_of_changes_that_is_held_the_names_alone_are_in_memory() -> None:
+    pending = PendingNotifications()
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -227,7 +227,7 @@ def test_of_news_that_is_held_the_names_alone_are_in_memory() -> None:
     assert (after - before) / 2_000 < 1_000
 
 
-def test_what_sns_does_not_take_stays_news() -> None:
+def test_what_sns_does_not_take_stays_changes() -> None:
     findings, topic = Findings([finding()]), Topic()
     topic.fails = True
     with pytest.raises(ConnectionError):
@@ -249,7 +249,7 @@ def test_an_index_that_never_catches_up_leaves_the_rest_for_the_next_run() -> No
     assert len(findings.marked) == 1
 
 
-def test_the_same_news_has_the_same_id_and_other_news_another() -> None:
+def test_the_same_changes_has_the_same_id_and_other_changes_another() -> None:
     def ids(one: Finding, **changes: Any) -> tuple[str, str]:
         (message,) = announce(Findings([one]), run(**changes))
         body = json.loads(json.loads(message["Message"])["default"])
@@ -260,8 +260,8 @@ def test_the_same_news_has_the_same_id_and_other_news_another() -> None:
     assert ids(finding(), run_id="20261123T030000Z")[1] == first[1]
     assert ids(finding(), run_id="20261123T030000Z")[0] != first[0]
     assert ids(finding(changed_in="20261123T030000Z", last_changed="2026-11-23T03:00:00.000Z")) == first
-    later = Transition(News.OPENED, "20261123T030000Z", "2026-11-23T03:00:00.000Z")
-    assert ids(finding(unannounced=(later,)))[1] != first[1]
+    later = Transition(ChangeKind.OPENED, "20261123T030000Z", "2026-11-23T03:00:00.000Z")
+    assert ids(finding(pending_notifications=(later,)))[1] != first[1]
 
 
 def test_mail_gets_text_machines_get_json_and_a_phone_gets_a_line() -> None:
@@ -285,7 +285,7 @@ def test_the_mail_says_first_that_an_audit_is_no_pass() -> None:
     assert "namespaces" not in message["MessageAttributes"]
 
 
-def test_one_is_spoken_of_in_the_singular_and_more_in_the_plural() -> None:
+def test_one_is_written_of_in_the_singular_and_more_in_the_plural() -> None:
     def said(number: int) -> str:
         one = run(
             repositories=RepositoryCounts(listed=number, audited=number),
@@ -310,10 +310,10 @@ def test_one_is_spoken_of_in_the_singular_and_more_in_the_plural() -> None:
         assert text in two
 
 
-def test_a_registry_proven_empty_is_called_so() -> None:
+def test_a_registry_verified_empty_is_called_so() -> None:
     one = run(status=Status.NOT_A_FINDING, tags=TagCounts(), findings=FindingCounts())
-    move = Transition(News.RESOLVED, "20261122T030000Z", "2026-11-01T03:00:00.000Z", "repository removed")
-    gone = finding(state=State.RESOLVED, resolution="repository removed", unannounced=(move,))
+    move = Transition(ChangeKind.RESOLVED, "20261122T030000Z", "2026-11-01T03:00:00.000Z", "repository removed")
+    gone = finding(state=State.RESOLVED, resolution="repository removed", pending_notifications=(move,))
     (message,) = announce(Findings([gone]), one)
     assert "empty" in message["Subject"]
     assert "The registry is empty" in json.loads(message["Message"])["email"]
@@ -353,15 +353,15 @@ def test_what_is_excepted_is_nothing_to_be_reminded_of() -> None:
 EXCEPTED = Excepted("EX-7", "j.doe", "vendor image", "POA&M 14", "2026-11-25")
 
 
-def told(news: News, resolution: str = "") -> dict[str, Any]:
-    move = Transition(news, "20261122T030000Z", "2026-11-01T03:00:00.000Z", resolution, excepted=EXCEPTED)
-    still = EXCEPTED if news is News.EXPIRING else None
-    (message,) = announce(Findings([finding(unannounced=(move,), excepted=still)]))
+def reported(change_kind: ChangeKind, resolution: str = "") -> dict[str, Any]:
+    move = Transition(change_kind, "20261122T030000Z", "2026-11-01T03:00:00.000Z", resolution, excepted=EXCEPTED)
+    still = EXCEPTED if change_kind is ChangeKind.EXPIRING else None
+    (message,) = announce(Findings([finding(pending_notifications=(move,), excepted=still)]))
     return message
 
 
-def test_the_end_of_an_exception_is_told_with_who_answers_for_it_and_asks_for_action() -> None:
-    message = told(News.EXPIRING)
+def test_the_end_of_an_exception_is_reported_with_who_answers_for_it_and_asks_for_action() -> None:
+    message = reported(ChangeKind.EXPIRING)
     parts = json.loads(message["Message"])
     body = json.loads(parts["default"])
     assert (body["counts"]["expiring"], body["counts"]["opened"]) == (1, 0)
@@ -380,24 +380,24 @@ def test_the_end_of_an_exception_is_told_with_who_answers_for_it_and_asks_for_ac
     assert body["fix"]
 
 
-def test_what_an_exception_covers_no_more_is_told_with_the_reason() -> None:
-    parts = json.loads(told(News.EXPIRED, "exception withdrawn")["Message"])
+def test_what_an_exception_covers_no_more_is_reported_with_the_reason() -> None:
+    parts = json.loads(reported(ChangeKind.EXPIRED, "exception withdrawn")["Message"])
     assert "NO LONGER EXCEPTED (1)" in parts["email"]
     assert "exception withdrawn: EX-7 of j.doe, POA&M 14, to 2026-11-25" in parts["email"]
     assert "1 no longer excepted" in parts["sms"]
 
 
-def test_what_nobody_had_heard_of_closes_without_a_word_and_is_marked_as_done() -> None:
-    move = Transition(News.RESOLVED, "20261122T030000Z", "2026-11-01T03:00:00.000Z", "signed", is_quiet=True)
-    findings = Findings([finding(state=State.RESOLVED, resolution="signed", unannounced=(move,))])
+def test_what_no_one_had_notified_of_closes_without_a_word_and_is_marked_as_done() -> None:
+    move = Transition(ChangeKind.RESOLVED, "20261122T030000Z", "2026-11-01T03:00:00.000Z", "signed", is_quiet=True)
+    findings = Findings([finding(state=State.RESOLVED, resolution="signed", pending_notifications=(move,))])
     assert announce(findings, run(findings=FindingCounts(resolved=1))) == []
     assert findings.marked == findings.pending
 
 
-def test_news_of_an_earlier_life_is_told_though_the_end_of_the_last_is_not() -> None:
-    heard = Transition(News.RESOLVED, "20261121T030000Z", "2026-11-01T03:00:00.000Z", "tag removed")
-    quiet = Transition(News.RESOLVED, "20261122T030000Z", "2026-11-22T03:00:00.000Z", "signed", is_quiet=True)
-    findings = Findings([finding(state=State.RESOLVED, resolution="signed", unannounced=(heard, quiet))])
+def test_changes_of_an_earlier_life_is_reported_though_the_end_of_the_last_is_not() -> None:
+    notified = Transition(ChangeKind.RESOLVED, "20261121T030000Z", "2026-11-01T03:00:00.000Z", "tag removed")
+    quiet = Transition(ChangeKind.RESOLVED, "20261122T030000Z", "2026-11-22T03:00:00.000Z", "signed", is_quiet=True)
+    findings = Findings([finding(state=State.RESOLVED, resolution="signed", pending_notifications=(notified, quiet))])
     (message,) = announce(findings)
     body = json.loads(json.loads(message["Message"])["default"])
     assert [item["resolution"] for item in body["resolved"]] == ["tag removed"]
@@ -413,24 +413,24 @@ def events(messages: list[dict[str, Any]]) -> list[str]:
     return [message["MessageAttributes"]["event"]["StringValue"] for message in messages]
 
 
-def test_exceptions_that_cannot_be_used_are_told_once_and_when_the_fault_changes_or_a_reminder_is_due() -> None:
+def test_exceptions_that_cannot_be_used_are_reported_once_and_when_the_fault_changes_or_a_reminder_is_due() -> None:
     runs = Runs(NOW)
 
-    def hear(one: Run, days: int) -> list[str]:
+    def receive(one: Run, days: int) -> list[str]:
         at = NOW + timedelta(days=days)
         return events(announce(Findings([]), one, runs=runs, reminder_days=7, now=at))
 
-    assert hear(broken("not JSON"), 0) == ["exceptions_unusable"]
-    assert hear(broken("not JSON"), 1) == []
-    assert hear(broken("too large"), 2) == ["exceptions_unusable"]
-    assert hear(broken("too large"), 3) == []
-    assert hear(broken("too large"), 9) == ["exceptions_unusable"], "that is reminder enough"
-    assert hear(broken("too large"), 10) == ["reminder"], "it is put off by a run"
-    assert hear(run(), 11) == []
-    assert hear(broken("too large"), 12) == ["exceptions_unusable"], "it was mended in between"
+    assert receive(broken("not JSON"), 0) == ["exceptions_unusable"]
+    assert receive(broken("not JSON"), 1) == []
+    assert receive(broken("too large"), 2) == ["exceptions_unusable"]
+    assert receive(broken("too large"), 3) == []
+    assert receive(broken("too large"), 9) == ["exceptions_unusable"], "that is reminder enough"
+    assert receive(broken("too large"), 10) == ["reminder"], "it is put off by a run"
+    assert receive(run(), 11) == []
+    assert receive(broken("too large"), 12) == ["exceptions_unusable"], "it was mended in between"
 
 
-def test_exceptions_that_cannot_be_used_are_told_once_where_nobody_is_reminded() -> None:
+def test_exceptions_that_cannot_be_used_are_reported_once_where_no_one_is_reminded() -> None:
     runs = Runs()
     assert events(announce(Findings([]), broken("not JSON"), runs=runs)) == ["exceptions_unusable"]
     assert announce(Findings([]), broken("not JSON"), runs=runs, now=NOW + timedelta(days=400)) == []
@@ -446,7 +446,7 @@ def test_exceptions_that_cannot_be_used_are_a_message_of_their_own_for_those_who
         assert json.loads(json.loads(first["Message"])["default"])["exceptions"]["problem"] == "not JSON"
 
 
-def test_a_message_that_sns_does_not_take_is_not_noted_as_told() -> None:
+def test_a_message_that_sns_does_not_take_is_not_noted_as_reported() -> None:
     runs, topic = Runs(), Topic()
     topic.fails = True
     with pytest.raises(ConnectionError):
@@ -461,7 +461,7 @@ def test_by_namespace_a_registrys_own_trouble_is_a_message_of_its_own() -> None:
     assert events == ["audit_incomplete", "findings_changed"]
 
 
-def told_reasons(message: dict[str, Any]) -> list[str]:
+def reported_reasons(message: dict[str, Any]) -> list[str]:
     parts = json.loads(message["Message"])
     reasons: list[str] = json.loads(parts["default"])["incomplete_because"]
     assert "THE AUDIT IS NOT COMPLETE" in parts["email"]
@@ -475,9 +475,9 @@ def test_by_namespace_a_team_reads_its_own_reasons_and_no_repository_of_another(
     one = run(incomplete_because=reasons, unreadable=unreadable, repositories=RepositoryCounts(listed=9, unreadable=3))
     findings = Findings([finding("data"), finding("web")])
     registry, data, web = announce(findings, one, grouping=AlertGrouping.NAMESPACE)
-    assert told_reasons(registry) == list(reasons)
-    assert told_reasons(data) == ["4 reasons elsewhere in the registry, or about all of it: see the run record"]
-    assert told_reasons(web) == [
+    assert reported_reasons(registry) == list(reasons)
+    assert reported_reasons(data) == ["4 reasons elsewhere in the registry, or about all of it: see the run record"]
+    assert reported_reasons(web) == [
         "web/shop could not be read to the end: 500",
         "web/till could not be read to the end: 403",
         "and 2 reasons elsewhere in the registry, or about all of it: see the run record",
@@ -485,13 +485,13 @@ def test_by_namespace_a_team_reads_its_own_reasons_and_no_repository_of_another(
     assert "hidden" not in data["Message"] + web["Message"]
     assert "web" not in data["Message"]
     (together,) = announce(findings, one)
-    assert told_reasons(together) == list(reasons)
+    assert reported_reasons(together) == list(reasons)
 
 
 def test_by_namespace_a_team_reads_no_warning_that_names_anothers_repository() -> None:
     counts = TrustCounts(expiring=1, first_expiring=[("hidden/plan", "targets/ci", "2026-12-01T00:00:00.000Z")])
     hub = SecurityHubUpdate(0, 1, up_to_date=False, warning="it refused 1 finding, the first of them hidden/till:1.0")
-    warnings = ("for all", counts.spoken_expiring, hub.warning)
+    warnings = ("for all", counts.formatted_expiring, hub.warning)
     one = run(warnings=warnings, trust=counts, security_hub=hub)
     expiring, data = announce(Findings([finding("data")]), one, grouping=AlertGrouping.NAMESPACE)
     assert json.loads(json.loads(expiring["Message"])["default"])["warnings"] == list(warnings)
@@ -506,22 +506,22 @@ def test_by_namespace_a_reason_that_is_a_teams_own_alone_is_all_it_reads() -> No
         repositories=RepositoryCounts(listed=2, unreadable=1),
     )
     _, web = announce(Findings([finding("web")]), one, grouping=AlertGrouping.NAMESPACE)
-    assert told_reasons(web) == ["web/shop could not be read to the end: 500"]
+    assert reported_reasons(web) == ["web/shop could not be read to the end: 500"]
 
 
-def test_by_namespace_repositories_that_nobody_names_may_be_anybodys() -> None:
+def test_by_namespace_repositories_that_no_one_names_may_be_anybodys() -> None:
     one = run(
         incomplete_because=("130 repositories could not be read to the end, the first of them: …",),
         unreadable=tuple((f"data/d{number}", "500") for number in range(100)),
         repositories=RepositoryCounts(listed=200, unreadable=130),
     )
     _, web = announce(Findings([finding("web")]), one, grouping=AlertGrouping.NAMESPACE)
-    (reason,) = told_reasons(web)
+    (reason,) = reported_reasons(web)
     assert reason.startswith("130 reasons elsewhere")
     assert "30 of the repositories stand there without their names, and may be yours" in reason
 
 
-def test_what_was_told_before_the_time_was_up_is_not_told_again() -> None:
+def test_what_was_reported_before_the_time_was_up_is_not_reported_again() -> None:
     findings = Findings([finding(namespace) for namespace in ("api", "data", "web")])
     published = announce(findings, grouping=AlertGrouping.NAMESPACE, until=0.0)
     assert len(published) == 1
@@ -536,7 +536,7 @@ BROKEN = run(
 )
 
 
-def test_a_baseline_that_cannot_be_answered_is_told_even_if_nothing_else_is() -> None:
+def test_a_baseline_that_cannot_be_answered_is_reported_even_if_nothing_else_is() -> None:
     runs = Runs()
     (message,) = announce(Findings([]), BROKEN, runs=runs)
     assert message["MessageAttributes"]["event"]["StringValue"] == "baseline_unusable"
@@ -549,7 +549,7 @@ def test_a_baseline_that_cannot_be_answered_is_told_even_if_nothing_else_is() ->
 
 
 @pytest.mark.parametrize(
-    ("problem", "days_ago", "reminder_days", "is_told"),
+    ("problem", "days_ago", "reminder_days", "is_reported"),
     [
         ("it is not there", 1, 7, False),
         ("it is not there", 7, 7, True),
@@ -557,23 +557,23 @@ def test_a_baseline_that_cannot_be_answered_is_told_even_if_nothing_else_is() ->
         ("another", 0, 0, True),
     ],
 )
-def test_the_same_fault_of_a_baseline_is_told_once_until_a_reminder_is_due(
-    problem: str, days_ago: int, reminder_days: int, is_told: bool
+def test_the_same_fault_of_a_baseline_is_reported_once_until_a_reminder_is_due(
+    problem: str, days_ago: int, reminder_days: int, is_reported: bool
 ) -> None:
     runs = Runs()
     runs.problems["baseline"] = (problem, NOW - timedelta(days=days_ago))
-    assert bool(announce(Findings([]), BROKEN, runs=runs, reminder_days=reminder_days)) is is_told
-    assert runs.problems["baseline"] == ("it is not there", NOW if is_told else NOW - timedelta(days=days_ago))
+    assert bool(announce(Findings([]), BROKEN, runs=runs, reminder_days=reminder_days)) is is_reported
+    assert runs.problems["baseline"] == ("it is not there", NOW if is_reported else NOW - timedelta(days=days_ago))
 
 
-def test_a_baseline_that_was_mended_and_breaks_again_is_told_again() -> None:
+def test_a_baseline_that_was_repaired_and_breaks_again_is_reported_again() -> None:
     runs = Runs()
     well = replace(BROKEN, baseline=BaselineRead("baseline/dtr.ckl"), warnings=())
-    told = [len(announce(Findings([]), one, runs=runs)) for one in (BROKEN, BROKEN, well, well, BROKEN)]
-    assert told == [1, 0, 0, 0, 1]
+    reported = [len(announce(Findings([]), one, runs=runs)) for one in (BROKEN, BROKEN, well, well, BROKEN)]
+    assert reported == [1, 0, 0, 0, 1]
 
 
-def test_a_fault_that_could_not_be_published_is_told_by_the_next_run() -> None:
+def test_a_fault_that_could_not_be_published_is_reported_by_the_next_run() -> None:
     runs, topic = Runs(), Topic()
     topic.fails = True
     with pytest.raises(ConnectionError):
@@ -593,15 +593,24 @@ def mail(message: dict[str, Any]) -> str:
     return text
 
 
-def moved(repository: str, news: News, count: int) -> list[Finding]:
+def moved(repository: str, change_kind: ChangeKind, count: int) -> list[Finding]:
     """Findings of one kind in a namespace."""
-    state = State.RESOLVED if news is News.RESOLVED else State.OPEN
-    move = Transition(news, "20261122T030000Z", "2026-11-22T03:00:00.000Z", "signed" if news is News.RESOLVED else "")
-    return [finding("web", repository, str(n), state=state, unannounced=(move,)) for n in range(count)]
+    state = State.RESOLVED if change_kind is ChangeKind.RESOLVED else State.OPEN
+    move = Transition(
+        change_kind,
+        "20261122T030000Z",
+        "2026-11-22T03:00:00.000Z",
+        "signed" if change_kind is ChangeKind.RESOLVED else "",
+    )
+    return [finding("web", repository, str(n), state=state, pending_notifications=(move,)) for n in range(count)]
 
 
 def test_subject_with_changes_counts_what_is_open_and_what_moved() -> None:
-    pending = [*moved("a", News.OPENED, 2), *moved("b", News.CHANGED, 1), *moved("c", News.RESOLVED, 5)]
+    pending = [
+        *moved("a", ChangeKind.OPENED, 2),
+        *moved("b", ChangeKind.CHANGED, 1),
+        *moved("c", ChangeKind.RESOLVED, 5),
+    ]
     one = run(registry="prod-dtr", findings=FindingCounts(open=11, opened=2, resolved=5))
     (message,) = announce(Findings(pending), one)
     assert message["Subject"] == "[prod-dtr] OPEN: 11 open, 2 new, 1 changed, 5 resolved"
@@ -613,7 +622,7 @@ def test_subject_with_changes_counts_what_is_open_and_what_moved() -> None:
 @pytest.mark.parametrize("registry", ["p" * 63, "dtr-\u00fcber\r\nBcc: x", "p" * 90])
 @pytest.mark.parametrize("count", [1, 1_000])
 def test_subject_without_room_drops_parts_whole_from_the_end(registry: str, count: int) -> None:
-    pending = [one for news in News for one in moved(str(news), news, count)]
+    pending = [one for change_kind in ChangeKind for one in moved(str(change_kind), change_kind, count)]
     one = run(registry=registry, findings=FindingCounts(open=10**9, opened=count), incomplete_because=("a reason",))
     (message,) = announce(Findings(pending), one)
     subject = message["Subject"]

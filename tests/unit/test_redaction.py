@@ -169,17 +169,17 @@ def test_no_log_of_any_module_or_library_holds_a_secret(log: io.StringIO) -> Non
         logging.getLogger("a.library").exception("failed %s", PASSWORD)
     logger.warning(f"said {PASSWORD[2:20]}", why=PASSWORD)
     logging.getLogger("a.library").warning(PASSWORD)
-    told = log.getvalue()
-    assert told.count("[removed]") >= 8
-    assert not Redactor.holds_secret(REDACTOR, told)
+    reported = log.getvalue()
+    assert reported.count("[removed]") >= 8
+    assert not Redactor.holds_secret(REDACTOR, reported)
 
 
 def test_an_error_without_a_secret_is_raised_as_it_is_and_one_with_it_by_its_name_alone() -> None:
     REDACTOR.learn_password(USER, PASSWORD)
 
     @raise_redacted
-    def fail(told: str) -> None:
-        raise KeyError(told) from OSError(told)
+    def fail(reported: str) -> None:
+        raise KeyError(reported) from OSError(reported)
 
     with pytest.raises(KeyError, match="harmless") as harmless:
         fail("harmless")

@@ -34,7 +34,7 @@ def test_a_retried_event_by_hand_is_the_run_that_its_first_attempt_left(asked: d
     assert AuditRequest.from_event(asked, now=NOW + timedelta(days=1)) != first
 
 
-def test_a_scheduled_time_decides_whatever_an_earlier_attempt_was_called() -> None:
+def test_a_scheduled_time_decides_any_an_earlier_attempt_was_called() -> None:
     event = {"scheduled_time": "2026-11-22T03:00:00Z"}
     assert AuditRequest.from_event(event, now=NOW, earlier="20261121T030000Z").run_id == "20261122T030000Z"
 

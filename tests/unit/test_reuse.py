@@ -106,7 +106,7 @@ def test_repository_under_two_names_of_the_registry_has_each_document_once(ledge
     assert ledger.find_reused() == {}
 
 
-def test_repository_without_image_tags_still_tells_what_is_remembered_of_it() -> None:
+def test_repository_without_image_tags_still_reports_what_is_remembered_of_it() -> None:
     (kept,) = verified("dtr.example").trust
     verifier = TrustVerifier(cast(NotaryClient, None), TrustPolicy(), at=datetime(2026, 11, 22, tzinfo=UTC))
     reading = verifier.verify(RepositoryReading(ONE), {"dtr.example": kept.memory, "broken": "{"})

@@ -50,7 +50,7 @@ def test_unread_flags_under_one_domain_make_unsigned_under_another_unknown() -> 
     assert judged.verdict is Verdict.UNKNOWN
 
 
-def test_overwritten_under_one_domain_is_mismatched_whatever_the_others_say() -> None:
+def test_overwritten_under_one_domain_is_mismatched_any_the_others_say() -> None:
     judged = judge(tag(("a.example.com", False, False), ("b.example.com", True, True)))
     assert judged.verdict is Verdict.MISMATCHED
     assert "b.example.com" in judged.reason

@@ -35,16 +35,16 @@ from tools.planner.scale import (
     bounds,
     count_objects,
     count_transitions,
+    days_taken,
     ending_limits_of,
+    estimate_day,
+    finish,
     first_ending_limit,
     fits,
     limits_of,
     most_repositories,
-    nights,
     reached_at,
-    reckon_night,
-    run_night,
-    settle,
+    simulate_day,
 )
 from tools.planner.scale_tables import (
     DOCUMENTS,
@@ -107,26 +107,26 @@ def published() -> list[Plan]:
 
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("is_first", [True, False], ids=["first night", "usual night"])
-def test_a_simulated_night_lasts_as_long_as_the_closed_formula_says(regime: str, is_first: bool) -> None:
+def test_a_simulated_run_lasts_as_long_as_the_closed_formula_says(regime: str, is_first: bool) -> None:
     plan = REGIMES[regime]
     moves = plan.workload.findings if is_first else plan.workload.changes
-    simulated, reckoned = run_night(plan, moves), reckon_night(plan, moves)
-    assert simulated.reading == pytest.approx(reckoned.reading, rel=0.2)
-    assert simulated.seconds == pytest.approx(reckoned.seconds, rel=0.2)
-    assert simulated.gb_seconds == pytest.approx(reckoned.gb_seconds, rel=0.2)
+    simulated, estimated = simulate_day(plan, moves), estimate_day(plan, moves)
+    assert simulated.reading == pytest.approx(estimated.reading, rel=0.2)
+    assert simulated.seconds == pytest.approx(estimated.seconds, rel=0.2)
+    assert simulated.gb_seconds == pytest.approx(estimated.gb_seconds, rel=0.2)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_no_night_is_faster_than_the_slowest_thing_in_it(regime: str) -> None:
+def test_no_run_is_faster_than_the_slowest_thing_in_it(regime: str) -> None:
     plan = REGIMES[regime]
     slowest = max(bounds(plan, plan.workload.changes).values())
     # The answers' own spread: their mean over a night is not quite the mean.
-    assert run_night(plan, plan.workload.changes).reading >= 0.97 * slowest
+    assert simulate_day(plan, plan.workload.changes).reading >= 0.97 * slowest
 
 
 @pytest.mark.parametrize("regime", ["answers", "processor", "registry's rate", "list"])
 def test_what_is_slowest_is_named(regime: str) -> None:
-    assert run_night(REGIMES[regime], 0).bound_by == regime
+    assert simulate_day(REGIMES[regime], 0).bound_by == regime
 
 
 def test_every_repository_and_every_page_of_the_list_is_asked_for_once() -> None:
@@ -140,9 +140,9 @@ def test_every_repository_and_every_page_of_the_list_is_asked_for_once() -> None
         assert read.requests == plan.repositories * plan.requests_each + of_list
 
 
-def test_the_same_seed_gives_the_same_night_and_another_one_another() -> None:
-    assert run_night(PLAN, 50) == run_night(PLAN, 50)
-    assert run_night(PLAN, 50) != run_night(replace(PLAN, seed=2), 50)
+def test_the_same_seed_gives_the_same_run_and_another_one_another() -> None:
+    assert simulate_day(PLAN, 50) == simulate_day(PLAN, 50)
+    assert simulate_day(PLAN, 50) != simulate_day(replace(PLAN, seed=2), 50)
 
 
 def test_one_lambda_agrees_with_the_bill() -> None:
@@ -150,7 +150,7 @@ def test_one_lambda_agrees_with_the_bill() -> None:
     for plan in (PLAN, replace(PLAN, memory=WHOLE), replace(PLAN, latency=0.5), PLAN.grown_to(1_000_000)):
         workload = plan.workload
         billed = float(estimate_duration(workload, workload.changes))
-        assert run_night(plan, workload.changes).seconds == pytest.approx(billed, rel=0.2)
+        assert simulate_day(plan, workload.changes).seconds == pytest.approx(billed, rel=0.2)
         assert plan.requests == count_calls(workload, 0).registry_requests
 
 
@@ -158,12 +158,12 @@ def test_workers_share_the_concurrency_and_the_registrys_rate_and_not_a_processo
     slow = replace(STEPS, latency=1.0, memory=WHOLE)
     for workers in (2, 8):
         # 16 requests in flight, whoever makes them.
-        assert run_night(replace(slow, workers=workers), 0).reading >= 2_000 / 16
+        assert simulate_day(replace(slow, workers=workers), 0).reading >= 2_000 / 16
     rated = replace(STEPS, registry_rps=20.0, concurrency=64)
     for workers in (1, 16):
-        assert run_night(replace(rated, workers=workers), 0).reading >= 2_000 / 20
+        assert simulate_day(replace(rated, workers=workers), 0).reading >= 2_000 / 20
     busy = replace(STEPS, latency=0.01, concurrency=64, memory=128)
-    one, four = (run_night(replace(busy, workers=workers), 0).reading for workers in (1, 4))
+    one, four = (simulate_day(replace(busy, workers=workers), 0).reading for workers in (1, 4))
     assert four < one / 2.5
 
 
@@ -275,28 +275,29 @@ def test_a_slower_registry_is_met_sooner_by_the_time_limit() -> None:
     assert not fits(replace(PLAN, repositories=2 * slow, tags=100 * slow, latency=2.0))
 
 
-def test_the_nights_that_one_lambda_needs_are_those_of_its_reading() -> None:
-    assert nights(PLAN) == 1
+def test_the_runs_that_one_lambda_needs_are_those_of_its_reading() -> None:
+    assert days_taken(PLAN) == 1
     large = PLAN.grown_to(10_000_000)
     slowest = max(bounds(large, large.workload.changes).values())
-    assert nights(large) == math.ceil(slowest / scale.REACHED_SHARE / scale.READING_SECONDS) > 1
-    assert nights(replace(large, engine=Engine.STEP_FUNCTIONS)) == 1
+    assert days_taken(large) == math.ceil(slowest / scale.REACHED_SHARE / scale.READING_SECONDS) > 1
+    assert days_taken(replace(large, engine=Engine.STEP_FUNCTIONS)) == 1
 
 
 def test_what_to_set_is_the_least_that_is_enough() -> None:
-    assert settle(PLAN) == Setting()
+    assert finish(PLAN) == Setting()
     large = PLAN.grown_to(3_000_000)
-    settled = settle(large)
-    assert settled is not None
-    assert fits(settled.applied_to(large))
-    assert not any(fits(before.applied_to(large)) for before in SETTINGS[: SETTINGS.index(settled)])
-    assert settle(PLAN.grown_to(10**9)) is None
+    finished = finish(large)
+    assert finished is not None
+    assert fits(finished.applied_to(large))
+    assert not any(fits(before.applied_to(large)) for before in SETTINGS[: SETTINGS.index(finished)])
+    assert finish(PLAN.grown_to(10**9)) is None
 
 
 def test_a_setting_says_what_differs_from_the_templates_defaults() -> None:
-    assert Setting().spoken == "the defaults"
+    assert Setting().formatted == "the defaults"
     assert (
-        Setting(engine=Engine.STEP_FUNCTIONS, memory=WHOLE).spoken == "`Engine` stepfunctions, `MemoryMegabytes` 1769"
+        Setting(engine=Engine.STEP_FUNCTIONS, memory=WHOLE).formatted
+        == "`Engine` stepfunctions, `MemoryMegabytes` 1769"
     )
     defaults = {name: parameter.get("Default") for name, parameter in TEMPLATE["Parameters"].items()}
     for one in (Setting(), PLAN):
@@ -328,11 +329,11 @@ def test_page_of_parameters_says_how_large_a_registry_one_lambda_can_read() -> N
     published(),
     ids=lambda plan: f"{plan.latency} s, {plan.memory} MB, {plan.concurrency} at once, {100 * plan.unsigned:.0f} %",
 )
-def test_the_first_night_of_a_registry_as_large_as_is_said_fits_into_one_lambda(largest: Plan) -> None:
+def test_the_first_run_of_a_registry_as_large_as_is_said_fits_into_one_lambda(largest: Plan) -> None:
     moves = largest.workload.findings
-    night = run_night(largest, moves)
-    assert scale.seconds_before_reading(largest, moves) + night.reading <= scale.READING_SECONDS
-    assert night.seconds <= TIMEOUT_SECONDS
+    day = simulate_day(largest, moves)
+    assert scale.seconds_before_reading(largest, moves) + day.reading <= scale.READING_SECONDS
+    assert day.seconds <= TIMEOUT_SECONDS
 
 
 def test_limits_are_those_of_the_template_and_the_queries() -> None:
@@ -346,7 +347,7 @@ def test_limits_are_those_of_the_template_and_the_queries() -> None:
     assert all(len({one.name for one in limits_of(engine)}) == len(limits_of(engine)) for engine in Engine)
 
 
-def test_bytes_of_a_repository_and_of_a_waiting_finding_are_as_reckoned() -> None:
+def test_bytes_of_a_repository_and_of_a_waiting_finding_are_as_estimated() -> None:
     many = 20_000
     tracemalloc.start()
     try:
@@ -380,28 +381,28 @@ def test_bytes_of_a_repository_and_of_a_waiting_finding_are_as_reckoned() -> Non
 # --- The command -----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_tells_of_one_registry_by_both_engines_or_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_of_one_registry_by_both_engines_or_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["scale", "--tags", "20000", "--repositories", "400"]
     assert main(arguments) == 0
-    told = capsys.readouterr().out
-    assert "Engine: lambda" in told
-    assert "Engine: stepfunctions" in told
-    assert "One run is not enough" not in told
+    reported = capsys.readouterr().out
+    assert "Engine: lambda" in reported
+    assert "Engine: stepfunctions" in reported
+    assert "One run is not enough" not in reported
     assert main([*arguments, "--engine", "lambda", "--latency-ms", "60000"]) == 0
-    told = capsys.readouterr().out
-    assert "Engine: stepfunctions\n" not in told
+    reported = capsys.readouterr().out
+    assert "Engine: stepfunctions\n" not in reported
     assert (
         "One run is not enough, for Lambda's time, for reading, in the first night: then the run is not complete"
-        in told
+        in reported
     )
 
 
-def test_the_simulation_is_what_the_command_tells(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_simulation_is_what_the_command_reports(capsys: pytest.CaptureFixture[str]) -> None:
     main(["scale", "--tags", "20000", "--repositories", "400", "--engine", "lambda", "--registry-rps", "4"])
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     plan = Plan(20_000, 400, registry_rps=4.0)
-    assert f"{round(run_night(plan, plan.workload.changes).seconds / 60)} min" in told
-    assert "registry's rate" in told
+    assert f"{round(simulate_day(plan, plan.workload.changes).seconds / 60)} min" in reported
+    assert "registry's rate" in reported
 
 
 @pytest.mark.parametrize(

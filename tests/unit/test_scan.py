@@ -10,8 +10,8 @@ import pytest
 from dtr_audit.core.finding_changes import Moves
 from dtr_audit.core.model import Repository, RepositoryReading
 from dtr_audit.errors import OutOfTimeError, RegistryError
-from dtr_audit.pipeline.scan import READ_AHEAD, Examined, examine
-from tests.harness.fake_clock import HeldTime
+from dtr_audit.pipeline.scan import READ_AHEAD, Scanned, examine
+from tests.harness.fake_clock import FakeClock
 
 CONCURRENCY = 8
 THREADS = 12
@@ -22,14 +22,14 @@ def repositories(count: int) -> list[Repository]:
     return [Repository("web", f"r{number}") for number in range(count)]
 
 
-def read(repository: Repository) -> Examined:
-    return Examined(RepositoryReading(repository), Moves((), (), ()))
+def read(repository: Repository) -> Scanned:
+    return Scanned(RepositoryReading(repository), Moves((), (), ()))
 
 
 def begin(
-    listed: Iterator[Repository], examine_one: Callable[[Repository], Examined] = read, *, stop_at: float = NEVER
-) -> Iterator[Examined]:
-    return examine(listed, examine_one, concurrency=CONCURRENCY, stop_at=stop_at)
+    listed: Iterator[Repository], scan_one: Callable[[Repository], Scanned] = read, *, stop_at: float = NEVER
+) -> Iterator[Scanned]:
+    return examine(listed, scan_one, concurrency=CONCURRENCY, stop_at=stop_at)
 
 
 class Counter:
@@ -41,7 +41,7 @@ class Counter:
         self.threads: set[str] = set()
         self.changed = threading.Condition()
 
-    def read(self, repository: Repository) -> Examined:
+    def read(self, repository: Repository) -> Scanned:
         with self.changed:
             self.begun += 1
             self.threads.add(threading.current_thread().name)
@@ -81,9 +81,9 @@ def blocked(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 500, READ_AHEAD + 100])
-def test_every_repository_is_examined_once(count: int) -> None:
+def test_every_repository_is_scanned_once(count: int) -> None:
     expected = repositories(count)
-    seen = [examined.reading.repository for examined in begin(iter(expected))]
+    seen = [scanned.reading.repository for scanned in begin(iter(expected))]
     assert sorted(seen) == sorted(expected)
 
 
@@ -92,7 +92,7 @@ def test_there_are_half_as_many_threads_again_as_requests_and_none_without_work(
     counter: Counter, count: int, threads: int
 ) -> None:
     results = begin(iter(repositories(count)), counter.read)
-    taken: list[Examined] = []
+    taken: list[Scanned] = []
     taker = threading.Thread(target=lambda: taken.extend(results), daemon=True)
     taker.start()
     counter.wait_until(lambda: counter.begun == threads)
@@ -143,7 +143,7 @@ def test_what_goes_wrong_with_the_list_is_raised(error: BaseException) -> None:
 
 
 def test_what_goes_wrong_in_a_thread_is_raised() -> None:
-    def fail(repository: Repository) -> Examined:
+    def fail(repository: Repository) -> Scanned:
         raise RegistryError(str(repository))
 
     with pytest.raises(RegistryError, match="web/r"):
@@ -154,7 +154,7 @@ def test_what_was_read_before_the_time_was_up_is_given_first() -> None:
     taken: list[str] = []
     changed = threading.Condition()
 
-    def stop_at_the_fifth(repository: Repository) -> Examined:
+    def stop_at_the_fifth(repository: Repository) -> Scanned:
         if repository.name == "r4":
             with changed:
                 changed.wait_for(lambda: len(taken) == 4)
@@ -172,13 +172,13 @@ def test_what_was_read_before_the_time_was_up_is_given_first() -> None:
     assert sorted(taken) == ["r0", "r1", "r2", "r3"]
 
 
-def test_a_thread_that_never_ends_keeps_nobody_beyond_the_time(
+def test_a_thread_that_never_ends_keeps_no_one_beyond_the_time(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = HeldTime()
+    held = FakeClock()
     monkeypatch.setattr("dtr_audit.pipeline.scan.time", held)
 
-    def wait_beyond_the_time(repository: Repository) -> Examined:
+    def wait_beyond_the_time(repository: Repository) -> Scanned:
         held.sleep(1.0)
         return counter.read(repository)
 

@@ -27,7 +27,7 @@ def read(order: ReadingOrder, names: Iterable[str], many: int | None = None) -> 
     for one in order.arrange(listed(names)):
         if len(seen) == many:
             break
-        order.note_examined(one)
+        order.note_scanned(one)
         seen.append(str(one))
     return seen
 
@@ -37,7 +37,7 @@ def mark(path: str, *, is_sorted: bool = True) -> Mark:
 
 
 @pytest.mark.parametrize("names", [NAMES, NAMES[::-1], BY_CHANCE], ids=["sorted", "backwards", "by chance"])
-def test_as_many_nights_as_are_needed_read_everything_whatever_the_order_of_the_list(names: tuple[str, ...]) -> None:
+def test_as_many_runs_as_are_needed_read_everything_any_the_order_of_the_list(names: tuple[str, ...]) -> None:
     at: Mark | None = None
     seen: list[str] = []
     for _ in range(3):
@@ -77,15 +77,15 @@ def test_the_mark_says_whether_the_list_was_sorted() -> None:
         assert order.missed_from == Mark(repository(names[4]), is_sorted)
 
 
-def test_with_several_in_flight_the_first_that_is_not_examined_is_the_mark() -> None:
+def test_with_several_in_flight_the_first_that_is_not_scanned_is_the_mark() -> None:
     order = ReadingOrder()
     handed = [one for one, _ in zip(order.arrange(listed(NAMES)), range(5), strict=False)]
     for one in (handed[0], handed[2], handed[4]):
-        order.note_examined(one)
+        order.note_scanned(one)
     assert order.missed_from == mark(NAMES[1])
 
 
-def test_a_repository_that_a_whole_night_was_not_enough_for_does_not_keep_the_rest_unread() -> None:
+def test_a_repository_that_a_whole_run_was_not_enough_for_does_not_keep_the_rest_unread() -> None:
     endless = NAMES[1]
     at: Mark | None = None
     seen: set[str] = set()
@@ -95,17 +95,17 @@ def test_a_repository_that_a_whole_night_was_not_enough_for_does_not_keep_the_re
             if number == 4:
                 break
             if str(one) != endless:
-                order.note_examined(one)
+                order.note_scanned(one)
                 seen.add(str(one))
         at = order.missed_from
     assert seen == set(NAMES) - {endless}
 
 
-def test_all_examined_and_the_list_not_at_its_end_marks_the_last_one() -> None:
+def test_all_scanned_and_the_list_not_at_its_end_marks_the_last_one() -> None:
     order = ReadingOrder()
     arranged = order.arrange(listed(NAMES))
     for _ in range(4):
-        order.note_examined(next(arranged))
+        order.note_scanned(next(arranged))
     assert order.missed_from == mark(NAMES[3])
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtr_audit.aws.security_hub import BATCH_BYTES, AsffWriter
-from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Finding, State
 from dtr_audit.core.finding_changes import NO_IMAGE, REPOSITORY_REMOVED, SIGNED_SINCE, TAG_REMOVED
 from dtr_audit.core.fix import fix_commands
 from dtr_audit.core.model import Repository, Verdict
@@ -33,7 +33,7 @@ OPEN = Finding(
     pushed_at="2026-11-20T16:40:02.000Z",
     first_seen="2026-11-21T03:00:00.000Z",
     last_changed="2026-11-22T03:00:00.000Z",
-    transition=News.OPENED,
+    transition=ChangeKind.OPENED,
     changed_in="20261121T030000Z",
     media_type="application/vnd.docker.distribution.manifest.v2+json",
 )
@@ -47,7 +47,7 @@ def written(finding: Finding = OPEN, writer: AsffWriter = WRITER) -> dict[str, A
 
 
 def resolved(resolution: str) -> Finding:
-    return replace(OPEN, state=State.RESOLVED, transition=News.RESOLVED, resolution=resolution)
+    return replace(OPEN, state=State.RESOLVED, transition=ChangeKind.RESOLVED, resolution=resolution)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,7 @@ def test_no_two_tags_share_an_id(one: tuple[str, str, str, str], other: tuple[st
     said=st.fixed_dictionaries(dict.fromkeys(["reason", "author", "pushed_at", "digest", "media_type"], TEXT)),
     state=st.sampled_from([OPEN, resolved(SIGNED_SINCE), resolved(TAG_REMOVED)]),
 )
-def test_aws_takes_whatever_a_registry_says(
-    names: tuple[str, str, str, str], said: dict[str, Any], state: Finding
-) -> None:
+def test_aws_takes_any_a_registry_says(names: tuple[str, str, str, str], said: dict[str, Any], state: Finding) -> None:
     registry, namespace, repository, tag = names
     written(replace(state, registry=registry, repository=Repository(namespace, repository), tag=tag, **said))
 

@@ -18,13 +18,13 @@ from dtr_audit.core.manifest import StoredFile
 from dtr_audit.core.model import Repository, SignedDocuments
 from dtr_audit.core.request import BATCHES
 from dtr_audit.core.run_record import Status, SupportingFact
-from dtr_audit.core.run_state import UNREADABLE_KEPT, Tally
+from dtr_audit.core.run_state import UNREADABLE_KEPT, RunState
 from dtr_audit.core.schema import SchemaError
 from dtr_audit.errors import StepTakenOverError, WorkError
 from dtr_audit.pipeline import steps
 from dtr_audit.pipeline import store as work_documents
 from dtr_audit.pipeline.store import DOCUMENT_BYTES, Work
-from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory, Proof
+from dtr_audit.pipeline.store_documents import AccessCheck, BatchResult, FindingsFile, Inventory, write_document
 
 SHOP, TILL, GONE = Repository("web", "shop"), Repository("web", "till"), Repository("web", "gone")
 
@@ -38,9 +38,9 @@ INVENTORY = Inventory(
     warnings=(),
     listed=7,
     counted=8,
-    ghosts=1,
+    unnamed_entries=1,
     listing_problem="",
-    unproven="nobody knows",
+    access_unverified="nobody knows",
     batches=2,
     exceptions_found=True,
     exceptions_version="v1",
@@ -49,26 +49,26 @@ INVENTORY = Inventory(
     settings={"DTR_URL": "1" * 64},
     batch_sums=(SHA256, SHA256),
 )
-PROOF = Proof(
-    unproven="",
-    settled=True,
+ACCESS_CHECK = AccessCheck(
+    access_unverified="",
+    finished=True,
     counted=(SHA256, "", "2" * 64),
     incomplete_because=("late",),
     hint="dtr.example.mil",
 )
 RESULT = BatchResult(
-    Tally(
+    RunState(
         repositories=RepositoryCounts(listed=3, audited=1, unreadable=1),
         tags=TagCounts(signed=3, unknown=1),
         trust=TrustCounts(verified=1, expiring=1, first_expiring=[("web/shop", "targets", "2027-01-01T00:00:00.000Z")]),
         unreadable=[("web/till", "500")],
         first_unknown=("web/shop:1", "why"),
     ),
-    examined=(SHOP,),
+    scanned=(SHOP,),
     left=(TILL,),
     is_late=True,
     gone=((GONE, "404"),),
-    unproven="nobody knows",
+    access_unverified="nobody knows",
     documents=((SHOP, SignedDocuments(("a" * 32, "b" * 32), ("c" * 32,), "re-used")),),
     files=(StoredFile("findings/registry=prod/dt=2026-12-01/run-00001-001.jsonl.gz", "0" * 64, 12),),
 )
@@ -104,21 +104,25 @@ def work(bucket: Bucket) -> Work:
 
 def test_every_document_comes_back_as_it_was_left() -> None:
     one = work(Bucket())
-    assert (one.inventory("one", ""), one.proof(INVENTORY, ""), next(one.results([1]))) == (None, None, (1, None))
+    assert (one.inventory("one", ""), one.access_check(INVENTORY, ""), next(one.results([1]))) == (
+        None,
+        None,
+        (1, None),
+    )
     inventory = one.put_inventory(INVENTORY)
-    proof = one.put_proof(PROOF)
+    access_check = one.put_access_check(ACCESS_CHECK)
     findings = FindingsFile()
     whole = replace(RESULT, findings_sha256=findings.finish())
     sha256 = one.put_result(1, whole, findings)
     findings.close()
-    assert (one.inventory("one", inventory), one.proof(INVENTORY, proof)) == (INVENTORY, PROOF)
+    assert (one.inventory("one", inventory), one.access_check(INVENTORY, access_check)) == (INVENTORY, ACCESS_CHECK)
     assert one.inventory("another", inventory) is None
     ((_, result),) = one.results([1])
     assert result is not None
     assert result.sha256 == sha256
     assert json.dumps(result.as_dict()) == json.dumps(whole.as_dict())
-    assert replace(result.tally, trust=RESULT.tally.trust) == RESULT.tally
-    assert (result.examined, result.left, result.gone) == (RESULT.examined, RESULT.left, RESULT.gone)
+    assert replace(result.run_state, trust=RESULT.run_state.trust) == RESULT.run_state
+    assert (result.scanned, result.left, result.gone) == (RESULT.scanned, RESULT.left, RESULT.gone)
     assert list(one.findings(1, result)) == []
     assert one.damage == []
 
@@ -126,12 +130,12 @@ def test_every_document_comes_back_as_it_was_left() -> None:
 def test_a_document_with_another_sum_than_the_machine_carries_is_none() -> None:
     one = work(Bucket())
     one.put_inventory(INVENTORY)
-    one.put_proof(PROOF)
+    one.put_access_check(ACCESS_CHECK)
     one.put_batches([[SHOP]])
     one.put("exceptions.json", b"{}")
     for read in (
         lambda: one.inventory("one", SHA256),
-        lambda: one.proof(INVENTORY, SHA256),
+        lambda: one.access_check(INVENTORY, SHA256),
         lambda: one.batch(1, INVENTORY),
         lambda: one.copy("exceptions.json", SHA256),
     ):
@@ -139,11 +143,11 @@ def test_a_document_with_another_sum_than_the_machine_carries_is_none() -> None:
             read()
 
 
-def test_a_proof_that_counts_other_batches_is_none() -> None:
+def test_a_verification_that_counts_other_batches_is_none() -> None:
     one = work(Bucket())
-    sha256 = one.put_proof(replace(PROOF, counted=PROOF.counted[1:]))
+    sha256 = one.put_access_check(replace(ACCESS_CHECK, counted=ACCESS_CHECK.counted[1:]))
     with pytest.raises(WorkError, match=r"\$\.counted"):
-        one.proof(INVENTORY, sha256)
+        one.access_check(INVENTORY, sha256)
 
 
 def read_result(one: Work) -> BatchResult:
@@ -160,13 +164,13 @@ def sum_of(one: Work, name: str) -> str:
 DOCUMENTS: list[tuple[str, dict[str, Any], Callable[[Work], object]]] = [
     (
         "inventory.json",
-        {name: getattr(replace(INVENTORY, facts=()), name) for name in INVENTORY.__slots__},
+        write_document(replace(INVENTORY, facts=())),
         lambda one: one.inventory("one", sum_of(one, "inventory.json")),
     ),
     (
         "proof.json",
-        {name: getattr(PROOF, name) for name in PROOF.__slots__},
-        lambda one: one.proof(INVENTORY, sum_of(one, "proof.json")),
+        write_document(ACCESS_CHECK),
+        lambda one: one.access_check(INVENTORY, sum_of(one, "proof.json")),
     ),
     ("results/00001.json", {**RESULT.as_dict(), "findings_sha256": SHA256}, read_result),
 ]
@@ -217,28 +221,28 @@ def test_a_million_repositories_make_no_more_batches_than_may_be() -> None:
 
 @given(st.permutations(range(12)), st.integers(1, 11))
 def test_what_was_seen_in_parts_and_in_any_order_is_what_was_seen_at_once(order: list[int], cut: int) -> None:
-    def see(numbers: list[int]) -> Tally:
-        tally = Tally()
+    def see(numbers: list[int]) -> RunState:
+        run_state = RunState()
         for number in numbers:
-            tally.note_unreadable(Repository("web", f"{number:03d}"), "why")
-            tally.note_unknown(f"web/{number:03d}:1", "why")
-            tally.tags.unknown += 1
-            tally.trust.verified += 1
-            tally.trust.keep_expiring([(f"web/{number:03d}", "targets", f"2027-01-{number + 1:02d}")])
-        return tally
+            run_state.note_unreadable(Repository("web", f"{number:03d}"), "why")
+            run_state.note_unknown(f"web/{number:03d}:1", "why")
+            run_state.tags.unknown += 1
+            run_state.trust.verified += 1
+            run_state.trust.keep_expiring([(f"web/{number:03d}", "targets", f"2027-01-{number + 1:02d}")])
+        return run_state
 
-    whole = Tally()
+    whole = RunState()
     whole.add(see(order[:cut]))
     whole.add(see(order[cut:]))
     assert whole == see(sorted(order))
 
 
 def test_those_that_could_not_be_read_are_kept_first_by_name() -> None:
-    tally = Tally()
+    run_state = RunState()
     for number in reversed(range(3 * UNREADABLE_KEPT)):
-        tally.note_unreadable(Repository("web", f"{number:04d}"), "why")
-    assert tally.repositories.unreadable == 3 * UNREADABLE_KEPT
-    assert [name for name, _ in tally.unreadable] == [f"web/{number:04d}" for number in range(UNREADABLE_KEPT)]
+        run_state.note_unreadable(Repository("web", f"{number:04d}"), "why")
+    assert run_state.repositories.unreadable == 3 * UNREADABLE_KEPT
+    assert [name for name, _ in run_state.unreadable] == [f"web/{number:04d}" for number in range(UNREADABLE_KEPT)]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x00", b"another"])
@@ -284,8 +288,8 @@ def test_the_largest_result_of_a_batch_is_read() -> None:
     hashes = tuple(f"{number:032x}" for number in range(512))
     names = tuple(Repository("n" * 60, f"{number:03d}" + "r" * 60) for number in range(200))
     documents = tuple((name, SignedDocuments(hashes, hashes, "")) for name in names)
-    tally = Tally(repositories=RepositoryCounts(audited=200))
-    whole = BatchResult(tally, examined=names, documents=documents, findings_sha256=SHA256)
+    run_state = RunState(repositories=RepositoryCounts(audited=200))
+    whole = BatchResult(run_state, scanned=names, documents=documents, findings_sha256=SHA256)
     one = work(Bucket())
     findings = FindingsFile()
     one.put_result(1, whole, findings)

@@ -20,7 +20,7 @@ from tools.bench import (
     trust,
 )
 from tools.bench.page import Benchmark
-from tools.bench.prerequisites import Lack
+from tools.bench.prerequisites import MissingTool
 
 # The heavy ones first: whoever watches sees what matters.
 BENCHMARKS: dict[str, Benchmark] = {
@@ -36,11 +36,11 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cold-start": cold_start,
 }
 # Those that need more of the machine than Python.
-LACKS: dict[str, Callable[[], Lack]] = {
-    "in-flight": in_flight.find_lack,
-    "profile": profile.find_lack,
-    "peers": peers.find_lack,
-    "cold-start": cold_start.find_lack,
+MISSING_TOOLS: dict[str, Callable[[], MissingTool]] = {
+    "in-flight": in_flight.find_missing_tool,
+    "profile": profile.find_missing_tool,
+    "peers": peers.find_missing_tool,
+    "cold-start": cold_start.find_missing_tool,
 }
 
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.write_docs:
         page.write(BENCHMARKS, page.gather(chosen))
         return
-    left_out = _tell_lacks(chosen)
+    left_out = _report_missing_tools(chosen)
     if named := sorted(left_out & set(options.names)):
         sys.exit(f"cannot be measured here: {', '.join(named)}")
     for name, benchmark in chosen.items():
@@ -75,13 +75,13 @@ def main(arguments: Sequence[str]) -> None:
         results.publish(name, benchmark.TITLE, {**numbers, "took_seconds": took}, benchmark.tables(numbers))
 
 
-def _tell_lacks(names: Iterable[str]) -> set[str]:
+def _report_missing_tools(names: Iterable[str]) -> set[str]:
     """Say what is missing and what will therefore not be measured; gives the benchmarks that cannot be measured at all."""
-    lacks = {name: LACKS[name]() for name in names if name in LACKS}
-    for name, lack in lacks.items():
-        if lack.missing:
-            results.tell(f"{name} will not measure {lack.unmeasured}: {'; '.join(lack.missing)}")
-    return {name for name, lack in lacks.items() if lack.missing and lack.is_whole}
+    missing_tools = {name: MISSING_TOOLS[name]() for name in names if name in MISSING_TOOLS}
+    for name, missing_tool in missing_tools.items():
+        if missing_tool.missing:
+            results.tell(f"{name} will not measure {missing_tool.unmeasured}: {'; '.join(missing_tool.missing)}")
+    return {name for name, missing_tool in missing_tools.items() if missing_tool.missing and missing_tool.is_whole}
 
 
 if __name__ == "__main__":

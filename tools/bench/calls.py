@@ -27,7 +27,7 @@ def measure(repetitions: int) -> dict[str, Any]:
         runs = {"first run, 10 % unsigned": stage.audit(), "unchanged": stage.audit(forget=False)}
         stage.hold(replace(SHAPE, changed=True))
         runs["1 % changed"] = stage.audit(forget=False)
-        stage.tell_aws(f"refuse?{REFUSE_EVERY}")
+        stage.report_to_aws(f"refuse?{REFUSE_EVERY}")
         stage.hold(NOTHING_SIGNED)
         runs[CROWDED] = stage.audit()
     described = {name: _describe(taken) for name, taken in runs.items()}

@@ -32,7 +32,7 @@ from dtr_audit_simulator.aws.stack import EmbeddedAws
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from dtr_audit_simulator.dtr.server import DtrServer
 from tools.bench import results
-from tools.bench.prerequisites import Lack
+from tools.bench.prerequisites import MissingTool
 
 TITLE = "Cold start"
 PLAIN_GOAL = 0.5  # of the init of a plain build
@@ -92,7 +92,7 @@ def measure(repetitions: int) -> dict[str, Any]:
     }
 
 
-def find_lack() -> Lack:
+def find_missing_tool() -> MissingTool:
     """Look for Lambda's Python and its interface, and for a build that was made where they were."""
     missing = missing_parts()
     ours = find_artifact("AuditFunction", "AuditLayer")
@@ -100,7 +100,7 @@ def find_lack() -> Lack:
         missing.append("a build (run `make build`)")
     elif not (ours.function / "__pycache__").is_dir():
         missing.append("the build's byte code (run `make build` again, once there is a Python 3.13)")
-    return Lack(tuple(missing), "how long a start takes", is_whole=True)
+    return MissingTool(tuple(missing), "how long a start takes", is_whole=True)
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:
@@ -165,7 +165,7 @@ def _precompile(folder: Path) -> None:
 def _measure(variants: list[Variant], repetitions: int) -> Mapping[str, Timings]:
     timings = {variant.name: Timings() for variant in variants}
     python = find_python()
-    with _surroundings() as environment:
+    with _related_settings() as environment:
         for repetition in range(repetitions + 1):
             shift = repetition % len(variants)  # so that none is always the one after another
             for variant in variants[shift:] + variants[:shift]:
@@ -185,7 +185,7 @@ def _measure(variants: list[Variant], repetitions: int) -> Mapping[str, Timings]
 
 
 @contextmanager
-def _surroundings() -> Iterator[dict[str, str]]:
+def _related_settings() -> Iterator[dict[str, str]]:
     """Give the function's environment in an embedded AWS, beside a small registry."""
     registry = InMemoryRegistry()
     for number in range(10):

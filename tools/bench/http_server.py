@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
         self._waiting = False  # for the end of a delay
-        self._told_to_continue = False
+        self._asked_to_continue = False
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,13 +135,13 @@ class Connection(asyncio.Protocol):
             length = int(request.header(_LENGTH) or 0)
             if len(self._buffer) < end + 4 + length:
                 # A client that asks first (S3's does) waits a second for this line.
-                if self._transport and not self._told_to_continue and request.header("Expect"):
+                if self._transport and not self._asked_to_continue and request.header("Expect"):
                     self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    self._told_to_continue = True
+                    self._asked_to_continue = True
                 return None
         body = self._buffer[end + 4 : end + 4 + length]
         self._buffer = self._buffer[end + 4 + length :]
-        self._told_to_continue = False
+        self._asked_to_continue = False
         return Request(method, target, head, body)
 
 

@@ -12,7 +12,7 @@ import subprocess
 from typing import Any
 
 from tools.bench import results
-from tools.bench.prerequisites import Lack, missing_tools
+from tools.bench.prerequisites import MissingTool, missing_tools
 from tools.bench.registry import TOKEN, Shape, repository_path
 from tools.bench.stage import Stage
 
@@ -36,9 +36,9 @@ def measure(repetitions: int) -> dict[str, Any]:
     return {"tags_of_a_repository": TAGS, "points": points, "server": server, "goals": _goals(points)}
 
 
-def find_lack() -> Lack:
+def find_missing_tool() -> MissingTool:
     """Look for wrk."""
-    return Lack(missing_tools(["wrk"]), "how fast the server is without the audit")
+    return MissingTool(missing_tools(["wrk"]), "how fast the server is without the audit")
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:

@@ -59,13 +59,13 @@ def render(text: str, benchmarks: Mapping[str, Benchmark], measured: Mapping[str
                 f"{PAGE}: one place for {name} is needed, between <!-- bench {name} --> and <!-- end {name} -->"
             )
         numbers = measured[name]
-        blocks = [*(table.as_markdown() for table in benchmark.tables(numbers)), _tell_origin(numbers)]
+        blocks = [*(table.as_markdown() for table in benchmark.tables(numbers)), _name_origin(numbers)]
         content = "".join(f"\n{block}\n" for block in blocks)
         text = markers.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)  # type: ignore[misc]
     return text
 
 
-def _tell_origin(numbers: Numbers) -> str:
+def _name_origin(numbers: Numbers) -> str:
     machine = numbers["machine"]
     day = str(numbers["measured_at"])[:10]
     return (

@@ -17,7 +17,7 @@ from typing import Any
 
 from dtr_audit_simulator import PROJECT
 from tools.bench import results
-from tools.bench.prerequisites import Lack, missing_tools
+from tools.bench.prerequisites import MissingTool, missing_tools
 from tools.bench.registry import DEFAULT_PAGE, PASSWORD, USER, Shape
 from tools.bench.stage import Stage
 
@@ -60,9 +60,9 @@ def measure(repetitions: int) -> dict[str, Any]:
     }
 
 
-def find_lack() -> Lack:
+def find_missing_tool() -> MissingTool:
     """Look for what the rule's loop calls."""
-    return Lack(missing_tools(LOOP_TOOLS), "the rule's own loop, and so how the audit stands beside it")
+    return MissingTool(missing_tools(LOOP_TOOLS), "the rule's own loop, and so how the audit stands beside it")
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class MissingTool:
     """What a benchmark lacks here; nothing, if nothing is missing."""
 
     missing: tuple[str, ...]  # each with its remedy

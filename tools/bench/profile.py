@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tools.bench import results
-from tools.bench.prerequisites import Lack
+from tools.bench.prerequisites import MissingTool
 from tools.bench.registry import Shape
 from tools.bench.stage import Stage
 
@@ -107,10 +107,10 @@ def measure(repetitions: int) -> dict[str, Any]:
     }
 
 
-def find_lack() -> Lack:
+def find_missing_tool() -> MissingTool:
     """Look for a profiler that sees what it should."""
     missing = () if SEES_ALL_THREADS else ("this Python's profiler cannot tell threads apart (3.11's can)",)
-    return Lack(missing, "where the processor time goes", is_whole=True)
+    return MissingTool(missing, "where the processor time goes", is_whole=True)
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:

@@ -127,7 +127,7 @@ class Stage:
         self._servers.append(cloud)
         self.registry_port, self.aws_port = registry.port, cloud.port
         secret = {"username": USER, "password": PASSWORD, "ca_bundle": self.ca_bundle}
-        self.tell_aws("secret", body=json.dumps(secret))
+        self.report_to_aws("secret", body=json.dumps(secret))
         return self
 
     def _stop(self) -> None:
@@ -160,15 +160,15 @@ class Stage:
     def _ask_registry(self, path: str) -> dict[str, Any]:
         context = ssl.create_default_context(cadata=self.ca_bundle)
         connection = http.client.HTTPSConnection("localhost", self.registry_port, context=context)
-        told: dict[str, Any] = _ask(connection, "GET", path)
-        return told
+        reported: dict[str, Any] = _ask(connection, "GET", path)
+        return reported
 
     # -- AWS ---------------------------------------------------------------------------------------------------------
 
-    def tell_aws(self, path: str, *, body: str = "") -> dict[str, Any]:
+    def report_to_aws(self, path: str, *, body: str = "") -> dict[str, Any]:
         """Ask or tell the AWS something: `reset`, `refuse?7`, `counters`…"""
-        told: dict[str, Any] = self._servers[1].tell(path, body)
-        return told
+        reported: dict[str, Any] = self._servers[1].tell(path, body)
+        return reported
 
     def read_object(self, key: str) -> bytes:
         """Read a file of the bucket."""
@@ -208,7 +208,7 @@ class Stage:
 
         Raises RuntimeError for an audit that was not complete, or read anything but what is there.
         """
-        self.tell_aws("reset" if forget else "count")
+        self.report_to_aws("reset" if forget else "count")
         self.hold(self.shape)
         settings: dict[str, str] = {}
         if concurrency is not None:
@@ -239,7 +239,7 @@ class Stage:
             loaded_bytes=answer["loaded_bytes"],
             record=record,
             registry=self.registry_counters(),
-            aws=self.tell_aws("counters"),
+            aws=self.report_to_aws("counters"),
             profile=answer.get("profile", []),
         )
 

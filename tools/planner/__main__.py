@@ -97,8 +97,8 @@ def _add_scale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _cost(options: argparse.Namespace) -> int:
-    from tools.planner.bill import describe, document, explain  # noqa: PLC0415 (see above)
     from tools.planner.cost import PRICES, PriceList, Workload  # noqa: PLC0415
+    from tools.planner.cost_report import describe, document, explain  # noqa: PLC0415 (see above)
 
     if (options.tags is None) is not (options.repositories is None):
         options.parser.error("--tags and --repositories belong together")

@@ -18,7 +18,7 @@ from typing import Any
 from dtr_audit.aws.archive import PART_ROWS
 from dtr_audit.aws.findings import BATCH_ITEMS, PAGE_ITEMS, SHARDS, TRANSACTION_ITEMS, TRANSACTIONS
 from dtr_audit.aws.security_hub import BATCH_FINDINGS, REFRESH_DAYS
-from dtr_audit.evidence.gathering import FINDINGS_TOLD
+from dtr_audit.evidence.collector import FINDINGS_LISTED
 from dtr_audit.pipeline.finding_batches import WRITERS
 from dtr_audit_simulator import PROJECT
 
@@ -139,7 +139,7 @@ class Price:
         return quantity * self.price / self.per
 
     @property
-    def spoken_unit(self) -> str:
+    def formatted_unit(self) -> str:
         """Say what the price is for."""
         return f"per {self.unit}" if self.per == 1 else f"per {self.per:,} {self.unit}"
 
@@ -224,7 +224,7 @@ class Calls:
 def count_calls(workload: Workload, moves: int) -> Calls:
     """Count the calls of a run in which so many findings move."""
     tags_each = _ceil(workload.tags, workload.repositories)
-    told = workload.security_hub
+    reported = workload.security_hub
     return Calls(
         registry_requests=LOGIN_REQUESTS
         + _ceil(workload.repositories, workload.page_size)
@@ -235,16 +235,16 @@ def count_calls(workload: Workload, moves: int) -> Calls:
         + _parts(workload)
         + 2 * bool(workload.baseline)
         + SIGNATURE_FILES * workload.signed
-        + told,
+        + reported,
         index_queries=index_pages(workload.findings) + index_pages(moves),
         batches=_ceil(moves, BATCH_ITEMS),
-        marks=_ceil(moves, TRANSACTION_ITEMS) * (1 + told),
+        marks=_ceil(moves, TRANSACTION_ITEMS) * (1 + reported),
         record_writes=5,
         objects=_parts(workload) + 1 + EVIDENCE_FILES + bool(workload.baseline) + SIGNATURE_FILES * workload.signed,
         object_reads=1 + bool(workload.baseline),
         signatures=SIGNATURE_REQUESTS * workload.signed,
-        table_scans=_item_pages(workload.findings) * (1 + told),
-        imports=_ceil(moves, BATCH_FINDINGS) * told,
+        table_scans=_item_pages(workload.findings) * (1 + reported),
+        imports=_ceil(moves, BATCH_FINDINGS) * reported,
     )
 
 
@@ -353,7 +353,7 @@ def price(used: Mapping[str, Decimal], prices: PriceList) -> Decimal:
 
 def _evidence_bytes(workload: Workload) -> int:
     merged = workload.baseline + ANSWER_BYTES if workload.baseline else 0
-    return EVIDENCE_BYTES + EVIDENCE_BYTES_OF_A_FINDING * min(workload.findings, FINDINGS_TOLD) + merged
+    return EVIDENCE_BYTES + EVIDENCE_BYTES_OF_A_FINDING * min(workload.findings, FINDINGS_LISTED) + merged
 
 
 def _parts(workload: Workload) -> int:

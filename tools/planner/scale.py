@@ -16,7 +16,7 @@ from dtr_audit.aws.archive import PART_ROWS
 from dtr_audit.aws.findings import SHARDS, TRANSACTIONS
 from dtr_audit.aws.notification_text import MESSAGE_ITEMS
 from dtr_audit.core.request import BATCHES
-from dtr_audit.evidence.gathering import FINDINGS_TOLD
+from dtr_audit.evidence.collector import FINDINGS_LISTED
 from dtr_audit.pipeline.audit import REPORT_SECONDS
 from dtr_audit.pipeline.finding_batches import WRITERS
 from dtr_audit.pipeline.steps import BATCH_REPOSITORIES
@@ -196,7 +196,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class Day:
     """One run, in seconds."""
 
     seconds: float  # from its beginning to its end
@@ -206,19 +206,19 @@ class Night:
     bound_by: str
 
 
-def run_night(plan: Plan, moves: int) -> Night:
+def simulate_day(plan: Plan, moves: int) -> Day:
     """Simulate a run in which so many findings move."""
     read = simulate(reading_of(plan, moves), seed=plan.seed)
-    return _night(plan, moves, read)
+    return _day(plan, moves, read)
 
 
-def reckon_night(plan: Plan, moves: int) -> Night:
+def estimate_day(plan: Plan, moves: int) -> Day:
     """Reckon the same by the closed formula: what is slowest decides, with a margin."""
     seconds = max(bounds(plan, moves).values()) / REACHED_SHARE
     if plan.engine is Engine.STEP_FUNCTIONS:
         rounds = math.ceil(plan.batches / plan.functions)
         seconds += rounds * _between_batches(plan)
-    return _night(plan, moves, Read(seconds, plan.requests, seconds * plan.functions))
+    return _day(plan, moves, Read(seconds, plan.requests, seconds * plan.functions))
 
 
 def bounds(plan: Plan, moves: int) -> dict[str, float]:
@@ -273,20 +273,20 @@ def _between_batches(plan: Plan) -> float:
     return SECONDS_BETWEEN_BATCHES + LOGIN_REQUESTS_OF_A_STEP * plan.latency + calls * float(AWS_LATENCY)
 
 
-def _night(plan: Plan, moves: int, read: Read) -> Night:
+def _day(plan: Plan, moves: int, read: Read) -> Day:
     limits = bounds(plan, moves)
     bound_by = max(limits, key=lambda name: limits[name])
     reporting = report_seconds(plan, moves)
     if plan.engine is Engine.LAMBDA:
         seconds = seconds_before_reading(plan, moves) + read.seconds + reporting
-        return Night(seconds, read.seconds, 1, seconds * plan.memory / 1024, bound_by)
+        return Day(seconds, read.seconds, 1, seconds * plan.memory / 1024, bound_by)
     start = float(SECONDS_TO_START)
     inventory = inventory_seconds(plan)
     prove = start + LOGIN_ROUNDS * plan.latency
     # Each worker starts cold once.
     reading = start + read.seconds
     functions = inventory + plan.functions * start + read.function_seconds + prove + start + reporting
-    return Night(
+    return Day(
         inventory + reading + prove + start + reporting,
         reading,
         plan.batches + 3,
@@ -367,14 +367,14 @@ def row_megabytes(plan: Plan, days: int = 1) -> float:
     return ROW_BYTES * plan.tags * days / 1e6
 
 
-def use_of_planned_month(plan: Plan, night: Night) -> dict[str, Decimal]:
+def use_of_planned_month(plan: Plan, day: Day) -> dict[str, Decimal]:
     """Give what a month of such nights uses, by the name of its price."""
     workload = plan.workload
     calls = count_planned_calls(plan, workload.changes)
     return {
         **use_of_month(workload),
-        "lambda_gb_seconds": Decimal(repr(night.gb_seconds)) * workload.runs,
-        "lambda_requests": Decimal(night.invocations * workload.runs),
+        "lambda_gb_seconds": Decimal(repr(day.gb_seconds)) * workload.runs,
+        "lambda_requests": Decimal(day.invocations * workload.runs),
         "dynamodb_reads": count_read_units(workload, workload.changes, calls) * workload.runs,
         "s3_writes": Decimal((calls.objects + calls.lists) * workload.runs),
         "s3_reads": Decimal(calls.object_reads * workload.runs),
@@ -414,7 +414,7 @@ class Limit:
 
 
 def _first_reading(plan: Plan) -> float:
-    return reckon_night(plan, plan.workload.findings).reading
+    return estimate_day(plan, plan.workload.findings).reading
 
 
 def _first_writes(plan: Plan) -> float:
@@ -443,7 +443,7 @@ LIMITS = (
         "seconds",
         Kind.STOPS,
         lambda plan: (
-            seconds_before_reading(plan, plan.workload.changes) + reckon_night(plan, plan.workload.changes).reading
+            seconds_before_reading(plan, plan.workload.changes) + estimate_day(plan, plan.workload.changes).reading
         ),
         _ONE,
     ),
@@ -452,7 +452,7 @@ LIMITS = (
         TIMEOUT_SECONDS,
         "seconds",
         Kind.FAILS,
-        lambda plan: reckon_night(plan, plan.workload.findings).seconds,
+        lambda plan: estimate_day(plan, plan.workload.findings).seconds,
         _ONE,
     ),
     Limit("Lambda's time, for the list", READING_SECONDS, "seconds", Kind.STOPS, inventory_seconds, _STEPS),
@@ -470,7 +470,7 @@ LIMITS = (
         EXECUTION_SECONDS,
         "seconds",
         Kind.ENDS,
-        lambda plan: reckon_night(plan, plan.workload.findings).seconds,
+        lambda plan: estimate_day(plan, plan.workload.findings).seconds,
         _STEPS,
     ),
     Limit(
@@ -504,7 +504,7 @@ LIMITS = (
         Kind.CANCELS,
         lambda plan: row_megabytes(plan, QUERY_DAYS),
     ),
-    Limit("findings in the evidence", FINDINGS_TOLD, "findings", Kind.SHORTENS, lambda plan: plan.workload.findings),
+    Limit("findings in the evidence", FINDINGS_LISTED, "findings", Kind.SHORTENS, lambda plan: plan.workload.findings),
     Limit("findings in a message", MESSAGE_ITEMS, "findings", Kind.SHORTENS, lambda plan: plan.workload.changes),
 )
 
@@ -553,22 +553,22 @@ def explain_misfit(plan: Plan) -> str:
     """Say which limit a registry does not fit into, what happens then, and what would do; empty if it fits."""
     if fits(plan):
         return ""
-    limit, settled = binding(plan), settle(plan)
-    if settled is None:
+    limit, finished = binding(plan), finish(plan)
+    if finished is None:
         remedy = "None of the usual settings is enough, with `Engine` stepfunctions neither."
     else:
-        remedy = f"This would do: {settled.spoken}."
-        steps = settle(plan, [setting for setting in SETTINGS if setting.engine is Engine.STEP_FUNCTIONS])
-        if settled.engine is Engine.LAMBDA and steps is not None:
-            remedy += f" So would {steps.spoken}, with which several functions read side by side."
+        remedy = f"This would do: {finished.formatted}."
+        steps = finish(plan, [setting for setting in SETTINGS if setting.engine is Engine.STEP_FUNCTIONS])
+        if finished.engine is Engine.LAMBDA and steps is not None:
+            remedy += f" So would {steps.formatted}, with which several functions read side by side."
     return f"One run is not enough, for {limit.name}: then {limit.kind}. {remedy}"
 
 
-def nights(plan: Plan) -> int:
+def days_taken(plan: Plan) -> int:
     """Give in how many nights every repository has been read: one Lambda goes on where it was stopped the night before."""
     if plan.engine is Engine.STEP_FUNCTIONS:
         return 1
-    return max(1, math.ceil(reckon_night(plan, plan.workload.changes).reading / READING_SECONDS))
+    return max(1, math.ceil(estimate_day(plan, plan.workload.changes).reading / READING_SECONDS))
 
 
 def most_repositories(plan: Plan) -> int:
@@ -593,7 +593,7 @@ class Setting:
     workers: int = 4
 
     @property
-    def spoken(self) -> str:
+    def formatted(self) -> str:
         """Say what differs from the template's defaults."""
         default = Setting()
         said = [
@@ -634,6 +634,6 @@ SETTINGS = (
 )
 
 
-def settle(plan: Plan, settings: Sequence[Setting] = SETTINGS) -> Setting | None:
+def finish(plan: Plan, settings: Sequence[Setting] = SETTINGS) -> Setting | None:
     """Give the first of some settings by which a registry is audited in one run, None if none of them is enough."""
     return next((setting for setting in settings if fits(setting.applied_to(plan))), None)

@@ -11,7 +11,6 @@ from decimal import Decimal
 from pathlib import Path
 
 from dtr_audit_simulator import PROJECT
-from tools.planner.bill import LINES, money, number, table
 from tools.planner.cost import (
     AWS_LATENCY,
     PROCESSOR_OF_A_REPOSITORY,
@@ -22,6 +21,7 @@ from tools.planner.cost import (
     SECONDS_TO_START,
     PriceList,
 )
+from tools.planner.cost_report import LINES, money, number, table
 from tools.planner.scale import (
     BYTES_OF_A_REPOSITORY,
     MEGABYTES_OF_A_RUN,
@@ -30,24 +30,24 @@ from tools.planner.scale import (
     SECONDS_BETWEEN_BATCHES,
     SPOOL_BYTES,
     THREADS_SHARE_OF_PROCESSOR,
+    Day,
     Engine,
     Limit,
-    Night,
     Plan,
     binding,
     count_objects,
     count_transitions,
     count_writes,
+    days_taken,
     explain_misfit,
+    finish,
     first_ending_limit,
     fits,
     limits_of,
     most_repositories,
-    nights,
     reached_at,
     row_megabytes,
-    run_night,
-    settle,
+    simulate_day,
     use_of_planned_month,
 )
 from tools.planner.simulation import Reading, simulate
@@ -122,18 +122,18 @@ class Outlook:
     """One plan, with its nights simulated once."""
 
     plan: Plan
-    first: Night
-    usual: Night
+    first: Day
+    usual: Day
     month: dict[str, Decimal]
 
     @classmethod
     def of(cls, plan: Plan) -> Outlook:
         """Simulate the nights of a plan."""
-        usual = run_night(plan, plan.workload.changes)
-        return cls(plan, run_night(plan, plan.workload.findings), usual, use_of_planned_month(plan, usual))
+        usual = simulate_day(plan, plan.workload.changes)
+        return cls(plan, simulate_day(plan, plan.workload.findings), usual, use_of_planned_month(plan, usual))
 
 
-def _spoken_nearest(one: Outlook) -> str:
+def _format_nearest(one: Outlook) -> str:
     limit = binding(one.plan)
     return f"{limit.name}: {number(Decimal(repr(100 * limit.share(one.plan))))} %"
 
@@ -141,9 +141,9 @@ def _spoken_nearest(one: Outlook) -> str:
 _FACTS: tuple[tuple[str, Callable[[Outlook], str]], ...] = (
     ("Repositories", lambda one: number(one.plan.repositories)),
     ("Requests to the registry", lambda one: number(one.plan.requests)),
-    ("Duration of a usual night", lambda one: _spoken_time(one.usual.seconds)),
-    ("Duration of the first night", lambda one: _spoken_time(one.first.seconds)),
-    ("Nights until every repository was read", lambda one: number(nights(one.plan))),
+    ("Duration of a usual night", lambda one: _format_time(one.usual.seconds)),
+    ("Duration of the first night", lambda one: _format_time(one.first.seconds)),
+    ("Nights until every repository was read", lambda one: number(days_taken(one.plan))),
     ("The slowest of all in a usual night", lambda one: one.usual.bound_by),
     ("Lambda, in GB-seconds", lambda one: number(round(one.usual.gb_seconds))),
     ("Invocations", lambda one: number(one.usual.invocations)),
@@ -151,14 +151,14 @@ _FACTS: tuple[tuple[str, Callable[[Outlook], str]], ...] = (
     ("DynamoDB: writes of a usual night", lambda one: number(count_writes(one.plan.workload.changes))),
     ("DynamoDB: writes of a night without change", lambda one: number(count_writes(0))),
     ("S3: objects written", lambda one: number(count_objects(one.plan))),
-    ("S3: rows, in MB", lambda one: _spoken_megabytes(row_megabytes(one.plan))),
-    ("Athena: MB read of one day", lambda one: _spoken_megabytes(row_megabytes(one.plan))),
+    ("S3: rows, in MB", lambda one: _format_megabytes(row_megabytes(one.plan))),
+    ("Athena: MB read of one day", lambda one: _format_megabytes(row_megabytes(one.plan))),
     (
         f"Athena: MB read of {QUERY_DAYS} days",
-        lambda one: _spoken_megabytes(row_megabytes(one.plan, QUERY_DAYS)),
+        lambda one: _format_megabytes(row_megabytes(one.plan, QUERY_DAYS)),
     ),
     ("Step Functions: transitions", lambda one: number(count_transitions(one.plan))),
-    ("Nearest limit, and how much of it is used", _spoken_nearest),
+    ("Nearest limit, and how much of it is used", _format_nearest),
     ("One run is enough", lambda one: "yes" if fits(one.plan) else "**no**"),
 )
 
@@ -172,10 +172,15 @@ def engine_table(outlooks: Sequence[Outlook]) -> str:
 
 def month_table(outlooks: Sequence[Outlook], prices: PriceList) -> str:
     """Put what a month costs, by service, into a table, one registry a column."""
-    bills = [_by_service(one, prices) for one in outlooks]
-    services = sorted({service for bill in bills for service in bill}, key=lambda name: -bills[-1][name])
-    rows = [[name, *(money(bill[name]) for bill in bills)] for name in services]
-    total = ["**In all, a month**", *(f"**{money(sum(bill.values(), Decimal(0)))}**" for bill in bills)]
+    cost_reports = [_by_service(one, prices) for one in outlooks]
+    services = sorted(
+        {service for cost_report in cost_reports for service in cost_report}, key=lambda name: -cost_reports[-1][name]
+    )
+    rows = [[name, *(money(cost_report[name]) for cost_report in cost_reports)] for name in services]
+    total = [
+        "**In all, a month**",
+        *(f"**{money(sum(cost_report.values(), Decimal(0)))}**" for cost_report in cost_reports),
+    ]
     query = [
         f"One query over {QUERY_DAYS} days",
         *(money(_price(prices, "athena_scanned", row_megabytes(one.plan, QUERY_DAYS))) for one in outlooks),
@@ -195,8 +200,8 @@ def limits_table(plan: Plan) -> str:
     rows = [
         [
             _capital(limit.name),
-            _spoken_most(limit, plan),
-            *(_spoken_tags(met[limit][engine]) if engine in limit.engines else "" for engine in Engine),
+            _format_most(limit, plan),
+            *(_format_tags(met[limit][engine]) if engine in limit.engines else "" for engine in Engine),
             limit.kind,
         ]
         for limit in order
@@ -212,7 +217,7 @@ def unsigned_table() -> str:
         row = [f"{100 * share:.0f} %"]
         for engine in Engine:
             at, limit = first_ending_limit(replace(SHAPE, unsigned=share, engine=engine))
-            row += [_spoken_tags(at), limit.name]
+            row += [_format_tags(at), limit.name]
         rows.append(row)
     head = ["Unsigned", "`lambda`: tags", "because of", "`stepfunctions`: tags", "because of"]
     return table(head, rows, alignment="rrlrl")
@@ -245,8 +250,10 @@ def settings_table() -> str:
     rows = []
     for tags in SIZES:
         plans = [replace(SHAPE, latency=latency).grown_to(tags) for latency in LATENCIES]
-        settled = [settle(plan) for plan in plans]
-        rows.append([f"{tags:,}", *(one.spoken if one is not None else "none of these is enough" for one in settled)])
+        finished = [finish(plan) for plan in plans]
+        rows.append(
+            [f"{tags:,}", *(one.formatted if one is not None else "none of these is enough" for one in finished)]
+        )
     head = ["Tags", *(f"{1000 * latency:.0f} ms" for latency in LATENCIES)]
     return table(head, rows, alignment="l" * len(head))
 
@@ -257,7 +264,7 @@ def rates_table() -> str:
         [
             f"{tags:,}",
             *(
-                _spoken_time(run_night(plan, plan.workload.changes).seconds)
+                _format_time(simulate_day(plan, plan.workload.changes).seconds)
                 for rate in RATES
                 for plan in (
                     replace(SHAPE, engine=Engine.STEP_FUNCTIONS, concurrency=64, registry_rps=float(rate)).grown_to(
@@ -298,7 +305,7 @@ def measured_table() -> str:
 def prices_table(prices: PriceList) -> str:
     """Put the prices that stand in no bill of docs/cost.md into a table."""
     rows = [
-        [name, f"{found.price} {found.spoken_unit}", f"<{found.source}>"]
+        [name, f"{found.price} {found.formatted_unit}", f"<{found.source}>"]
         for name, found in (
             ("Step Functions", prices.prices["step_transitions"]),
             ("Athena", prices.prices["athena_scanned"]),
@@ -377,24 +384,24 @@ def check_prices(prices: PriceList) -> None:
 
 def _by_service(one: Outlook, prices: PriceList) -> dict[str, Decimal]:
     services = {line.price: line.text.partition(":")[0] for line in LINES} | {"step_transitions": "Step Functions"}
-    bill: dict[str, Decimal] = defaultdict(Decimal)
+    cost_report: dict[str, Decimal] = defaultdict(Decimal)
     for name, quantity in one.month.items():
         if quantity:
-            bill[services[name].removesuffix(" Logs")] += prices.prices[name].of(quantity)
-    return bill
+            cost_report[services[name].removesuffix(" Logs")] += prices.prices[name].of(quantity)
+    return cost_report
 
 
 def _price(prices: PriceList, name: str, quantity: float) -> Decimal:
     return prices.prices[name].of(Decimal(repr(quantity)))
 
 
-def _spoken_time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _spoken_megabytes(megabytes: float) -> str:
+def _format_megabytes(megabytes: float) -> str:
     return number(Decimal(repr(megabytes)))
 
 
@@ -404,11 +411,11 @@ def _rounded(value: int) -> int:
     return value // step * step
 
 
-def _spoken_tags(tags: int | None) -> str:
+def _format_tags(tags: int | None) -> str:
     return _NEVER if tags is None else f"{_rounded(tags):,}"
 
 
-def _spoken_most(limit: Limit, plan: Plan) -> str:
+def _format_most(limit: Limit, plan: Plan) -> str:
     if limit.name == "memory":
         return f"{plan.memory} MB"
     return f"{limit.most:,.0f} {limit.unit}"

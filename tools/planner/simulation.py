@@ -146,10 +146,10 @@ class _Function:
 @cache  # many limits and tables ask for the same run, which takes seconds
 def simulate(reading: Reading, *, seed: int = 1) -> Read:
     """Read a whole registry. The same seed gives the same run."""
-    return _Night(reading, seed).run()
+    return _Day(reading, seed).run()
 
 
-class _Night:
+class _Day:
     def __init__(self, reading: Reading, seed: int) -> None:
         self._reading = reading
         self._registry = _Registry(reading.registry_rps, reading.latency, reading.latency_spread, seed)
@@ -209,14 +209,14 @@ class _Night:
         else:
             function.waiting.append((then, requests_left))
 
-    def _give_turn_back(self, function: _Function, at: float) -> None:
+    def _give_permit_back(self, function: _Function, at: float) -> None:
         function.turns += 1
         if function.waiting:
             self._request(function, at, *function.waiting.popleft())
 
     def _listed(self, function: _Function, at: float, _: int) -> None:
         """Take a page of the list."""
-        self._give_turn_back(function, at)
+        self._give_permit_back(function, at)
         function.arrived = min(self._reading.page_size, function.unlisted)
         function.unlisted -= function.arrived
         self._fill(function, at)
@@ -250,7 +250,7 @@ class _Night:
         self._request(function, at, _Stage.ANSWERED, requests_left - 1)
 
     def _answered(self, function: _Function, at: float, requests_left: int) -> None:
-        self._give_turn_back(function, at)
+        self._give_permit_back(function, at)
         done = function.compute(at, self._reading.processor_in_thread / self._reading.requests_each)
         if requests_left:
             self._push(done, _Stage.ASK, function, requests_left)

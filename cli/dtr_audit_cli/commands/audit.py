@@ -142,7 +142,7 @@ def run_audit(options: argparse.Namespace) -> int:
     """Run the command; gives the exit status."""
     from dtr_audit.errors import AuditError, SettingsError  # noqa: PLC0415
     from dtr_audit.settings import parse_domains, parse_dtr_url  # noqa: PLC0415
-    from dtr_audit_cli.console import Display, prepare_streams, tell_error  # noqa: PLC0415
+    from dtr_audit_cli.console import Display, prepare_streams, print_error  # noqa: PLC0415
     from dtr_audit_cli.local_run import (  # noqa: PLC0415
         Assignment,
         audit,
@@ -182,7 +182,7 @@ def run_audit(options: argparse.Namespace) -> int:
     except (ParameterError, SettingsError) as error:
         options.parser.error(str(error))
     except (AuditError, OutputError, StateFileError) as error:
-        tell_error(str(error))
+        print_error(str(error))
     return ExitStatus.NOT_COMPLETED
 
 

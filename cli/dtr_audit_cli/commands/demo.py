@@ -20,7 +20,7 @@ def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run_demo(options: argparse.Namespace) -> int:
     """Run the command; gives the exit status."""
-    from dtr_audit_cli.console import Display, prepare_streams, tell_error  # noqa: PLC0415
+    from dtr_audit_cli.console import Display, prepare_streams, print_error  # noqa: PLC0415
     from dtr_audit_cli.demo import demonstrate  # noqa: PLC0415
     from dtr_audit_cli.output import OutputError  # noqa: PLC0415
 
@@ -28,6 +28,6 @@ def run_demo(options: argparse.Namespace) -> int:
     try:
         demonstrate(options.output, Display(verbose=options.verbose))
     except OutputError as error:
-        tell_error(str(error))
+        print_error(str(error))
         return ExitStatus.NOT_COMPLETED
     return 0

@@ -26,19 +26,19 @@ def run_exceptions(options: argparse.Namespace) -> int:
     """Run the command; gives the exit status."""
     from dtr_audit.core.exceptions import KEY, Exceptions, parse_exceptions  # noqa: PLC0415
     from dtr_audit.errors import ExceptionsError  # noqa: PLC0415
-    from dtr_audit_cli.console import prepare_streams, tell_error  # noqa: PLC0415
+    from dtr_audit_cli.console import prepare_streams, print_error  # noqa: PLC0415
 
     prepare_streams()
     try:
         exceptions = Exceptions(parse_exceptions(options.file.read_bytes()), day=datetime.now(UTC).date())
     except OSError as error:
-        tell_error(f"{options.file}: {error.strerror}")
+        print_error(f"{options.file}: {error.strerror}")
         return ExitStatus.NOT_COMPLETED
     except ExceptionsError as error:
         for fault in str(error).removeprefix(f"{KEY}: ").split("; "):
-            tell_error(f"{options.file}: {fault}")
+            print_error(f"{options.file}: {fault}")
         return ExitStatus.NOT_COMPLETED
-    for words, some in (("hold", exceptions.holding), ("have ended", exceptions.ended)):
+    for words, some in (("hold", exceptions.active), ("have ended", exceptions.ended)):
         print(f"{len(some)} {words}")
         for one in some:
             print(f"  {one.exception_id}, of {one.owner}, to {one.ends}")

@@ -32,7 +32,7 @@ def add_query(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def run_query(options: argparse.Namespace) -> int:
     """Run the command; gives the exit status."""
-    from dtr_audit_cli.console import prepare_streams, tell_error  # noqa: PLC0415
+    from dtr_audit_cli.console import prepare_streams, print_error  # noqa: PLC0415
     from dtr_audit_cli.query_files import named_queries  # noqa: PLC0415
 
     try:
@@ -56,7 +56,7 @@ def run_query(options: argparse.Namespace) -> int:
                 print("\n".join(lay_out(answer, shutil.get_terminal_size().columns)))
         sys.stdout.flush()
     except QueryError as error:
-        tell_error(str(error))
+        print_error(str(error))
         return ExitStatus.NOT_COMPLETED
     except BrokenPipeError:  # nobody reads any more: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

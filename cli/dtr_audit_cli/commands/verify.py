@@ -34,7 +34,7 @@ def add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run_verify(options: argparse.Namespace) -> int:
     """Run the command; gives the exit status."""
     from dtr_audit.errors import AuditError  # noqa: PLC0415
-    from dtr_audit_cli.console import prepare_streams, tell_error  # noqa: PLC0415
+    from dtr_audit_cli.console import prepare_streams, print_error  # noqa: PLC0415
     from dtr_audit_cli.verification import find_place, read_public_key, verify  # noqa: PLC0415
 
     prepare_streams()
@@ -48,6 +48,6 @@ def run_verify(options: argparse.Namespace) -> int:
                 print(f"  {fault}")
                 status = ExitStatus.FINDINGS_OPEN
     except AuditError as error:
-        tell_error(str(error))
+        print_error(str(error))
         return ExitStatus.NOT_COMPLETED
     return status

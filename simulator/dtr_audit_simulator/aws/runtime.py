@@ -102,7 +102,7 @@ class _Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Notified:
     """What the process has told the interface, and when (`time.perf_counter`)."""
 
     kind: _Kind
@@ -125,7 +125,7 @@ class _Interface(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Exchange)
         self.next: queue.SimpleQueue[_Invocation | None] = queue.SimpleQueue()  # None: there will be no other
-        self.told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
+        self.reported: queue.SimpleQueue[_Notified] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="runtime-interface")
 
     @property
@@ -159,7 +159,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if self.path != f"{_API}/invocation/next":
             self._answer(404, b"{}")
             return
-        self.server.told.put(_Told(_Kind.READY, b"", time.perf_counter()))
+        self.server.reported.put(_Notified(_Kind.READY, b"", time.perf_counter()))
         invocation = self.server.next.get()
         if invocation is None:
             self.close_connection = True
@@ -178,7 +178,7 @@ class _Exchange(BaseHTTPRequestHandler):
         body = self._read_body()
         kind = _Kind.INIT_ERROR if self.path == f"{_API}/init/error" else _Kind(self.path.rpartition("/")[2])
         self._answer(202, b"{}")
-        self.server.told.put(_Told(kind, body, time.perf_counter()))
+        self.server.reported.put(_Notified(kind, body, time.perf_counter()))
 
     def _read_body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
@@ -255,12 +255,12 @@ class LambdaProcess:
         ends_at = int((time.time() + seconds) * 1000)
         begun = time.perf_counter()
         self._interface.next.put(_Invocation(request_id or str(uuid.uuid4()), json.dumps(event).encode(), ends_at))
-        while (told := self._wait(seconds)).kind is _Kind.READY:  # for this event, after the one before
+        while (reported := self._wait(seconds)).kind is _Kind.READY:  # for this event, after the one before
             pass
-        self.busy_seconds = told.at - begun
-        if told.kind is _Kind.ERROR:
-            raise FunctionError(json.loads(told.body))
-        return json.loads(told.body)
+        self.busy_seconds = reported.at - begun
+        if reported.kind is _Kind.ERROR:
+            raise FunctionError(json.loads(reported.body))
+        return json.loads(reported.body)
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._python is None:
@@ -295,20 +295,20 @@ class LambdaProcess:
 
     def _await_readiness(self) -> None:
         try:
-            told = self._wait(_INIT_LIMIT)
+            reported = self._wait(_INIT_LIMIT)
         except FunctionEndedError as error:
             raise InitError(f"{error}\n{self.output[-2000:]}") from None
-        if told.kind is not _Kind.READY:
-            raise InitError(told.body.decode())
-        self.init_seconds = told.at - self._begun
+        if reported.kind is not _Kind.READY:
+            raise InitError(reported.body.decode())
+        self.init_seconds = reported.at - self._begun
 
-    def _wait(self, seconds: float) -> _Told:
+    def _wait(self, seconds: float) -> _Notified:
         """Wait for the next word of the process. Raises FunctionEndedError."""
         patience = time.monotonic() + seconds
         while time.monotonic() < patience:
             status = self._process.poll()
             try:
-                return self._interface.told.get(timeout=_POLL)
+                return self._interface.reported.get(timeout=_POLL)
             except queue.Empty:
                 if status is not None:
                     raise FunctionEndedError(f"the process ended with status {status}") from None

@@ -34,7 +34,7 @@ from dtr_audit_simulator.aws.execution import Execution, StackOfMachines, Step
 _POLL = 0.02  # seconds
 
 _steps: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # by the function's ARN
-_turn = threading.Lock()
+_permit = threading.Lock()
 
 
 def execute(stack: StackOfMachines, logical_id: str, event: dict[str, Any], step: Step) -> Execution:
@@ -117,7 +117,7 @@ def _invoke(parameters: dict[str, Any], region: str, state_credentials: Any) -> 
     del region, state_credentials
     step, event = _steps[parameters["FunctionName"]], json.loads(parameters["Payload"])
     try:
-        with _turn:
+        with _permit:
             result = step(event)
     except Exception as error:  # noqa: BLE001 (whatever it is, Lambda reports it)
         reported = {

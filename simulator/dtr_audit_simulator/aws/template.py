@@ -94,24 +94,24 @@ def decide(template: Template, values: Mapping[str, str]) -> Template:
     """
     nothing = {"Ref": "AWS::NoValue"}
 
-    def settle(node: Any) -> Any:
+    def finish(node: Any) -> Any:
         if isinstance(node, list):
-            return [settled for element in node if (settled := settle(element)) != nothing]
+            return [finished for element in node if (finished := finish(element)) != nothing]
         if not isinstance(node, dict):
             return node
         if node.keys() == {"Fn::If"}:
             condition, chosen, otherwise = node["Fn::If"]
-            return settle(chosen if holds(condition, template, values) else otherwise)
+            return finish(chosen if holds(condition, template, values) else otherwise)
         # Resources and outputs name their condition; in a statement of a policy the key holds a mapping.
         needed = node.get("Condition")
         if isinstance(needed, str) and not holds(needed, template, values):
             return nothing
         kept = {
-            key: settle(value) for key, value in node.items() if not (key == "Condition" and isinstance(value, str))
+            key: finish(value) for key, value in node.items() if not (key == "Condition" and isinstance(value, str))
         }
         return {key: value for key, value in kept.items() if value != nothing}
 
-    decided: Template = settle({section: template[section] for section in template if section != "Conditions"})
+    decided: Template = finish({section: template[section] for section in template if section != "Conditions"})
     for name, value in values.items():
         decided["Parameters"][name]["Default"] = value
     return decided

@@ -21,11 +21,11 @@ _of_moto = DynamoDBBackend.transact_write_items
 def _transact(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
     """Do what moto does, where each item is updated and no item twice; leave everything else to moto."""
     updates = [one["Update"] for one in transact_items if set(one) == {"Update"}]
-    places = [_place(backend, update) for update in updates]
-    if len(updates) != len(transact_items) or len(updates) > ITEMS or len(set(places)) != len(places):
+    locations = [_place(backend, update) for update in updates]
+    if len(updates) != len(transact_items) or len(updates) > ITEMS or len(set(locations)) != len(locations):
         _of_moto(backend, transact_items)
         return
-    before = [copy.deepcopy(backend.tables[table].get_item(partition, sort)) for table, partition, sort in places]
+    before = [copy.deepcopy(backend.tables[table].get_item(partition, sort)) for table, partition, sort in locations]
     reasons: list[tuple[str | None, str | None, None]] = []
     for update in updates:
         try:
@@ -42,7 +42,7 @@ def _transact(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) ->
         else:
             reasons.append((None, None, None))
     if any(code for code, _, _ in reasons):
-        for (table, partition, sort), item in zip(places, before, strict=True):
+        for (table, partition, sort), item in zip(locations, before, strict=True):
             items = backend.tables[table].items[partition]
             if item is None:
                 items.pop(sort, None)

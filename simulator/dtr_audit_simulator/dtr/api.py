@@ -15,7 +15,7 @@ from dtr_audit_simulator.dtr.accounts import Accounts, Token, Tokens, account_id
 from dtr_audit_simulator.dtr.backend import Backend, BackendUnavailable, NoSuchRepository, TagEntry
 from dtr_audit_simulator.dtr.calls import Call, Profile, Refusal
 from dtr_audit_simulator.dtr.echoes import echoed
-from dtr_audit_simulator.dtr.faults import Faults, Misfortune
+from dtr_audit_simulator.dtr.faults import ActiveFaults, Faults
 from dtr_audit_simulator.dtr.gate import HTML, PLAIN_TEXT, REGISTRY_HEADERS, Gate
 from dtr_audit_simulator.dtr.pages import (
     Page,
@@ -26,9 +26,9 @@ from dtr_audit_simulator.dtr.pages import (
     invented_tag,
     repository_json,
     tag_json,
-    with_ghosts,
     with_hostile_repositories,
     with_hostile_tags,
+    with_unnamed_entries,
 )
 from dtr_audit_simulator.dtr.rewrites import repeated, rewritten
 from dtr_audit_simulator.dtr.spoiled import spoiled
@@ -60,7 +60,7 @@ class DtrApi(Gate):
         super().__init__(backend, accounts, host=host, profile=profile or Profile(), tokens=tokens or Tokens(clock))
         self.journal = journal or Journal()
         self._ca_pem = ca_pem
-        self._misfortune = Misfortune(faults or Faults())
+        self._active_faults = ActiveFaults(faults or Faults())
         self._pager = Pager()
         self._trust = TrustApi(notary or Notary())
         self._open_routes: dict[str, Callable[[Call], Response]] = {
@@ -80,16 +80,16 @@ class DtrApi(Gate):
     @property
     def faults(self) -> Faults:
         """What goes wrong at present; assigning starts every count of calls anew."""
-        return self._misfortune.faults
+        return self._active_faults.faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._misfortune = Misfortune(faults)
+        self._active_faults = ActiveFaults(faults)
 
     def answer(self, request: Request) -> Response:
         """Answer a request. May be called from many threads."""
         self.journal.announce(request)
-        struck = self._misfortune.strike(request)
+        struck = self._active_faults.apply(request)
         if "tokens_revoked" in struck.names:
             self.tokens.revoke_all()
         call = Call(request, struck, self._identify(request, struck))
@@ -103,7 +103,7 @@ class DtrApi(Gate):
                 response = self._failure(call, Refusal(500, "INTERNAL_ERROR", str(error)))
         for echo in struck.echoes:
             response = echoed(response, echo.place, self._all_secrets_of(request))
-        if struck.strikes:
+        if struck.on_calls:
             response = spoiled(response, struck)
         self.journal.enter(request, response, call.caller.name)
         return response
@@ -237,10 +237,10 @@ class DtrApi(Gate):
 
     def _list_repositories(self, call: Call) -> Response:
         rows = self._backend.repositories()
-        if deleted := self._misfortune.deleted:
+        if deleted := self._active_faults.deleted:
             rows = [row for row in rows if row.path not in deleted]
-        if "ghosts" in call.struck.names:
-            rows = with_ghosts(rows)
+        if "unnamed_entries" in call.struck.names:
+            rows = with_unnamed_entries(rows)
         if "hostile_names" in call.struck.names:
             rows = with_hostile_repositories(rows)
         page = self._page(call, rows, invented_repository)
@@ -261,7 +261,7 @@ class DtrApi(Gate):
         if call.caller.account is None or is_refused:
             raise Refusal(500, "INTERNAL_ERROR", "an internal server error occurred")
         if "deleted_when_read" in names:
-            self._misfortune.deleted.add(path)
+            self._active_faults.deleted.add(path)
         rows = self._tags(call, namespace, name)
         if "tags_by_update_time" in names:
             rows = sorted(rows, key=lambda row: row.updated_at, reverse=True)
@@ -289,7 +289,7 @@ class DtrApi(Gate):
     def _tags(self, call: Call, namespace: str, name: str) -> Sequence[TagEntry]:
         missing = Refusal(404, "NO_SUCH_REPOSITORY", f"A repository {namespace}/{name} does not exist.")
         path = f"{namespace}/{name}"
-        if path in self._misfortune.deleted or "missing_though_listed" in call.struck.names:
+        if path in self._active_faults.deleted or "missing_though_listed" in call.struck.names:
             raise missing
         if "orphaned" in call.struck.names:
             raise Refusal(404, "NO_SUCH_ACCOUNT", f"There is no account {namespace}.")

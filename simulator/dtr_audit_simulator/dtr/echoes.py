@@ -91,7 +91,7 @@ def _redirects(response: Response, secrets: Secrets) -> Response:
     return replace(response, status=302, headers=(("Location", f"https://{secrets[0]}/?{'&'.join(secrets)}"),))
 
 
-PLACES: dict[str, Callable[[Response, Secrets], Response]] = {
+LOCATIONS: dict[str, Callable[[Response, Secrets], Response]] = {
     "names": _names,
     "fields": _fields,
     "settings": _settings,
@@ -116,7 +116,7 @@ def echoed(response: Response, place: str, secrets: Secrets) -> Response:
     """Put secrets into one place of an answer, if it has such a place."""
     if place in _OF_A_LIST and response.status != 200:
         return response
-    return PLACES[place](response, secrets)
+    return LOCATIONS[place](response, secrets)
 
 
 def secrets_of(authorization: str, passwords: Sequence[str], tokens: Sequence[str]) -> list[str]:

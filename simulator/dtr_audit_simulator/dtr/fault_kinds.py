@@ -63,7 +63,7 @@ def readings_of(calls: Calls, *, after: int = 0, times: int | None = None) -> Ca
     return replace(calls, after=after, times=times, by_reading=True)
 
 
-class Strike(Protocol):
+class CallFault(Protocol):
     """Something that goes wrong with any answer."""
 
     @property

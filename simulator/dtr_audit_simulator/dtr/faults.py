@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from dtr_audit_simulator.dtr.fault_kinds import (
+    CallFault,
     Calls,
     Echo,
     Endless,
@@ -36,7 +37,6 @@ from dtr_audit_simulator.dtr.fault_kinds import (
     Rewrite,
     Slow,
     Status,
-    Strike,
 )
 from dtr_audit_simulator.http.transport import Request
 
@@ -88,7 +88,7 @@ class Faults:
     """What the simulated registry does wrong."""
 
     # Any answer
-    strikes: tuple[Strike, ...] = ()
+    on_calls: tuple[CallFault, ...] = ()
     """Statuses, redirects, broken bodies and deliveries: see the classes above."""
     bare_errors: Calls | None = None
     """Errors of /api/v0 are a bare {"code","message"}, not a list."""
@@ -160,7 +160,7 @@ class Faults:
     """Each page but the first begins with the last row of the page before."""
     tags_by_update_time: Calls | None = None
     """Tags are ordered by update time, the newest first, instead of by name."""
-    ghosts: Calls | None = None
+    unnamed_entries: Calls | None = None
     """The list of repositories holds, and counts, entries with an empty namespace or name."""
     hostile_names: Calls | None = None
     """Lists hold HOSTILE_NAMES besides: as repositories, as tags, as their authors."""
@@ -195,7 +195,7 @@ class Struck:
 
     faults: Faults = NO_FAULTS
     names: frozenset[str] = frozenset()
-    strikes: tuple[Strike, ...] = ()
+    on_calls: tuple[CallFault, ...] = ()
     miscount: int = 0
     forged: tuple[Forged, ...] = ()
     repeated: tuple[Repeated, ...] = ()
@@ -205,7 +205,7 @@ class Struck:
 UNHARMED = Struck()
 
 
-class Misfortune:
+class ActiveFaults:
     """Decide, call by call, which of the `Faults` strike, and keep their counts.
 
     `deleted` holds the repositories (`namespace/name`) that `deleted_when_read` has taken away.
@@ -220,7 +220,7 @@ class Misfortune:
         self._counts: dict[tuple[object, str], int] = {}
         self._ends: dict[int, list[float]] = {}  # of what is under way, by strike
 
-    def strike(self, request: Request) -> Struck:
+    def apply(self, request: Request) -> Struck:
         """Tell what goes wrong with `request`; to be asked once for each request."""
         if self._harmless:
             return UNHARMED
@@ -230,9 +230,9 @@ class Misfortune:
                 faults,
                 frozenset(name for name, calls in self._named if self._is_struck(name, calls, request)),
                 tuple(
-                    self._queue(i, strike) if isinstance(strike, Overload) else strike
-                    for i, strike in enumerate(faults.strikes)
-                    if self._is_struck(i, strike.calls, request)
+                    self._queue(i, call_fault) if isinstance(call_fault, Overload) else call_fault
+                    for i, call_fault in enumerate(faults.on_calls)
+                    if self._is_struck(i, call_fault.calls, request)
                 ),
                 sum(m.by for i, m in enumerate(faults.miscounts) if self._is_struck(("miscount", i), m.calls, request)),
                 tuple(f for i, f in enumerate(faults.forged) if self._is_struck(("forged", i), f.calls, request)),

@@ -129,22 +129,26 @@ class Gate:
 
     def _replacement(self, call: Call) -> Response | None:
         match replaced(call.struck):
-            case Status() as strike:
-                message = strike.message or "injected by the simulated registry"
-                refusal = Refusal(strike.status, strike.code or _code(strike.status), message, shape=strike.shape)
+            case Status() as call_fault:
+                message = call_fault.message or "injected by the simulated registry"
+                refusal = Refusal(
+                    call_fault.status, call_fault.code or _code(call_fault.status), message, shape=call_fault.shape
+                )
                 response = self._failure(call, refusal)
-                if strike.retry_after is not None:
-                    retry_after = ("Retry-After", strike.retry_after)
+                if call_fault.retry_after is not None:
+                    retry_after = ("Retry-After", call_fault.retry_after)
                     response = replace(response, headers=(*response.headers, retry_after))
                 return response
-            case Body() as strike:
-                encoding = (("Content-Encoding", strike.encoding),) if strike.encoding else ()
-                return Response(strike.status, strike.content, strike.content_type, (*self._replica, *encoding))
-            case Redirect() as strike:
-                location = ("Location", strike.location)
-                return Response(strike.status, content_type=HTML, headers=(location, *self._replica))
-            case EndlessBody() | Unending() | GzipBomb() as strike:
-                return oversized(strike)
+            case Body() as call_fault:
+                encoding = (("Content-Encoding", call_fault.encoding),) if call_fault.encoding else ()
+                return Response(
+                    call_fault.status, call_fault.content, call_fault.content_type, (*self._replica, *encoding)
+                )
+            case Redirect() as call_fault:
+                location = ("Location", call_fault.location)
+                return Response(call_fault.status, content_type=HTML, headers=(location, *self._replica))
+            case EndlessBody() | Unending() | GzipBomb() as call_fault:
+                return oversized(call_fault)
         return None
 
     def _failure(self, call: Call, refusal: Refusal) -> Response:

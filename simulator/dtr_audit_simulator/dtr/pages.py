@@ -173,10 +173,10 @@ def invented_tag(name: str) -> TagEntry:
     return TagEntry(name, _NO_DIGEST, "", _NO_TIME, _NO_TIME, False, False)
 
 
-def with_ghosts(rows: Sequence[RepositoryEntry]) -> Sequence[RepositoryEntry]:
+def with_unnamed_entries(rows: Sequence[RepositoryEntry]) -> Sequence[RepositoryEntry]:
     """Add entries without a namespace, a name, or either, behind the first row."""
-    ghosts = (RepositoryEntry("", ""), RepositoryEntry("ghost", ""), RepositoryEntry("", "ghost"))
-    return (*rows[:1], *ghosts, *rows[1:])
+    unnamed_entries = (RepositoryEntry("", ""), RepositoryEntry("ghost", ""), RepositoryEntry("", "ghost"))
+    return (*rows[:1], *unnamed_entries, *rows[1:])
 
 
 def with_hostile_repositories(rows: Sequence[RepositoryEntry]) -> Sequence[RepositoryEntry]:

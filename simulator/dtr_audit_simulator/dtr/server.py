@@ -58,7 +58,7 @@ from dtr_audit_simulator.dtr.calls import Profile
 from dtr_audit_simulator.dtr.faults import Faults
 from dtr_audit_simulator.dtr.harbor import HarborApi
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
-from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.authority import CertificateAuthority, Defect
 from dtr_audit_simulator.http.journal import Journal, RequestRecord
 from dtr_audit_simulator.http.transport import HttpServer, Request, Response
 from dtr_audit_simulator.notary.notary import Notary
@@ -78,7 +78,7 @@ class Server(ABC):
         tls: bool = True,
         public_host: str = "",
         authority: CertificateAuthority | None = None,
-        flaw: Flaw | None = None,
+        defect: Defect | None = None,
     ) -> None:
         self._journal = journal
         self._hostname = hostname
@@ -86,7 +86,7 @@ class Server(ABC):
         self._tls = tls
         self._public_host = public_host
         self._authority = authority or CertificateAuthority()
-        self._flaw = flaw
+        self._defect = defect
         self._lock = threading.Lock()
         self._http: HttpServer | None = None
 
@@ -175,7 +175,7 @@ class Server(ABC):
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         hosts = dict.fromkeys((self._hostname, "localhost", "127.0.0.1"))
-        self._authority.issue(*hosts, flaw=self._flaw).load_into(context)
+        self._authority.issue(*hosts, defect=self._defect).load_into(context)
         return context
 
 
@@ -201,7 +201,7 @@ class DtrServer(Server):
         tls: bool = True,
         public_host: str = "",
         authority: CertificateAuthority | None = None,
-        flaw: Flaw | None = None,
+        defect: Defect | None = None,
         notary: Notary | None = None,
     ) -> None:
         journal = Journal()
@@ -212,7 +212,7 @@ class DtrServer(Server):
             tls=tls,
             public_host=public_host,
             authority=authority,
-            flaw=flaw,
+            defect=defect,
         )
         self.backend = backend if backend is not None else InMemoryRegistry()
         own = self.backend.notary if isinstance(self.backend, InMemoryRegistry) else None

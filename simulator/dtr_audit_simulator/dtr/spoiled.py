@@ -27,27 +27,27 @@ from dtr_audit_simulator.http.transport import Delivery, Response
 
 def replaced(struck: Struck) -> Body | Redirect | Status | EndlessBody | Unending | GzipBomb | None:
     """Give the first strike that replaces the answer."""
-    for strike in struck.strikes:
-        if isinstance(strike, (Body, Redirect, Status, EndlessBody, Unending, GzipBomb)):
-            return strike
+    for call_fault in struck.on_calls:
+        if isinstance(call_fault, (Body, Redirect, Status, EndlessBody, Unending, GzipBomb)):
+            return call_fault
     return None
 
 
-def oversized(strike: EndlessBody | Unending | GzipBomb) -> Response:
+def oversized(call_fault: EndlessBody | Unending | GzipBomb) -> Response:
     """Make an answer that is larger than any reader wants."""
-    match strike:
+    match call_fault:
         case EndlessBody():
-            return endless_body(strike)
+            return endless_body(call_fault)
         case Unending():
-            return unending(strike)
+            return unending(call_fault)
         case GzipBomb():
-            return gzip_bomb(strike)
+            return gzip_bomb(call_fault)
 
 
-def endless_body(strike: EndlessBody) -> Response:
+def endless_body(call_fault: EndlessBody) -> Response:
     """Make an answer without end."""
     row = b'{"name":"endless","inNotary":true,"hashMismatch":false},'
-    chunk = row * max(1, strike.chunk // len(row))
+    chunk = row * max(1, call_fault.chunk // len(row))
 
     def stream() -> Iterator[bytes]:
         yield b"["
@@ -57,25 +57,25 @@ def endless_body(strike: EndlessBody) -> Response:
     return Response(200, stream=stream)
 
 
-def unending(strike: Unending) -> Response:
+def unending(call_fault: Unending) -> Response:
     """Make an answer one part of which has no end."""
-    before, piece = strike.part.value
+    before, piece = call_fault.part.value
     # Without pauses many pieces go at once: what is to be measured is the reader, not this server.
-    repeated = piece if strike.pause else piece * max(1, 65_536 // len(piece))
+    repeated = piece if call_fault.pause else piece * max(1, 65_536 // len(piece))
     pieces = itertools.chain([before], itertools.repeat(repeated))
-    return Response(200, wire=lambda: pieces, delivery=Delivery(body_pause=strike.pause))
+    return Response(200, wire=lambda: pieces, delivery=Delivery(body_pause=call_fault.pause))
 
 
-def gzip_bomb(strike: GzipBomb) -> Response:
+def gzip_bomb(call_fault: GzipBomb) -> Response:
     """Make a small answer that is huge once decompressed."""
 
     def stream() -> Iterable[bytes]:
-        chunks: Iterable[bytes] = _filled_list(strike.size, strike.element)
-        for _ in range(strike.layers):
+        chunks: Iterable[bytes] = _filled_list(call_fault.size, call_fault.element)
+        for _ in range(call_fault.layers):
             chunks = _compressed(chunks)
         return chunks
 
-    encoding = ", ".join(["gzip"] * strike.layers)
+    encoding = ", ".join(["gzip"] * call_fault.layers)
     return Response(200, headers=(("Content-Encoding", encoding),), stream=stream)
 
 
@@ -100,8 +100,8 @@ def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def spoiled(response: Response, struck: Struck) -> Response:
     """Apply the strikes that spoil an answer's delivery."""
-    for strike in struck.strikes:
-        match strike:
+    for call_fault in struck.on_calls:
+        match call_fault:
             case Closed(after_bytes=None):
                 response = _delivered(response, unanswered=True)
             case Closed(after_bytes=int(sent)):
@@ -109,14 +109,16 @@ def spoiled(response: Response, struck: Struck) -> Response:
             case Slow():
                 response = _delivered(
                     response,
-                    delay=strike.delay,
-                    head_pause=strike.head_pause,
-                    body_pause=strike.body_pause,
-                    body_piece=strike.body_piece,
+                    delay=call_fault.delay,
+                    head_pause=call_fault.head_pause,
+                    body_pause=call_fault.body_pause,
+                    body_piece=call_fault.body_piece,
                 )
             case Gzipped():
                 headers = (*response.headers, ("Content-Encoding", "gzip"))
-                response = replace(response, body=gzip.compress(response.body, 1) + strike.followed_by, headers=headers)
+                response = replace(
+                    response, body=gzip.compress(response.body, 1) + call_fault.followed_by, headers=headers
+                )
             case Cookies():
                 response = replace(response, headers=(*response.headers, *_COOKIES))
             case _:

@@ -84,7 +84,7 @@ class TrustApi:
             if forgery is None:
                 forgery = repository.fork()
                 for each in forged:
-                    each.attack.strike(forgery, self.notary.find)
+                    each.attack.apply(forgery, self.notary.find)
                 self._forgeries[key] = forgery
             self._forgeries.move_to_end(key)
             while len(self._forgeries) > REMEMBERED_FORGERIES:

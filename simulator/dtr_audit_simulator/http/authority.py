@@ -26,7 +26,7 @@ LIFE = timedelta(days=2)
 BACKDATED = timedelta(hours=1)  # so that clocks which disagree a little still agree on "valid"
 
 
-class Flaw(enum.Enum):
+class Defect(enum.Enum):
     """What is wrong with a certificate."""
 
     NO_AUTHORITY_KEY_IDENTIFIER = "refused in strict mode only: the extension is missing"
@@ -101,21 +101,21 @@ class CertificateAuthority:
         self._name = name
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
-    def issue(self, *hosts: str, flaw: Flaw | None = None) -> Certificate:
+    def issue(self, *hosts: str, defect: Defect | None = None) -> Certificate:
         """Issue a server certificate for host names and IP addresses, at will with a `flaw`."""
         if not hosts:
             raise ValueError("a server certificate needs at least one host name or IP address")
-        if flaw is Flaw.OTHER_AUTHORITY:
+        if defect is Defect.OTHER_AUTHORITY:
             return CertificateAuthority(self._name).issue(*hosts)
-        if flaw is Flaw.MISSING_INTERMEDIATE:
+        if defect is Defect.MISSING_INTERMEDIATE:
             return CertificateAuthority("Simulated Issuing CA", issuer=self, path_length=0).issue(*hosts)
-        if flaw is Flaw.WRONG_HOST:
+        if defect is Defect.WRONG_HOST:
             hosts = ("registry.elsewhere.example",)
         not_before = datetime.now(UTC) - BACKDATED
         not_after = not_before + LIFE
-        if flaw is Flaw.EXPIRED:
+        if defect is Defect.EXPIRED:
             not_before, not_after = not_before - LIFE, not_before
-        elif flaw is Flaw.NOT_YET_VALID:
+        elif defect is Defect.NOT_YET_VALID:
             not_before, not_after = not_before + LIFE, not_after + LIFE
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
@@ -131,10 +131,10 @@ class CertificateAuthority:
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
-        if flaw is not Flaw.COMMON_NAME_ONLY:
+        if defect is not Defect.COMMON_NAME_ONLY:
             names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
-        if flaw is not Flaw.NO_AUTHORITY_KEY_IDENTIFIER:
+        if defect is not Defect.NO_AUTHORITY_KEY_IDENTIFIER:
             builder = builder.add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._key_identifier),
                 critical=False,

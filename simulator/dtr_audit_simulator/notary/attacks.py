@@ -39,7 +39,7 @@ Finder = Callable[[str], TrustRepository | None]
 class Attack(Protocol):
     """Something that is done to a copy of a repository's trust data; hashable, as it is done once and remembered."""
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Do it to `repository`, which is a copy already; `find` gives other GUNs' trust data."""
         ...
 
@@ -54,7 +54,7 @@ class Swapped:
     gun: str
     roles: tuple[str, ...] = ()
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Impose the other repository's files."""
         other = find(self.gun)
         if other is None:
@@ -69,7 +69,7 @@ class Replayed:
     revision: int
     roles: tuple[str, ...] = ()
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Impose the old files."""
         _impose_all(repository, repository.revisions[self.revision], self.roles)
 
@@ -80,7 +80,7 @@ class Withheld:
 
     role: str
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Hide the file."""
         repository.withhold(self.role)
 
@@ -92,7 +92,7 @@ class Truncated:
     role: str
     after: int | None = None
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Impose the beginning of the file."""
         body = _body(repository, self.role)
         repository.impose(self.role, body[: len(body) // 2 if self.after is None else self.after])
@@ -105,7 +105,7 @@ class Lengthened:
     role: str
     by: int = 1
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Impose the longer file."""
         repository.impose(self.role, _body(repository, self.role) + b" " * self.by)
 
@@ -125,7 +125,7 @@ class Reused:
     gun: str = ""  # empty: the repository itself
     revision: int = -1
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Plant the other file."""
         other = find(self.gun) if self.gun else repository
         if other is None:
@@ -140,7 +140,7 @@ class Stripped:
     role: str
     consistent: bool = False
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Plant the file without its signatures."""
         repository.plant(self.role, write_file(repository.signed(self.role), []), consistent=self.consistent)
 
@@ -153,7 +153,7 @@ class Undersigned:
     repeated: bool = False
     consistent: bool = True
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Plant the file with the signatures that are left."""
         threshold = repository.threshold(self.role)
         signatures = json.loads(_body(repository, self.role))["signatures"]
@@ -175,7 +175,7 @@ class SignedByStranger:
     impersonating: bool = False
     consistent: bool = False
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Plant the file with the stranger's signature."""
         content = repository.signed(self.role)
         if self.digest:
@@ -198,7 +198,7 @@ class Altered:
     signed: bool = False
     consistent: bool = False
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Plant the changed file."""
         content = repository.signed(self.role)
         self.change(content)
@@ -222,7 +222,7 @@ class KeysRepeated:
     genuine_last: bool = True
     consistent: bool = True
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Plant the file with both."""
         wanted = repository.signed(self.role)
         sign_digest(wanted, self.digest)
@@ -239,7 +239,7 @@ class Unlisted:
 
     role: str
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Issue the snapshot."""
         old = repository.signed(SNAPSHOT)
         content = {**old, **repository.describe_snapshot(without=(self.role,))}
@@ -258,7 +258,7 @@ class TakenOver:
     digest: str = STRANGE_DIGEST
     ahead: int = 1
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Impose the attacker's files."""
         _impose_all(repository, self._made(repository))
 
@@ -286,7 +286,7 @@ class Expired:
     role: str
     at: datetime = LONG_AGO
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Publish the file with its end in the past."""
         repository.set_expiry(self.role, self.at)
 
@@ -305,7 +305,7 @@ class Crowded:
     signatures: int = 0
     known_key: bool = False
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Plant the huge file."""
         content = repository.signed(self.role)
         if self.targets:
@@ -335,7 +335,7 @@ class Cyclic:
 
     role: str = "targets/loop"
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Publish the delegation, then its file with the cycle in it."""
         key = make_key()
         repository.add_delegation(self.role, key)
@@ -353,7 +353,7 @@ class Deep:
 
     depth: int = 120
 
-    def strike(self, repository: TrustRepository, find: Finder) -> None:
+    def apply(self, repository: TrustRepository, find: Finder) -> None:
         """Publish all of them at once."""
         key = make_key()
         with repository.batch():

@@ -264,13 +264,13 @@ class TrustRepository:
     def fork(self) -> TrustRepository:
         """Make a copy that changes for itself: whatever is done to it tells nobody."""
         with self._lock:
-            twin = copy.copy(self)
-            twin._lock = threading.RLock()
-            twin._published = lambda _category, _timestamp: None
-            twin._targets = {role: dict(targets) for role, targets in self._targets.items()}
+            duplicate = copy.copy(self)
+            duplicate._lock = threading.RLock()
+            duplicate._published = lambda _category, _timestamp: None
+            duplicate._targets = {role: dict(targets) for role, targets in self._targets.items()}
             for name in _COPIED:
-                setattr(twin, name, copy.copy(getattr(self, name)))
-        return twin
+                setattr(duplicate, name, copy.copy(getattr(self, name)))
+        return duplicate
 
     def impose(self, role: str, body: bytes) -> None:
         """Answer every question for the role's file by `body`, whatever version or hash is asked for."""

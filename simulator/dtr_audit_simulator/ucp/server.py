@@ -20,10 +20,10 @@ from http import HTTPStatus
 
 from dtr_audit_simulator.dtr.accounts import Account, Accounts, Tokens
 from dtr_audit_simulator.dtr.fault_kinds import Body, Calls, EndlessBody, GzipBomb, Redirect, Status, Unending
-from dtr_audit_simulator.dtr.faults import Faults, Misfortune
+from dtr_audit_simulator.dtr.faults import ActiveFaults, Faults
 from dtr_audit_simulator.dtr.server import ADMIN, Server
 from dtr_audit_simulator.dtr.spoiled import oversized, replaced, spoiled
-from dtr_audit_simulator.http.authority import CertificateAuthority, Flaw
+from dtr_audit_simulator.http.authority import CertificateAuthority, Defect
 from dtr_audit_simulator.http.journal import Journal
 from dtr_audit_simulator.http.transport import Request, Response
 
@@ -86,7 +86,7 @@ class UcpApi:
         self.journal = journal
         self.sessions: set[str] = set()
         self._tokens = Tokens()
-        self._misfortune = Misfortune()
+        self._active_faults = ActiveFaults()
         self._routes: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("POST", LOGIN.path): self._log_in,
             ("POST", LOGOUT.path): self._log_out,
@@ -97,25 +97,25 @@ class UcpApi:
     @property
     def faults(self) -> Faults:
         """What goes wrong at present; assigning starts every count of calls anew."""
-        return self._misfortune.faults
+        return self._active_faults.faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._misfortune = Misfortune(faults)
+        self._active_faults = ActiveFaults(faults)
 
     def answer(self, request: Request) -> Response:
         """Answer a request. May be called from many threads."""
         self.journal.announce(request)
-        struck = self._misfortune.strike(request)
+        struck = self._active_faults.apply(request)
         match replaced(struck):
-            case Status() as strike:
-                response = _error(strike.status, strike.message or "injected by the simulated UCP")
-            case Body() as strike:
-                response = Response(strike.status, strike.content, strike.content_type)
-            case Redirect() as strike:
-                response = Response(strike.status, headers=(("Location", strike.location),))
-            case EndlessBody() | Unending() | GzipBomb() as strike:
-                response = oversized(strike)
+            case Status() as call_fault:
+                response = _error(call_fault.status, call_fault.message or "injected by the simulated UCP")
+            case Body() as call_fault:
+                response = Response(call_fault.status, call_fault.content, call_fault.content_type)
+            case Redirect() as call_fault:
+                response = Response(call_fault.status, headers=(("Location", call_fault.location),))
+            case EndlessBody() | Unending() | GzipBomb() as call_fault:
+                response = oversized(call_fault)
             case None:
                 response = self._route(request)
         if "secrets_echoed" in struck.names:
@@ -190,11 +190,11 @@ class UcpServer(Server):
         configuration: Configuration | None = None,
         hostname: str = "localhost",
         authority: CertificateAuthority | None = None,
-        flaw: Flaw | None = None,
+        defect: Defect | None = None,
     ) -> None:
         journal = Journal()
         authority = authority or CertificateAuthority("Simulated UCP CA")
-        super().__init__(journal, hostname=hostname, authority=authority, flaw=flaw)
+        super().__init__(journal, hostname=hostname, authority=authority, defect=defect)
         self.accounts = accounts or Accounts([Account(ADMIN, secrets.token_urlsafe(18), is_admin=True)])
         self._api = UcpApi(self.accounts, configuration or Configuration(), journal)
 

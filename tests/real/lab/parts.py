@@ -23,8 +23,8 @@ class Part:
     def path(self) -> str | None:
         """Find the program, or None."""
         # Debian keeps servers in /usr/sbin, which is not on the PATH of an ordinary user.
-        places = (os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
-        return shutil.which(self.executable, path=os.pathsep.join(places))
+        locations = (os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
+        return shutil.which(self.executable, path=os.pathsep.join(locations))
 
     def works(self) -> bool:
         """Tell whether the program is here and answers its probe as expected."""

@@ -38,7 +38,7 @@ from tests.real.lab.images import write_artifact, write_artifact_index, write_im
 from tests.real.lab.notary import start_server, start_signer
 from tests.real.lab.parts import DOCKER_REGISTRY, executable_path
 from tests.real.lab.services import POLL_SECONDS, START_SECONDS, Service, ServiceFailedError
-from tests.real.lab.signer_client import Delegation, SignedTarget, Workstation
+from tests.real.lab.signer_client import Delegation, SignedTarget, SignerClient
 from tests.real.lab.tampering import TrustDesk
 from tests.real.lab.tokens import REALM_PATH, SignedTokens, TokenServer
 from tests.real.lab.trust import RELEASES, TOP_LEVEL
@@ -58,7 +58,7 @@ class RealRegistry:
     host: str
     ca_bundle: str
     ca_file: Path
-    workstation: Workstation
+    signer_client: SignerClient
     desk: TrustDesk
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class RealRegistry:
 
     def delete_tag(self, namespace: str, name: str, tag: str) -> None:
         """Delete a tag, and with it every tag of the repository that holds the same image; trust data stays."""
-        self.workstation.skopeo("delete", f"docker://{self.gun(namespace, name)}:{tag}")
+        self.signer_client.skopeo("delete", f"docker://{self.gun(namespace, name)}:{tag}")
 
     # Signatures, by Notary's own client
 
@@ -142,11 +142,11 @@ class RealRegistry:
 
     def revoke(self, namespace: str, name: str, tag: str) -> None:
         """Take the tag's signature out of the top-level role."""
-        self.workstation.notary("remove", "--publish", self.gun(namespace, name), tag)
+        self.signer_client.notary("remove", "--publish", self.gun(namespace, name), tag)
 
     def list_signed(self, namespace: str, name: str) -> list[SignedTarget]:
         """Give what `notary list` prints; raises ToolFailedError without any trust data."""
-        return self.workstation.list_signed(self.gun(namespace, name))
+        return self.signer_client.list_signed(self.gun(namespace, name))
 
     def list_in(self, namespace: str, name: str, tag: str, *roles: str) -> None:
         """List what the tag holds now in just these roles, by the keys of theirs that are here."""
@@ -158,12 +158,12 @@ class RealRegistry:
 
     def list_delegations(self, namespace: str, name: str) -> list[Delegation]:
         """Give what `notary delegation list` prints."""
-        return self.workstation.list_delegations(self.gun(namespace, name))
+        return self.signer_client.list_delegations(self.gun(namespace, name))
 
     def remove_delegation(self, namespace: str, name: str, role: str, *keys: str) -> None:
         """Take keys out of a delegation, or the whole delegation away."""
         gun = self.gun(namespace, name)
-        self.workstation.notary("delegation", "remove", "--publish", "--yes", gun, role, *keys)
+        self.signer_client.notary("delegation", "remove", "--publish", "--yes", gun, role, *keys)
         if not keys:
             self._signers.discard((gun, role.removeprefix(f"{TOP_LEVEL}/")))
 
@@ -171,12 +171,12 @@ class RealRegistry:
         """Replace the key of a top-level role by a new one, which the server makes and holds, or the workstation."""
         managed = ["--server-managed"] if by_server else []
         gun = self.gun(namespace, name)
-        self.workstation.notary("key", "rotate", *managed, gun, role, typed="yes\n")
+        self.signer_client.notary("key", "rotate", *managed, gun, role, typed="yes\n")
 
     def reinitialise(self, namespace: str, name: str) -> None:
         """Delete a repository's trust data; what is signed in it next is signed under another root."""
         gun = self.gun(namespace, name)
-        self.workstation.notary("delete", "--remote", gun)
+        self.signer_client.notary("delete", "--remote", gun)
         self._signed_guns.discard(gun)
         self._signers = {(signed, signer) for signed, signer in self._signers if signed != gun}
 
@@ -189,12 +189,12 @@ class RealRegistry:
         """
         gun = self.gun(namespace, name)
         if generated:
-            public_key = self.workstation.generate_key(signer)
-            self.workstation.docker("trust", "signer", "add", f"--key={public_key}", signer, gun)
+            public_key = self.signer_client.generate_key(signer)
+            self.signer_client.docker("trust", "signer", "add", f"--key={public_key}", signer, gun)
         else:
-            certificate, key = self.workstation.make_bundle(signer)
-            self.workstation.docker("trust", "signer", "add", f"--key={certificate}", signer, gun)
-            self.workstation.docker("trust", "key", "load", f"--name={signer}", str(key))
+            certificate, key = self.signer_client.make_bundle(signer)
+            self.signer_client.docker("trust", "signer", "add", f"--key={certificate}", signer, gun)
+            self.signer_client.docker("trust", "key", "load", f"--name={signer}", str(key))
         # Docker's client has made the repository's trust data if there was none.
         self._signed_guns.add(gun)
         self._signers.add((gun, signer))
@@ -204,11 +204,11 @@ class RealRegistry:
 
         Docker's client asks an engine for an image that nobody has signed yet: there is none, so `sign` comes first.
         """
-        self.workstation.docker("trust", "sign", f"{self.gun(namespace, name)}:{tag}")
+        self.signer_client.docker("trust", "sign", f"{self.gun(namespace, name)}:{tag}")
 
     def inspect_trust(self, namespace: str, name: str) -> dict[str, Any]:
         """Give what `docker trust inspect` prints; raises ToolFailedError without any trust data."""
-        printed = self.workstation.docker("trust", "inspect", self.gun(namespace, name))
+        printed = self.signer_client.docker("trust", "inspect", self.gun(namespace, name))
         [repository] = json.loads(printed)
         return dict(repository)
 
@@ -219,9 +219,9 @@ class RealRegistry:
         scope = f"repository:{gun}:{actions}"
         return self._tokens.issue(self.username, service=self.host, access=(scope,), life=EXPIRES_IN).text
 
-    def visit(self, directory: Path, *, notary: str = "") -> Workstation:
+    def visit(self, directory: Path, *, notary: str = "") -> SignerClient:
         """Give another workstation with the same login, which knows no key and has seen nothing yet."""
-        return Workstation(
+        return SignerClient(
             directory,
             host=self.host,
             ca_bundle=self.ca_bundle,
@@ -246,7 +246,7 @@ class RealRegistry:
 
     def _push(self, image: Path, namespace: str, name: str, tag: str) -> str:
         digest_file = image.with_suffix(".digest")
-        self.workstation.skopeo(
+        self.signer_client.skopeo(
             "copy",
             "--all",
             "--preserve-digests",
@@ -258,18 +258,18 @@ class RealRegistry:
         return digest_file.read_text(encoding="ascii")
 
     def _read_manifest(self, namespace: str, name: str, tag: str) -> bytes:
-        return self.workstation.skopeo("inspect", "--raw", f"docker://{self.gun(namespace, name)}:{tag}")
+        return self.signer_client.skopeo("inspect", "--raw", f"docker://{self.gun(namespace, name)}:{tag}")
 
     def _prepare(self, gun: str) -> None:
         """Make the repository's trust data if there is none."""
         if gun not in self._signed_guns:
-            self.workstation.notary("init", "--publish", gun)
+            self.signer_client.notary("init", "--publish", gun)
             # As Docker's client does: so that whoever holds a signer's key alone can publish.
-            self.workstation.notary("key", "rotate", gun, "snapshot", "--server-managed")
+            self.signer_client.notary("key", "rotate", gun, "snapshot", "--server-managed")
             self._signed_guns.add(gun)
 
     def _list(self, gun: str, roles: Sequence[str], tag: str, manifest: bytes) -> None:
-        self.workstation.notary(
+        self.signer_client.notary(
             "addhash",
             "--publish",
             *(f"--roles={role}" for role in roles),
@@ -280,10 +280,10 @@ class RealRegistry:
         )
 
     def _add_key(self, gun: str, role: str, user: str, paths: Sequence[str] = ()) -> None:
-        certificate, key = self.workstation.make_bundle(user)
-        self.workstation.notary("key", "import", f"--role={user}", str(key))
+        certificate, key = self.signer_client.make_bundle(user)
+        self.signer_client.notary("key", "import", f"--role={user}", str(key))
         reach = [f"--paths={path}" for path in paths] or ["--all-paths"]
-        self.workstation.notary("delegation", "add", "--publish", *reach, gun, role, str(certificate))
+        self.signer_client.notary("delegation", "add", "--publish", *reach, gun, role, str(certificate))
 
     def _delegate(self, gun: str, signer: str) -> None:
         """Make the signer's delegations if there are none."""
@@ -353,7 +353,7 @@ class RealRegistry:
         )
         started.callback(front.stop)
         self._wait_until_answering(front)
-        self.workstation = self.visit(self._directory / "workstation")
+        self.signer_client = self.visit(self._directory / "workstation")
         self.desk = TrustDesk(self.url, self.ca_file, self.authorize)
 
     def _wait_until_answering(self, front: Service) -> None:

@@ -74,7 +74,7 @@ def sign_by_two_keys_of_one_role(registry: RealRegistry, namespace: str, name: s
     registry.sign(namespace, name, TAG, signer="alice")
     registry.delegate(namespace, name, RELEASES, "bob")
     raise_threshold(registry, namespace, name, RELEASES, 2)
-    keys = registry.workstation.read_keys()
+    keys = registry.signer_client.read_keys()
     registry.desk.republish(registry.gun(namespace, name), RELEASES, keys, lambda _: None)
 
 
@@ -220,11 +220,11 @@ def raise_threshold(registry: RealRegistry, namespace: str, name: str, role: str
                 entry["threshold"] = threshold
 
     parent, _, _ = role.rpartition("/")
-    registry.desk.republish(registry.gun(namespace, name), parent, registry.workstation.read_keys(), change)
+    registry.desk.republish(registry.gun(namespace, name), parent, registry.signer_client.read_keys(), change)
 
 
 def let_expire(registry: RealRegistry, namespace: str, name: str, role: str) -> None:
     """Publish a role again, with a short life, and wait for its end."""
-    keys = registry.workstation.read_keys()
+    keys = registry.signer_client.read_keys()
     registry.desk.republish(registry.gun(namespace, name), role, keys, expire_in(SOON))
     time.sleep(SOON)

@@ -54,7 +54,7 @@ class Delegation:
     threshold: int
 
 
-class Workstation:
+class SignerClient:
     """The vendor's tools as one person uses them against one registry.
 
     `directory` holds everything: Docker's configuration with the login, the keys of the trust, the registry's CA.
@@ -202,16 +202,16 @@ class Workstation:
             )
         except subprocess.TimeoutExpired as error:
             raise ToolFailedError(
-                self._told(command, f"took more than {TOOL_SECONDS} s", error.stdout, error.stderr)
+                self._reported(command, f"took more than {TOOL_SECONDS} s", error.stdout, error.stderr)
             ) from None
         if done.returncode != 0:
             what = f"ended with status {done.returncode}"
-            raise ToolFailedError(self._told(command, what, done.stdout, done.stderr))
+            raise ToolFailedError(self._reported(command, what, done.stdout, done.stderr))
         if any(words in done.stderr for words in _STALE):
-            raise ToolFailedError(self._told(command, "did not reach the Notary", done.stdout, done.stderr))
+            raise ToolFailedError(self._reported(command, "did not reach the Notary", done.stdout, done.stderr))
         return done.stdout
 
-    def _told(self, command: Sequence[str], what: str, *outputs: bytes | None) -> str:
+    def _reported(self, command: Sequence[str], what: str, *outputs: bytes | None) -> str:
         printed = b"".join(output for output in outputs if output).decode("utf-8", "replace").strip()
         text = f"{shlex.join(command)}\n{what} and printed:\n{printed or '(nothing)'}"
         for secret in self._secrets:

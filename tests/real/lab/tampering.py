@@ -69,7 +69,7 @@ class PrivateKeys:
         ]
 
 
-class Counterfeit:
+class TamperedRepository:
     """A repository's trust data as somebody serves it who holds every key of the server, and perhaps others.
 
     It begins honest: the current files of the real Notary under a next root, signed by the root key of `keys`, which

@@ -59,7 +59,7 @@ def test_every_page_is_read_be_the_ids_numbers_or_not(ids: str) -> None:
     assert feed.asked == ["0", ids.format(number=RECORDS), ids.format(number=2 * RECORDS)]
 
 
-def test_a_feed_that_is_longer_than_is_read_is_told_to_be_a_part() -> None:
+def test_a_feed_that_is_longer_than_is_read_is_reported_to_be_a_part() -> None:
     feed = Feed(*updates(*(["a.example/x/y"] * (PAGES * RECORDS + 1))))
     hosts = read_hosts(feed)
     assert hosts == TrustHosts({"a.example": 1}, is_whole=False)
@@ -127,7 +127,7 @@ def test_hosts_of_a_repository_are_found_by_its_whole_name() -> None:
     assert TrustHosts({"a.example": 1}).find("x/y") == ()
 
 
-def test_hosts_beyond_the_limit_are_passed_over_and_the_feed_is_told_to_be_a_part() -> None:
+def test_hosts_beyond_the_limit_are_passed_over_and_the_feed_is_reported_to_be_a_part() -> None:
     feed = Feed(*updates(*(f"h{number}.example/x/y" for number in range(HOSTS + 1)), "h0.example/x/z"))
     hosts = read_hosts(feed)
     assert (len(hosts.find("x/y")), hosts.is_whole) == (HOSTS, False)

@@ -144,7 +144,7 @@ def test_a_token_serves_for_one_gun_and_the_next_one_is_asked_for_at_once(server
     assert server.requests[4].query["scope"] == ["repository:dtr.example.com/other/one:pull"]
 
 
-def test_a_notary_that_asks_for_nothing_is_told_nothing(server: Server, client: NotaryClient) -> None:
+def test_a_notary_that_asks_for_nothing_is_reported_nothing(server: Server, client: NotaryClient) -> None:
     server.valid.add("")
     assert client.fetch(GUN, "root") == b"root"
     assert [request.header("authorization") for request in server.requests] == [""]
@@ -226,7 +226,7 @@ def test_a_redirect_of_the_token_is_not_followed(server: Server, other: Server, 
 @pytest.mark.parametrize(
     "challenge", ["", 'Basic realm="x"', "Bearer", 'Bearer service="notary"', "Bearer realm=x", "\x01" * 10_000]
 )
-def test_a_challenge_that_names_no_realm_is_told(server: Server, client: NotaryClient, challenge: str) -> None:
+def test_a_challenge_that_names_no_realm_is_reported(server: Server, client: NotaryClient, challenge: str) -> None:
     server.answers.append(lambda _: Response(401, b"", headers=(("WWW-Authenticate", challenge),)))
     with pytest.raises(RegistryError):
         client.fetch(GUN, "root")
@@ -247,7 +247,7 @@ def test_wrong_credentials_are_tried_once_for_all_threads(server: Server, client
     assert server.asked().count("token") == 1
 
 
-def test_a_password_that_was_rotated_is_read_anew(server: Server, secret: Secret, client: NotaryClient) -> None:
+def test_a_password_that_was_rotated_is_read_again(server: Server, secret: Secret, client: NotaryClient) -> None:
     client.fetch(GUN, "root")
     server.valid.clear()
     server.password = secret.password = "hunter3"
@@ -282,7 +282,7 @@ def test_what_the_notary_has_not_is_none(client: NotaryClient) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"token": 5}', b'{"token": ""}', b'{"token": "a b"}', b"<html>"])
-def test_a_token_that_is_none_is_told(server: Server, client: NotaryClient, body: bytes) -> None:
+def test_a_token_that_is_none_is_reported(server: Server, client: NotaryClient, body: bytes) -> None:
     server.answers.append(lambda request: Response(200, body) if request.path == "/auth/token" else None)
     with pytest.raises(AuthenticationError, match="gives no token for the Notary"):
         client.fetch(GUN, "root")
@@ -318,6 +318,6 @@ def test_the_changefeed_is_asked_for_as_an_administrator(server: Server, client:
         client.fetch_changes(10, "0")
 
 
-def test_a_bundle_without_certificates_is_told(server: Server) -> None:
+def test_a_bundle_without_certificates_is_reported(server: Server) -> None:
     with pytest.raises(SettingsError, match="ca_bundle"):
         connect(server, Secret("no PEM"))

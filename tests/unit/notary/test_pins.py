@@ -25,7 +25,7 @@ from dtr_audit.trust.notary.pins import (
     parse_pins,
 )
 from dtr_audit.trust.notary.policy import Pin, TrustPolicy
-from dtr_audit.trust.notary.reading import Flaw, Outcome
+from dtr_audit.trust.notary.reading import Defect, Outcome
 from dtr_audit.trust.notary.verification import verify
 from tests.unit.notary.publisher import GUN, NOW, Authority, Notary, Publisher, certified
 
@@ -72,14 +72,14 @@ def test_what_is_parsed_is_what_a_root_is_held_against() -> None:
     publisher = Publisher(root_key=key)
     publisher.sign("targets", "1.0")
     served = publisher.publish()
-    for one, flaw in (
+    for one, defect in (
         (entry(pattern=GUN, root_keys=[key.id]), None),
         (entry(pattern=f"{namespace}/*", root_keys=None, authorities=AUTHORITY.pem), None),
-        (entry(pattern=GUN, root_keys=[ID]), Flaw.NOT_PINNED),
-        (entry(pattern="*", root_keys=None, authorities=Authority("Another").pem), Flaw.NOT_PINNED),
+        (entry(pattern=GUN, root_keys=[ID]), Defect.NOT_PINNED),
+        (entry(pattern="*", root_keys=None, authorities=Authority("Another").pem), Defect.NOT_PINNED),
     ):
         reading = verify(Notary(dict(served)), GUN, None, TrustPolicy(pins=parse_pins(document(one))), NOW)
-        assert (reading.flaw, reading.outcome is Outcome.VERIFIED) == (flaw, flaw is None)
+        assert (reading.defect, reading.outcome is Outcome.VERIFIED) == (defect, defect is None)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def assert_read_or_refused(content: bytes) -> None:
 
 @given(ANY)
 @settings(deadline=None)
-def test_whatever_json_it_is_it_is_read_or_refused_by_name(content: Any) -> None:
+def test_any_json_it_is_it_is_read_or_refused_by_name(content: Any) -> None:
     for whole in (content, {"pins": content}, {"pins": [content]}, {"pins": [entry(), content]}):
         assert_read_or_refused(json.dumps(whole).encode())
     for key in ("pattern", "root_keys", "authorities", "other"):
@@ -268,7 +268,7 @@ def test_whatever_json_it_is_it_is_read_or_refused_by_name(content: Any) -> None
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.integers(0, 8))
 @settings(deadline=None)
-def test_whatever_bytes_they_are_they_are_read_or_refused_by_name(piece: bytes, position: int, removed: int) -> None:
+def test_any_bytes_they_are_they_are_read_or_refused_by_name(piece: bytes, position: int, removed: int) -> None:
     good = document(entry(), entry(pattern="*", root_keys=[OTHER_ID]))
     assert_read_or_refused(piece)
     assert_read_or_refused(good[:position] + piece + good[position + removed :])

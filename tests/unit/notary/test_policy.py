@@ -9,7 +9,7 @@ import pytest
 
 from dtr_audit.core.model import TrustFlags, Verdict
 from dtr_audit.trust.notary.policy import Judgement, SignersNeeded, TrustPolicy, compare, expiring
-from dtr_audit.trust.notary.reading import Expiry, Flaw, Lapse, Outcome, Release, TagTrust, TrustReading
+from dtr_audit.trust.notary.reading import Defect, Expiry, Outcome, Release, SkippedDelegation, TagTrust, TrustReading
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 DOMAIN = "dtr.example.com"
@@ -20,7 +20,7 @@ SOON = Expiry("targets/ci", NOW + timedelta(days=9))
 CI = Release((DIGEST, "sha512:" + "3" * 128), ("targets/releases", "targets/ci"), SOON)
 ADMIN = Release((DIGEST,), ("targets",), Expiry("targets", NOW + timedelta(days=900)))
 RELEASES_ALONE = Release((DIGEST,), ("targets/releases",), SOON)
-LAPSE = Lapse("targets/qa", Flaw.EXPIRED, "expired: targets/qa, on 2026-11-01 00:00 UTC")
+SKIPPED_DELEGATION = SkippedDelegation("targets/qa", Defect.EXPIRED, "expired: targets/qa, on 2026-11-01 00:00 UTC")
 
 SIGNED = TrustFlags(DOMAIN, True, False)
 UNSIGNED = TrustFlags(DOMAIN, False, False)
@@ -28,8 +28,10 @@ OVERWRITTEN = TrustFlags(DOMAIN, True, True)
 SILENT = TrustFlags(DOMAIN, None, False)
 
 
-def reading(*releases: Release, lapses: tuple[Lapse, ...] = (), roles: tuple[str, ...] = ()) -> TrustReading:
-    trust = TagTrust(releases, roles or (releases[0].roles if releases else ()), lapses)
+def reading(
+    *releases: Release, skipped_delegations: tuple[SkippedDelegation, ...] = (), roles: tuple[str, ...] = ()
+) -> TrustReading:
+    trust = TagTrust(releases, roles or (releases[0].roles if releases else ()), skipped_delegations)
     return TrustReading(GUN, Outcome.VERIFIED, "", None, tags={"1.0": trust})
 
 
@@ -47,7 +49,7 @@ def unverified(outcome: Outcome, reason: str = "why") -> TrustReading:
     return TrustReading(GUN, outcome, reason, None)
 
 
-def test_signed_needs_the_registrys_word_and_the_proof() -> None:
+def test_signed_needs_the_registrys_word_and_the_verification() -> None:
     assert judge(reading(CI)) == Judgement(Verdict.SIGNED, "", ("ci",), SOON)
     assert judge(reading(ADMIN)).signers == ("Repo Admin",)
     assert judge(reading(CI), digest=CI.digests[1]).verdict is Verdict.SIGNED
@@ -61,12 +63,12 @@ def test_signed_needs_the_registrys_word_and_the_proof() -> None:
         unverified(Outcome.DOES_NOT_HOLD),
         unverified(Outcome.NO_TRUST_DATA),
         reading(),
-        reading(lapses=(LAPSE,)),
+        reading(skipped_delegations=(SKIPPED_DELEGATION,)),
         reading(replace(CI, digests=(OTHER,))),
         reading(replace(CI, digests=())),
     ],
 )
-def test_without_proof_nothing_is_signed_whatever_the_registry_says(read: TrustReading, flags: TrustFlags) -> None:
+def test_without_verification_nothing_is_signed_any_the_registry_says(read: TrustReading, flags: TrustFlags) -> None:
     judged = judge(read, flags)
     assert judged.verdict is not Verdict.SIGNED
     assert judged.reason
@@ -75,7 +77,7 @@ def test_without_proof_nothing_is_signed_whatever_the_registry_says(read: TrustR
 @pytest.mark.parametrize(
     "flags", [UNSIGNED, OVERWRITTEN, SILENT, TrustFlags(DOMAIN, True, None), TrustFlags(DOMAIN, False, True)]
 )
-def test_without_the_registrys_word_nothing_is_signed_whatever_is_proven(flags: TrustFlags) -> None:
+def test_without_the_registrys_word_nothing_is_signed_any_is_verified(flags: TrustFlags) -> None:
     judged = judge(reading(CI), flags)
     assert judged.verdict is (Verdict.UNKNOWN if None in {flags.in_notary, flags.hash_mismatch} else Verdict.UNTRUSTED)
     assert judged.signers == ("ci",)
@@ -104,7 +106,7 @@ def test_trust_data_that_does_not_hold_is_untrusted_and_says_why() -> None:
     assert judged.reason.endswith("does not hold: expired: targets")
 
 
-def test_a_tag_that_nobody_lists_is_not_signed() -> None:
+def test_a_tag_that_no_one_lists_is_not_signed() -> None:
     assert judge(reading(CI), UNSIGNED, tag="2.0") == Judgement(Verdict.UNSIGNED, f"not signed under {DOMAIN}")
     assert judge(unverified(Outcome.NO_TRUST_DATA), UNSIGNED).verdict is Verdict.UNSIGNED
     assert judge(reading(CI), SILENT, tag="2.0").verdict is Verdict.UNSIGNED
@@ -127,7 +129,7 @@ def test_the_trust_data_says_signed_and_the_registry_does_not() -> None:
     assert "overwritten" in judge(reading(CI), OVERWRITTEN).reason
 
 
-def test_a_digest_that_nobody_signed_is_untrusted() -> None:
+def test_a_digest_that_no_one_signed_is_untrusted() -> None:
     judged = judge(reading(CI), digest=OTHER)
     assert judged.verdict is Verdict.UNTRUSTED
     assert judged.signers == ()
@@ -152,10 +154,12 @@ def test_a_tag_without_a_digest_is_unknown() -> None:
 
 
 def test_a_signature_that_lapsed_is_untrusted_with_its_reason() -> None:
-    judged = judge(reading(lapses=(LAPSE,)))
+    judged = judge(reading(skipped_delegations=(SKIPPED_DELEGATION,)))
     assert judged.verdict is Verdict.UNTRUSTED
-    assert LAPSE.reason in judged.reason
-    assert judge(reading(lapses=(LAPSE,)), UNSIGNED) == Judgement(Verdict.UNTRUSTED, LAPSE.reason)
+    assert SKIPPED_DELEGATION.reason in judged.reason
+    assert judge(reading(skipped_delegations=(SKIPPED_DELEGATION,)), UNSIGNED) == Judgement(
+        Verdict.UNTRUSTED, SKIPPED_DELEGATION.reason
+    )
 
 
 def test_a_tag_that_is_not_released_is_not_signed() -> None:
@@ -210,16 +214,19 @@ def test_a_missing_signer_is_named_with_those_who_did_sign() -> None:
     assert "and targets/sec must have" not in judge(reading(CI), policy=signers("sec", needed=ALL)).reason
 
 
-def test_a_required_signer_whose_data_lapsed_is_told() -> None:
-    assert LAPSE.reason in judge(reading(CI, lapses=(LAPSE,)), policy=signers("qa")).reason
+def test_a_required_signer_whose_data_lapsed_is_reported() -> None:
+    assert (
+        SKIPPED_DELEGATION.reason
+        in judge(reading(CI, skipped_delegations=(SKIPPED_DELEGATION,)), policy=signers("qa")).reason
+    )
 
 
-def test_many_signers_are_told_in_few_words() -> None:
+def test_many_signers_are_reported_in_few_words() -> None:
     many = replace(CI, roles=tuple(f"targets/s{number:03}" for number in range(200)))
     assert len(judge(reading(many), policy=signers("sec")).reason) < 200
 
 
-def test_what_expires_soon_is_told_if_it_holds() -> None:
+def test_what_expires_soon_is_reported_if_it_holds() -> None:
     later = Expiry("root", NOW + timedelta(days=31))
     read = replace(reading(CI), expiries=(SOON, later))
     assert expiring(read, TrustPolicy(warning_days=30), NOW) == (SOON,)

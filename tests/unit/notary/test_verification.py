@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dtr_audit.errors import AuthenticationError, OutOfTimeError, RegistryError, SettingsError
 from dtr_audit.trust.notary.cache import TrustMemory
 from dtr_audit.trust.notary.policy import Pin, TrustPolicy
-from dtr_audit.trust.notary.reading import Anchor, Flaw, Outcome, TrustReading
+from dtr_audit.trust.notary.reading import Anchor, Defect, Outcome, TrustReading
 from dtr_audit.trust.notary.verification import ROOT_STEPS, TARGETS_BYTES, verify
 from tests.unit.notary.publisher import (
     DIGEST,
@@ -71,9 +71,9 @@ def memory_of(publisher: Publisher) -> TrustMemory:
     return memory
 
 
-def assert_flawed(reading: TrustReading, flaw: Flaw, *words: str) -> None:
+def assert_flawed(reading: TrustReading, defect: Defect, *words: str) -> None:
     assert reading.outcome is Outcome.DOES_NOT_HOLD
-    assert reading.flaw is flaw
+    assert reading.defect is defect
     assert not reading.tags
     assert all(word in reading.reason for word in words), reading.reason
 
@@ -184,7 +184,7 @@ def test_a_repository_without_trust_data_is_not_signed() -> None:
 def test_a_signer_who_never_signed_is_no_fault(publisher: Publisher) -> None:
     publisher.delegate("targets/new")
     publisher.unpublished.add("targets/new")
-    assert verified(publisher).lapses == ()
+    assert verified(publisher).skipped_delegations == ()
 
 
 def test_targets_of_none_are_empty(publisher: Publisher) -> None:
@@ -208,13 +208,13 @@ def _name(served: dict[str, bytes], role: str) -> str:
 @pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets"])
 def test_a_document_signed_by_a_wrong_key_does_not_hold(publisher: Publisher, role: str) -> None:
     publisher.roles[role].signed_by = [certified() if role == "root" else elliptic()]
-    assert_flawed(read(Notary(publisher.publish())), Flaw.SIGNATURE, "signature invalid", role)
+    assert_flawed(read(Notary(publisher.publish())), Defect.SIGNATURE, "signature invalid", role)
 
 
 @pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets"])
 def test_a_document_without_any_signature_does_not_hold(publisher: Publisher, role: str) -> None:
     publisher.roles[role].signed_by = []
-    assert_flawed(read(Notary(publisher.publish())), Flaw.SIGNATURE, "signature invalid", role)
+    assert_flawed(read(Notary(publisher.publish())), Defect.SIGNATURE, "signature invalid", role)
 
 
 def test_a_signature_under_the_id_of_another_key_does_not_hold(publisher: Publisher) -> None:
@@ -223,7 +223,7 @@ def test_a_signature_under_the_id_of_another_key_does_not_hold(publisher: Publis
     document = json.loads(served["timestamp"])
     document["signatures"] = [wrong.sign(canonical(document["signed"])) | {"keyid": right.id}]
     served["timestamp"] = json.dumps(document).encode()
-    assert_flawed(read(Notary(served)), Flaw.SIGNATURE, "timestamp")
+    assert_flawed(read(Notary(served)), Defect.SIGNATURE, "timestamp")
 
 
 def test_a_key_under_an_id_that_is_not_its_own_is_not_read(publisher: Publisher) -> None:
@@ -241,7 +241,7 @@ def test_a_changed_word_breaks_the_signature(publisher: Publisher) -> None:
     document = json.loads(served["timestamp"])
     document["signed"]["version"] = 7
     served["timestamp"] = json.dumps(document).encode()
-    assert_flawed(read(Notary(served)), Flaw.SIGNATURE, "timestamp")
+    assert_flawed(read(Notary(served)), Defect.SIGNATURE, "timestamp")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_method_that_is_not_the_keys_own_does_not_count(
 ) -> None:
     made = key()
     publisher.roles["timestamp"] = RoleKeys([made], signed_by=[replace(made, method=method)])
-    assert_flawed(read(Notary(publisher.publish())), Flaw.SIGNATURE, "timestamp")
+    assert_flawed(read(Notary(publisher.publish())), Defect.SIGNATURE, "timestamp")
 
 
 def test_a_methods_name_may_come_in_capitals(publisher: Publisher) -> None:
@@ -273,7 +273,7 @@ def test_a_methods_name_may_come_in_capitals(publisher: Publisher) -> None:
 @pytest.mark.parametrize("kind", ["rsa", "ed25519", "ecdsa-x509", "dsa", ""])
 def test_a_key_of_another_kind_than_it_says_does_not_count(publisher: Publisher, kind: str) -> None:
     publisher.roles["timestamp"].keys = [replace(elliptic(), kind=kind)]
-    assert_flawed(read(Notary(publisher.publish())), Flaw.SIGNATURE, "timestamp")
+    assert_flawed(read(Notary(publisher.publish())), Defect.SIGNATURE, "timestamp")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_a_key_of_another_kind_than_it_says_does_not_count(publisher: Publisher,
 )
 def test_a_weak_or_unknown_key_does_not_count(publisher: Publisher, key: Callable[[], SigningKey]) -> None:
     publisher.roles["timestamp"].keys = [key()]
-    assert_flawed(read(Notary(publisher.publish())), Flaw.SIGNATURE, "timestamp")
+    assert_flawed(read(Notary(publisher.publish())), Defect.SIGNATURE, "timestamp")
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_signature_of_another_length_or_of_nothing_does_not_count(
     value = base64.b64decode(document["signatures"][0]["sig"])
     document["signatures"][0]["sig"] = base64.b64encode(change(value)).decode()
     served["timestamp"] = json.dumps(document).encode()
-    assert_flawed(read(Notary(served)), Flaw.SIGNATURE, "timestamp")
+    assert_flawed(read(Notary(served)), Defect.SIGNATURE, "timestamp")
 
 
 # Thresholds
@@ -313,7 +313,7 @@ def test_fewer_signatures_than_the_threshold_do_not_hold(publisher: Publisher, r
     make = certified if role == "root" else elliptic
     keys = [make(), make(), make()]
     publisher.roles[role] = RoleKeys(keys, threshold=2, signed_by=keys[:1])
-    assert_flawed(read(Notary(publisher.publish())), Flaw.THRESHOLD, role, "1 valid", "2 are needed")
+    assert_flawed(read(Notary(publisher.publish())), Defect.THRESHOLD, role, "1 valid", "2 are needed")
     publisher.roles[role].signed_by = keys[1:]
     assert verified(publisher).outcome is Outcome.VERIFIED
 
@@ -321,7 +321,7 @@ def test_fewer_signatures_than_the_threshold_do_not_hold(publisher: Publisher, r
 def test_a_signature_twice_counts_once(publisher: Publisher) -> None:
     key, other = elliptic(), elliptic()
     publisher.roles["targets"] = RoleKeys([key, other], threshold=2, signed_by=[key, key])
-    assert_flawed(read(Notary(publisher.publish())), Flaw.THRESHOLD, "targets")
+    assert_flawed(read(Notary(publisher.publish())), Defect.THRESHOLD, "targets")
 
 
 def test_one_key_under_two_certificates_counts_once(publisher: Publisher) -> None:
@@ -329,7 +329,7 @@ def test_one_key_under_two_certificates_counts_once(publisher: Publisher) -> Non
     keys = [certified("one", private=private), certified("two", private=private)]
     assert keys[0].id != keys[1].id
     publisher.roles["targets"] = RoleKeys(keys, threshold=2)
-    assert_flawed(read(Notary(publisher.publish())), Flaw.THRESHOLD, "targets")
+    assert_flawed(read(Notary(publisher.publish())), Defect.THRESHOLD, "targets")
 
 
 @pytest.mark.parametrize("threshold", [0, -1, True, "1", None, 1.5, 2**40])
@@ -358,20 +358,20 @@ def test_a_document_swapped_for_another_does_not_hold(publisher: Publisher, role
     forged = attacker.publish()
     notary = Notary(publisher.publish())
     notary.forge(role, forged[_name(forged, role)] + b" ")
-    assert_flawed(read(notary), Flaw.MIXED, role, "mixed up")
+    assert_flawed(read(notary), Defect.MIXED, role, "mixed up")
 
 
 @pytest.mark.parametrize("role", ["snapshot", "targets", "targets/releases", "targets/ci"])
 def test_a_stripped_document_does_not_hold(publisher: Publisher, role: str) -> None:
     notary = Notary(publisher.publish())
     del notary.served[_name(notary.served, role)]
-    assert_flawed(read(notary), Flaw.INCOMPLETE, role, "missing")
+    assert_flawed(read(notary), Defect.INCOMPLETE, role, "missing")
 
 
 def test_a_stripped_timestamp_does_not_hold(publisher: Publisher) -> None:
     notary = Notary(publisher.publish())
     del notary.served["timestamp"]
-    assert_flawed(read(notary), Flaw.INCOMPLETE, "timestamp")
+    assert_flawed(read(notary), Defect.INCOMPLETE, "timestamp")
 
 
 def test_trust_data_that_is_stripped_altogether_is_missed(publisher: Publisher) -> None:
@@ -395,13 +395,13 @@ def test_a_validly_signed_document_of_another_time_does_not_hold(publisher: Publ
     publisher.sign("targets/ci", "2.0", DIGEST)
     new = dict(publisher.publish())
     new[_name(new, role)] = old[_name(old, role)]
-    assert_flawed(read(Notary(new)), Flaw.MIXED, role)
+    assert_flawed(read(Notary(new)), Defect.MIXED, role)
 
 
 def test_a_root_that_the_snapshot_does_not_name_does_not_hold(publisher: Publisher) -> None:
     old = publisher.publish()
     notary = Notary(publisher.publish() | {"root": old["root"]})
-    assert_flawed(read(notary), Flaw.MIXED, "root")
+    assert_flawed(read(notary), Defect.MIXED, "root")
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "targets/ci"])
@@ -410,14 +410,16 @@ def test_an_older_version_than_was_seen_does_not_hold(publisher: Publisher, role
         publisher.publish()
     memory = memory_of(publisher)
     publisher.versions[role] = 2
-    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROLLED_BACK, role, "version 3", "version 4 was seen")
+    assert_flawed(
+        read(Notary(publisher.publish()), memory), Defect.ROLLED_BACK, role, "version 3", "version 4 was seen"
+    )
 
 
 def test_a_replay_of_everything_does_not_hold(publisher: Publisher) -> None:
     old = publisher.publish()
     memory = memory_of(publisher)
     reading = read(Notary(old), memory)
-    assert_flawed(reading, Flaw.ROLLED_BACK, "rolled back")
+    assert_flawed(reading, Defect.ROLLED_BACK, "rolled back")
     assert reading.memory is memory
 
 
@@ -425,7 +427,7 @@ def test_a_replay_of_everything_is_found_though_the_memory_had_room_for_the_root
     old = publisher.publish()
     memory = memory_of(publisher)
     small = replace(memory, documents={"root": memory.documents["root"]})
-    assert_flawed(read(Notary(old), small), Flaw.ROLLED_BACK)
+    assert_flawed(read(Notary(old), small), Defect.ROLLED_BACK)
 
 
 def test_a_delegation_that_lapsed_cannot_come_back_older(publisher: Publisher) -> None:
@@ -434,15 +436,15 @@ def test_a_delegation_that_lapsed_cannot_come_back_older(publisher: Publisher) -
     memory = memory_of(publisher)
     publisher.expires["targets/ci"] = NOW - timedelta(days=1)
     lapsed = verified(publisher, memory)
-    assert lapsed.lapses
+    assert lapsed.skipped_delegations
     assert lapsed.memory is not None
     assert lapsed.memory.versions["targets/ci"] == 4
     del publisher.expires["targets/ci"]
     publisher.versions["targets/ci"] = 2
-    assert_flawed(read(Notary(publisher.publish()), lapsed.memory), Flaw.ROLLED_BACK, "targets/ci")
+    assert_flawed(read(Notary(publisher.publish()), lapsed.memory), Defect.ROLLED_BACK, "targets/ci")
 
 
-def test_a_delegation_that_was_removed_may_begin_anew(publisher: Publisher) -> None:
+def test_a_delegation_that_was_removed_may_begin_again(publisher: Publisher) -> None:
     for _ in range(3):
         publisher.publish()
     memory = memory_of(publisher)
@@ -468,7 +470,7 @@ def test_a_document_of_another_role_signed_by_the_same_key_is_not_read(publisher
 @pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets"])
 def test_a_document_that_has_expired_does_not_hold(publisher: Publisher, role: str) -> None:
     publisher.expires[role] = NOW
-    assert_flawed(read(Notary(publisher.publish())), Flaw.EXPIRED, f"expired: {role}, on 2026-11-22 03:00 UTC")
+    assert_flawed(read(Notary(publisher.publish())), Defect.EXPIRED, f"expired: {role}, on 2026-11-22 03:00 UTC")
     publisher.expires[role] = NOW + timedelta(microseconds=1)
     assert verified(publisher).outcome is Outcome.VERIFIED
 
@@ -477,7 +479,7 @@ def test_a_remembered_root_that_expires_does_not_hold(publisher: Publisher) -> N
     publisher.expires["root"] = NOW + timedelta(days=1)
     memory = memory_of(publisher)
     reading = verify(Notary(publisher._published), GUN, memory, ANYTHING, NOW + timedelta(days=1))
-    assert_flawed(reading, Flaw.EXPIRED, "root")
+    assert_flawed(reading, Defect.EXPIRED, "root")
 
 
 @pytest.mark.parametrize(
@@ -533,25 +535,25 @@ def test_the_root_ends_when_its_certificates_are_fewer_than_the_threshold(thresh
 
 
 @pytest.mark.parametrize(
-    ("spoil", "flaw"),
+    ("spoil", "defect"),
     [
-        (lambda publisher: publisher.expires.update({"targets/ci": NOW}), Flaw.EXPIRED),
-        (lambda publisher: setattr(publisher.roles["targets/ci"], "signed_by", [elliptic()]), Flaw.SIGNATURE),
-        (lambda publisher: setattr(publisher.roles["targets/ci"], "threshold", 2), Flaw.THRESHOLD),
+        (lambda publisher: publisher.expires.update({"targets/ci": NOW}), Defect.EXPIRED),
+        (lambda publisher: setattr(publisher.roles["targets/ci"], "signed_by", [elliptic()]), Defect.SIGNATURE),
+        (lambda publisher: setattr(publisher.roles["targets/ci"], "threshold", 2), Defect.THRESHOLD),
     ],
     ids=["expired", "wrong key", "threshold"],
 )
 def test_a_delegation_that_does_not_hold_signs_nothing_and_spoils_nothing(
-    publisher: Publisher, spoil: Callable[[Publisher], None], flaw: Flaw
+    publisher: Publisher, spoil: Callable[[Publisher], None], defect: Defect
 ) -> None:
     publisher.sign("targets/ci", "3.0")
     spoil(publisher)
     reading = verified(publisher)
-    assert [(lapse.role, lapse.flaw) for lapse in reading.lapses] == [("targets/ci", flaw)]
+    assert [(skipped.role, skipped.defect) for skipped in reading.skipped_delegations] == [("targets/ci", defect)]
     assert reading.tags["1.0"].releases
     assert reading.tags["2.0"].releases[0].roles == ("targets/releases",)
     assert reading.tags["3.0"].releases == ()
-    assert reading.tags["3.0"].lapses == reading.lapses
+    assert reading.tags["3.0"].skipped_delegations == reading.skipped_delegations
 
 
 def test_below_a_delegation_that_does_not_hold_nothing_does(publisher: Publisher) -> None:
@@ -660,12 +662,12 @@ def test_a_chain_with_a_link_missing_or_forged_does_not_hold(publisher: Publishe
         publisher.rotate_root()
         served = publisher.publish()
     missing = {name: body for name, body in served.items() if name != "3.root"}
-    assert_flawed(read(Notary(missing), memory), Flaw.ROOT_CHANGED, "root changed")
+    assert_flawed(read(Notary(missing), memory), Defect.ROOT_CHANGED, "root changed")
     swapped = served | {"2.root": served["3.root"]}
-    assert_flawed(read(Notary(swapped), memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(swapped), memory), Defect.ROOT_CHANGED)
     attacker = Publisher()
     attacker.versions["root"] = 1
-    assert_flawed(read(Notary(served | {"2.root": attacker.publish()["root"]}), memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(served | {"2.root": attacker.publish()["root"]}), memory), Defect.ROOT_CHANGED)
 
 
 def test_a_chain_without_end_is_not_followed(publisher: Publisher) -> None:
@@ -673,7 +675,7 @@ def test_a_chain_without_end_is_not_followed(publisher: Publisher) -> None:
     publisher.roles["root"].keys = [certified()]
     publisher.versions["root"] = 10**9
     notary = Notary(publisher.publish())
-    assert_flawed(read(notary, memory), Flaw.ROOT_CHANGED, "1000000001")
+    assert_flawed(read(notary, memory), Defect.ROOT_CHANGED, "1000000001")
     assert len(notary.asked) < ROOT_STEPS
 
 
@@ -683,7 +685,7 @@ def test_a_chain_that_is_too_long_is_not_followed_though_every_link_is_genuine(p
         publisher.rotate_root()
         served = publisher.publish()
     notary = Notary(served)
-    assert_flawed(read(notary, memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(notary, memory), Defect.ROOT_CHANGED)
     assert len(notary.asked) < ROOT_STEPS
 
 
@@ -694,7 +696,7 @@ def test_a_link_of_another_version_than_its_name_does_not_hold(publisher: Publis
         publisher.rotate_root()
         served = publisher.publish()
     assert read(Notary(served), memory).outcome is Outcome.VERIFIED
-    assert_flawed(read(Notary(served | {"2.root": served["3.root"]}), memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(served | {"2.root": served["3.root"]}), memory), Defect.ROOT_CHANGED)
 
 
 def test_a_link_that_its_own_keys_have_not_signed_does_not_hold(publisher: Publisher) -> None:
@@ -704,13 +706,13 @@ def test_a_link_that_its_own_keys_have_not_signed_does_not_hold(publisher: Publi
     publisher.publish()
     publisher.rotate_root()
     publisher.roles["root"].signed_by = None
-    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.SIGNATURE, "root")
+    assert_flawed(read(Notary(publisher.publish()), memory), Defect.SIGNATURE, "root")
 
 
 def test_a_first_root_that_does_not_hold_is_not_built_upon(publisher: Publisher) -> None:
     publisher.roles["root"].signed_by = []
     notary = Notary(publisher.publish())
-    assert_flawed(read(notary), Flaw.SIGNATURE, "root")
+    assert_flawed(read(notary), Defect.SIGNATURE, "root")
     assert notary.asked == ["root"]
 
 
@@ -718,7 +720,7 @@ def test_two_roots_of_one_version_do_not_hold_though_one_key_signed_both(publish
     memory = memory_of(publisher)
     publisher.versions["root"] = 0
     publisher.roles["timestamp"] = RoleKeys([elliptic()])
-    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(publisher.publish()), memory), Defect.ROOT_CHANGED)
 
 
 def test_a_rotation_needs_the_old_roots_threshold(publisher: Publisher) -> None:
@@ -727,7 +729,7 @@ def test_a_rotation_needs_the_old_roots_threshold(publisher: Publisher) -> None:
     memory = memory_of(publisher)
     publisher.roles["root"] = RoleKeys([certified()])
     publisher.signed_root_by = old[:1]
-    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(publisher.publish()), memory), Defect.ROOT_CHANGED)
     publisher.versions["root"] = 1
     publisher.signed_root_by = old[1:]
     assert verified(publisher, memory).outcome is Outcome.VERIFIED
@@ -739,7 +741,7 @@ def test_a_rotation_signed_by_a_key_without_a_certificate_does_not_count(publish
     memory = memory_of(publisher)
     publisher.roles["root"] = RoleKeys([certified()])
     publisher.signed_root_by = [bare]
-    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(publisher.publish()), memory), Defect.ROOT_CHANGED)
 
 
 def test_a_rotation_needs_the_new_roots_threshold(publisher: Publisher) -> None:
@@ -748,7 +750,7 @@ def test_a_rotation_needs_the_new_roots_threshold(publisher: Publisher) -> None:
     publisher.rotate_root(*new)
     publisher.roles["root"].threshold = 2
     publisher.roles["root"].signed_by = new[:1]
-    assert_flawed(read(Notary(publisher.publish()), memory), Flaw.THRESHOLD, "root")
+    assert_flawed(read(Notary(publisher.publish()), memory), Defect.THRESHOLD, "root")
 
 
 def test_a_rotation_is_signed_by_a_certificate_that_has_expired_since(publisher: Publisher) -> None:
@@ -760,13 +762,13 @@ def test_a_rotation_is_signed_by_a_certificate_that_has_expired_since(publisher:
     assert verify(Notary(publisher.publish()), GUN, memory, ANYTHING, later).outcome is Outcome.VERIFIED
 
 
-def test_a_repository_made_anew_under_another_root_does_not_hold(publisher: Publisher) -> None:
+def test_a_repository_made_again_under_another_root_does_not_hold(publisher: Publisher) -> None:
     memory = memory_of(publisher)
     anew = Publisher()
     anew.sign("targets", "1.0")
     for _ in range(3):
         reading = read(Notary(anew.publish()), memory)
-        assert_flawed(reading, Flaw.ROOT_CHANGED, "root changed", anew.roles["root"].keys[0].id)
+        assert_flawed(reading, Defect.ROOT_CHANGED, "root changed", anew.roles["root"].keys[0].id)
         assert reading.memory is memory
     # Nobody remembers: it is trusted on first use, and says so.
     assert verified(anew).anchor is Anchor.FIRST_USE
@@ -776,7 +778,7 @@ def test_a_new_certificate_of_the_old_key_is_another_root(publisher: Publisher) 
     memory = memory_of(publisher)
     private = publisher.roles["root"].keys[0].private
     anew = Publisher(root_key=certified(private=private))
-    assert_flawed(read(Notary(anew.publish()), memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(anew.publish()), memory), Defect.ROOT_CHANGED)
 
 
 def test_an_older_root_than_was_seen_does_not_hold(publisher: Publisher) -> None:
@@ -784,7 +786,7 @@ def test_an_older_root_than_was_seen_does_not_hold(publisher: Publisher) -> None
     memory = memory_of(publisher)
     notary = Notary({**publisher.publish(), "root": old})
     del notary.served["timestamp"]
-    assert_flawed(read(notary, memory), Flaw.ROLLED_BACK, "root")
+    assert_flawed(read(notary, memory), Defect.ROLLED_BACK, "root")
 
 
 def test_a_rotated_timestamp_key_is_learnt_from_the_new_root(publisher: Publisher) -> None:
@@ -825,7 +827,7 @@ def test_a_rotated_timestamp_key_is_learnt_from_the_new_root(publisher: Publishe
     ],
 )
 def test_a_root_without_a_good_certificate_for_the_gun_does_not_hold(key: Callable[[], SigningKey]) -> None:
-    assert_flawed(read(Notary(Publisher(root_key=key()).publish())), Flaw.SIGNATURE, "no key whose certificate", GUN)
+    assert_flawed(read(Notary(Publisher(root_key=key()).publish())), Defect.SIGNATURE, "no key whose certificate", GUN)
 
 
 def _signed_with_sha1(key: SigningKey) -> SigningKey:
@@ -884,15 +886,15 @@ def _public(private: ec.EllipticCurvePrivateKey) -> bytes:
 
 def test_a_root_that_is_not_the_pinned_one_does_not_hold(publisher: Publisher) -> None:
     notary = Notary(publisher.publish())
-    assert_flawed(read(notary, policy=pinned("0" * 64)), Flaw.NOT_PINNED, publisher.roles["root"].keys[0].id)
-    assert_flawed(read(notary, policy=pinned()), Flaw.NOT_PINNED)
+    assert_flawed(read(notary, policy=pinned("0" * 64)), Defect.NOT_PINNED, publisher.roles["root"].keys[0].id)
+    assert_flawed(read(notary, policy=pinned()), Defect.NOT_PINNED)
 
 
 def test_only_pinned_keys_count_for_the_threshold(publisher: Publisher) -> None:
     keys = [certified(), certified()]
     publisher.roles["root"] = RoleKeys(keys, threshold=2)
     notary = Notary(publisher.publish())
-    assert_flawed(read(notary, policy=pinned(keys[0].id)), Flaw.THRESHOLD, "root")
+    assert_flawed(read(notary, policy=pinned(keys[0].id)), Defect.THRESHOLD, "root")
     assert read(notary, policy=pinned(keys[0].id, keys[1].id)).outcome is Outcome.VERIFIED
 
 
@@ -941,13 +943,13 @@ UNCERTIFIED: dict[str, Callable[[], SigningKey]] = {
 def test_a_root_that_the_pinned_authority_did_not_certify_does_not_hold(key: Callable[[], SigningKey]) -> None:
     reading = read(Notary(Publisher(root_key=key()).publish()), policy=pinned(authorities=AUTHORITY.pem))
     assert reading.outcome is Outcome.DOES_NOT_HOLD
-    assert reading.flaw in {Flaw.NOT_PINNED, Flaw.SIGNATURE}
+    assert reading.defect in {Defect.NOT_PINNED, Defect.SIGNATURE}
 
 
 def test_an_authority_that_has_expired_certifies_nothing() -> None:
     expired = Authority(ends=NOW - timedelta(days=1))
     publisher = Publisher(root_key=certified(authority=expired))
-    assert_flawed(read(Notary(publisher.publish()), policy=pinned(authorities=expired.pem)), Flaw.NOT_PINNED)
+    assert_flawed(read(Notary(publisher.publish()), policy=pinned(authorities=expired.pem)), Defect.NOT_PINNED)
 
 
 def test_an_authority_that_is_none_is_a_mistake_of_the_settings(publisher: Publisher) -> None:
@@ -959,7 +961,7 @@ def test_a_pin_put_on_a_new_root_lets_go_of_the_old_one(publisher: Publisher) ->
     memory = memory_of(publisher)
     anew = Publisher()
     notary = Notary(anew.publish())
-    assert_flawed(read(notary, memory), Flaw.ROOT_CHANGED)
+    assert_flawed(read(notary, memory), Defect.ROOT_CHANGED)
     reading = read(notary, memory, pinned(anew.roles["root"].keys[0].id))
     assert reading.outcome is Outcome.VERIFIED
     assert "not pinned" in reading.notes[0]
@@ -972,12 +974,12 @@ def test_a_pin_that_covers_both_lets_go_of_nothing() -> None:
     one, other = (Publisher(root_key=certified(authority=authority)) for _ in range(2))
     policy = pinned(authorities=authority.pem)
     memory = read(Notary(one.publish()), policy=policy).memory
-    assert_flawed(read(Notary(other.publish()), memory, policy), Flaw.ROOT_CHANGED)
+    assert_flawed(read(Notary(other.publish()), memory, policy), Defect.ROOT_CHANGED)
 
 
 def test_a_remembered_root_answers_to_a_pin_that_came_later(publisher: Publisher) -> None:
     memory = memory_of(publisher)
-    assert_flawed(read(Notary(publisher._published), memory, pinned("0" * 64)), Flaw.NOT_PINNED)
+    assert_flawed(read(Notary(publisher._published), memory, pinned("0" * 64)), Defect.NOT_PINNED)
 
 
 def test_an_expired_certificate_of_the_pinned_authority_is_still_remembered() -> None:
@@ -987,7 +989,7 @@ def test_an_expired_certificate_of_the_pinned_authority_is_still_remembered() ->
     memory = read(Notary(publisher.publish()), policy=policy).memory
     other = Publisher(root_key=certified(authority=authority))
     reading = verify(Notary(other.publish()), GUN, memory, policy, NOW + timedelta(days=2))
-    assert_flawed(reading, Flaw.ROOT_CHANGED)
+    assert_flawed(reading, Defect.ROOT_CHANGED)
 
 
 # Too much
@@ -1017,7 +1019,7 @@ def test_data_after_the_end_does_not_hold(publisher: Publisher) -> None:
     notary = Notary(publisher.publish())
     name = _name(notary.served, "targets")
     notary.served[name] += b" " * 1_000
-    assert_flawed(read(notary), Flaw.MIXED, "targets")
+    assert_flawed(read(notary), Defect.MIXED, "targets")
 
 
 @pytest.mark.parametrize("what", ["signatures", "keys", "delegations", "paths", "files", "keyids", "hashes"])
@@ -1147,7 +1149,7 @@ def test_memory_under_another_spelling_of_the_host_is_built_upon_if_the_root_is_
     assert read(Notary(publisher.publish()), remembered).anchor is Anchor.REMEMBERED
     rolled_back = read(Notary(old), remembered)
 
-    assert (rolled_back.outcome, rolled_back.flaw) == (Outcome.DOES_NOT_HOLD, Flaw.ROLLED_BACK)
+    assert (rolled_back.outcome, rolled_back.defect) == (Outcome.DOES_NOT_HOLD, Defect.ROLLED_BACK)
     assert rolled_back.memory is None  # it is kept where it is
 
 

@@ -45,10 +45,10 @@ def describe_exception(item: Mapping[str, Any]) -> str:
     """Say which exception covers a finding, or covered it."""
     exception = item["exception"]
     reference = f", {exception['reference']}" if exception["reference"] else ""
-    told = f"{exception['id']} of {exception['owner']}{reference}"
+    reported = f"{exception['id']} of {exception['owner']}{reference}"
     if item["resolution"]:
-        return f"{item['resolution']}: {told}, to {exception['ends']}"
-    return f"excepted to {exception['ends']} by {told}: {exception['reason']}"
+        return f"{item['resolution']}: {reported}, to {exception['ends']}"
+    return f"excepted to {exception['ends']} by {reported}: {exception['reason']}"
 
 
 def count_words(number: int, one: str, many: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from dtr_audit.aws.clients import is_cancelled, is_condition_failure
-from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Finding, State
 from dtr_audit.core.finding_changes import Known
 from dtr_audit.core.finding_codec import parse_finding, write_finding
 from dtr_audit.core.model import Repository
@@ -100,7 +100,7 @@ class FindingsTable:
         """Yield the open findings of the registry; the index lags a moment behind."""
         return (parse_finding(item) for item in self._of_index("open", "open_shard"))
 
-    def unannounced(self) -> Iterator[Finding]:
+    def pending_notifications(self) -> Iterator[Finding]:
         """Yield the findings with news that no subscriber has heard; the index lags a moment behind."""
         return (parse_finding(item) for item in self._of_index("unannounced", "unannounced_shard"))
 
@@ -145,7 +145,7 @@ class FindingsTable:
 
     def _announced(self, finding: Finding) -> dict[str, Any]:
         update = "REMOVE unannounced, unannounced_shard"
-        if finding.unannounced[-1].news is not News.RESOLVED:
+        if finding.pending_notifications[-1].change_kind is not ChangeKind.RESOLVED:
             update += ", unheard"
         values: dict[str, Any] = {":seen": finding.last_changed, ":news": write_finding(finding)["unannounced"]}
         if finding.state is State.RESOLVED:
@@ -238,7 +238,7 @@ class FindingsTable:
             item |= {name: REDACTOR.redact(item[name]) for name in _FROM_OUTSIDE}
         if finding.state is State.OPEN:
             item["open_shard"] = shard
-        if finding.unannounced:
+        if finding.pending_notifications:
             item["unannounced_shard"] = shard
         return item
 

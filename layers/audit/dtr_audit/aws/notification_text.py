@@ -18,8 +18,8 @@ from dtr_audit.aws.finding_text import (
     shorten_list,
     write_exception,
 )
-from dtr_audit.aws.pending_notifications import HEADINGS, NamespaceNews, PendingNews, Told
-from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.aws.pending_notifications import HEADINGS, NamespaceChanges, NotificationItem, PendingNotifications
+from dtr_audit.core.finding import ChangeKind, Finding, State
 from dtr_audit.core.fix import HOW_TO_RUN, fix_commands
 from dtr_audit.core.model import RULE_ID, iso
 from dtr_audit.core.redaction import REDACTOR
@@ -49,7 +49,7 @@ _EVENTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class OpenFindingsSummary:
     """How many findings are open in each namespace after the run, how many of them excepted, and since when the oldest is."""
 
     open_by_namespace: Mapping[str, int]
@@ -58,7 +58,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ArtifactUrls:
     """Where the whole of it lies."""
 
     rows: str
@@ -79,16 +79,23 @@ class Composer:
     """Writes the messages of one run: text for people, JSON for machines, both under SNS's limit."""
 
     def __init__(
-        self, run: Run, standing: Standing, places: Places, *, is_by_namespace: bool, url: str, contact: str
+        self,
+        run: Run,
+        open_summary: OpenFindingsSummary,
+        locations: ArtifactUrls,
+        *,
+        is_by_namespace: bool,
+        url: str,
+        contact: str,
     ) -> None:
         self._is_by_namespace = is_by_namespace
         self._url = url
         self._contact = contact
         self._run = run
-        self._standing = standing
-        self._places = places
+        self._open_summary = open_summary
+        self._locations = locations
 
-    def message(self, event: str, pending: PendingNews | None = None, names: Sequence[str] = ()) -> Message:
+    def message(self, event: str, pending: PendingNotifications | None = None, names: Sequence[str] = ()) -> Message:
         """Write one message about some namespaces; without any it is about the registry as a whole."""
         namespaces = {name: pending.namespaces[name] for name in names} if pending is not None else {}
         document = self._document(event, namespaces)
@@ -96,13 +103,16 @@ class Composer:
         subject = self._subject(document)
         limit, blocks = MESSAGE_ITEMS, len(fixes)
         while True:
-            told = pending.first(names, limit) if pending is not None else {news: [] for news in HEADINGS}
+            reported = (
+                pending.first(names, limit) if pending is not None else {change_kind: [] for change_kind in HEADINGS}
+            )
             document["omitted"] = {
-                str(news): document["counts"][str(news)] - len(items) for news, items in told.items()
+                str(change_kind): document["counts"][str(change_kind)] - len(items)
+                for change_kind, items in reported.items()
             }
-            for news, items in told.items():
-                document[str(news)] = [self._item(item) for item in items]
-            document["fix"] = self._fix(told)
+            for change_kind, items in reported.items():
+                document[str(change_kind)] = [self._item(item) for item in items]
+            document["fix"] = self._fix(reported)
             attributes = self._attributes(document, namespaces)
             mail = self._text(document, fixes[:blocks], left=len(fixes) - blocks)
             body = _json({"default": _json(document), "email": mail, "sms": subject})
@@ -116,9 +126,11 @@ class Composer:
             else:
                 limit //= 2
 
-    def _document(self, event: str, namespaces: Mapping[str, NamespaceNews]) -> dict[str, Any]:
+    def _document(self, event: str, namespaces: Mapping[str, NamespaceChanges]) -> dict[str, Any]:
         run = self._run
-        counts = {str(news): sum(one.counts[news] for one in namespaces.values()) for news in News}
+        counts = {
+            str(change_kind): sum(one.counts[change_kind] for one in namespaces.values()) for change_kind in ChangeKind
+        }
         return {
             "id": make_id(run.registry, run.run_id, event, *sorted(namespaces)),
             "event": event,
@@ -137,21 +149,21 @@ class Composer:
             "repositories": run.repositories.as_dict(),
             "tags": run.tags.as_dict(),
             "findings": run.findings.as_dict(),
-            "oldest_open": self._standing.oldest,
+            "oldest_open": self._open_summary.oldest,
             "exceptions": run.exceptions.as_dict(),
             "counts": counts,
             "namespaces": [
                 {
                     "namespace": name,
-                    **{str(news): one.counts[news] for news in News},
-                    "open": self._standing.open_by_namespace.get(name, 0),
-                    "excepted": self._standing.excepted_by_namespace.get(name, 0),
+                    **{str(change_kind): one.counts[change_kind] for change_kind in ChangeKind},
+                    "open": self._open_summary.open_by_namespace.get(name, 0),
+                    "excepted": self._open_summary.excepted_by_namespace.get(name, 0),
                 }
                 for name, one in namespaces.items()
             ],
-            "rows": self._places.rows,
-            "record": self._places.record,
-            "report": self._places.report or None,
+            "rows": self._locations.rows,
+            "record": self._locations.record,
+            "report": self._locations.report or None,
         }
 
     def _reasons(self, namespaces: Collection[str]) -> list[str]:
@@ -197,22 +209,22 @@ class Composer:
         of_others: set[str] = set()
         if self._is_by_namespace and namespaces:
             of_others = {
-                run.trust.spoken_expiring if run.trust else "",
-                run.other_hosts.spoken,
+                run.trust.formatted_expiring if run.trust else "",
+                run.other_hosts.formatted,
                 run.security_hub.warning if run.security_hub else "",
             }
         return shorten_list([warning for warning in run.warnings if warning not in of_others])
 
     def _severity(self, event: str, counts: Mapping[str, int]) -> str:
         """Give the rule's own severity where somebody has something to do."""
-        is_news = any(counts[news] for news in News if news is not News.RESOLVED)
-        to_do = event != "findings_changed" or is_news or not self._run.complete
+        is_change = any(counts[change_kind] for change_kind in ChangeKind if change_kind is not ChangeKind.RESOLVED)
+        to_do = event != "findings_changed" or is_change or not self._run.complete
         return SEVERITY if to_do else "informational"
 
-    def _item(self, told: Told) -> dict[str, Any]:
-        finding, move = told.finding, told.move
+    def _item(self, reported: NotificationItem) -> dict[str, Any]:
+        finding, move = reported.finding, reported.move
         return {
-            "id": make_id(finding.registry, str(finding.repository), finding.tag, str(move.news), move.run_id),
+            "id": make_id(finding.registry, str(finding.repository), finding.tag, str(move.change_kind), move.run_id),
             "repository": str(finding.repository),
             "tag": finding.tag,
             "digest": finding.digest,
@@ -229,13 +241,15 @@ class Composer:
             "last_changed": finding.last_changed,
         }
 
-    def _fix(self, told: Mapping[News, Sequence[Told]]) -> list[str]:
+    def _fix(self, reported: Mapping[ChangeKind, Sequence[NotificationItem]]) -> list[str]:
         """Give the lines that fix the first of the findings that can be fixed by signing."""
-        items = chain.from_iterable(told[news] for news in HEADINGS if news is not News.RESOLVED)
+        items = chain.from_iterable(
+            reported[change_kind] for change_kind in HEADINGS if change_kind is not ChangeKind.RESOLVED
+        )
         first = next((item.finding for item in items if item.finding.state is State.OPEN), None)
         return list(self._sign(first)) if first is not None else []
 
-    def _fixes(self, pending: PendingNews, names: Sequence[str]) -> list[tuple[Finding, tuple[str, ...]]]:
+    def _fixes(self, pending: PendingNotifications, names: Sequence[str]) -> list[tuple[Finding, tuple[str, ...]]]:
         """Give for each namespace the first finding that can be fixed by signing, and the lines that do it."""
         fixes = []
         for name in sorted(names):
@@ -271,11 +285,11 @@ class Composer:
             "" if self._run.complete else "audit not complete",
             f"{findings['excepted']} excepted" if event == "reminder" and findings["excepted"] else "",
             about if event == "reminder" else "",
-            f"{counts[News.OPENED]} new" if counts[News.OPENED] else "",
-            f"{counts[News.EXPIRED]} no longer excepted" if counts[News.EXPIRED] else "",
-            f"{counts[News.EXPIRING]} excepted for days only" if counts[News.EXPIRING] else "",
-            f"{counts[News.CHANGED]} changed" if counts[News.CHANGED] else "",
-            f"{counts[News.RESOLVED]} resolved" if counts[News.RESOLVED] else "",
+            f"{counts[ChangeKind.OPENED]} new" if counts[ChangeKind.OPENED] else "",
+            f"{counts[ChangeKind.EXPIRED]} no longer excepted" if counts[ChangeKind.EXPIRED] else "",
+            f"{counts[ChangeKind.EXPIRING]} excepted for days only" if counts[ChangeKind.EXPIRING] else "",
+            f"{counts[ChangeKind.CHANGED]} changed" if counts[ChangeKind.CHANGED] else "",
+            f"{counts[ChangeKind.RESOLVED]} resolved" if counts[ChangeKind.RESOLVED] else "",
         ]
         name = REDACTOR.redact(clean(document["registry"], REGISTRY_LENGTH)).encode("ascii", "replace").decode()
         line, sign = f"[{name[:REGISTRY_LENGTH]}] {document['status']}", ": "
@@ -288,8 +302,8 @@ class Composer:
     def _text(self, document: Mapping[str, Any], fixes: Sequence[tuple[Finding, tuple[str, ...]]], *, left: int) -> str:
         """Write the mail; `left` counts the namespaces whose lines had no room."""
         lines = [*self._head(document), ""]
-        for news, heading in HEADINGS.items():
-            lines += self._section(document, news, heading)
+        for change_kind, heading in HEADINGS.items():
+            lines += self._section(document, change_kind, heading)
         if fixes:
             lines += [
                 "HOW TO FIX (the first finding of each namespace; the others likewise)",
@@ -349,7 +363,7 @@ class Composer:
             lines.append(f"{more} not judged.")
         are = count_words(run.findings.open, "finding is", "findings are")
         known = f", {run.known_open} of them from earlier runs and not read again" if run.known_open else ""
-        oldest = f", the oldest since {self._standing.oldest}" if run.findings.open else ""
+        oldest = f", the oldest since {self._open_summary.oldest}" if run.findings.open else ""
         lines.append(f"{are} open{known}{oldest}.")
         if run.findings.excepted:
             are = count_words(run.findings.excepted, "of them is", "of them are")
@@ -367,20 +381,20 @@ class Composer:
                 lines += ["", heading, *(f"  - {text}" for text in texts)]
         return lines
 
-    def _section(self, document: Mapping[str, Any], news: News, heading: str) -> list[str]:
-        count = document["counts"][news]
+    def _section(self, document: Mapping[str, Any], change_kind: ChangeKind, heading: str) -> list[str]:
+        count = document["counts"][change_kind]
         if not count:
             return []
         lines = [f"{heading} ({count})"]
         namespace = None
-        open_by_namespace = self._standing.open_by_namespace
-        for item in document[news]:
+        open_by_namespace = self._open_summary.open_by_namespace
+        for item in document[change_kind]:
             owner = namespace_of(item["repository"])
             if owner != namespace:
                 namespace = owner
                 lines.append(f"  {owner}  ({open_by_namespace.get(owner, 0)} open)")
             name = f"    {item['repository']}:{item['tag']}"
-            if news is News.RESOLVED:
+            if change_kind is ChangeKind.RESOLVED:
                 since = "; open again" if item["state"] == State.OPEN else ""
                 lines.append(f"{name}  ({item['resolution']}{since})")
                 continue
@@ -394,7 +408,7 @@ class Composer:
             ]
             if item["exception"]:
                 lines.append(f"      {describe_exception(item)}")
-        omitted = document["omitted"][news]
+        omitted = document["omitted"][change_kind]
         if omitted:
             lines.append(f"  and {omitted} more: see below")
         return [*lines, ""]

@@ -13,8 +13,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from dtr_audit.aws.findings import FindingsTable
-from dtr_audit.aws.notification_text import Composer, Message, Places, Standing
-from dtr_audit.aws.pending_notifications import PendingNews
+from dtr_audit.aws.notification_text import ArtifactUrls, Composer, Message, OpenFindingsSummary
+from dtr_audit.aws.pending_notifications import PendingNotifications
 from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.run_record import Run, Scope
@@ -62,7 +62,14 @@ class Alerts:
         self._sleep = sleep
 
     def announce(
-        self, run: Run, standing: Standing, places: Places, *, expected: int, now: datetime, until: float
+        self,
+        run: Run,
+        open_summary: OpenFindingsSummary,
+        locations: ArtifactUrls,
+        *,
+        expected: int,
+        now: datetime,
+        until: float,
     ) -> int:
         """Publish what is new, and mark it as announced; gives the number of messages.
 
@@ -74,18 +81,18 @@ class Alerts:
         try:
             composer = Composer(
                 run,
-                standing,
-                places,
+                open_summary,
+                locations,
                 is_by_namespace=self._grouping is AlertGrouping.NAMESPACE,
                 url=self._url,
                 contact=self._contact,
             )
             warned = self._warn(composer, "baseline", run.baseline.problem, now) if run.baseline else 0
             if run.trust is not None and run.complete and run.scope is Scope.FULL:
-                expiring = run.trust.spoken_expiring if run.trust.expiring else ""
+                expiring = run.trust.formatted_expiring if run.trust.expiring else ""
                 warned += self._warn(composer, "trust", expiring, now, event="trust_expiring")
             unexcepted = self._warn(composer, "exceptions", run.exceptions.problem, now)
-            self._findings.mark_announced(pending.findings.at(pending.quiet_places), threads=self._threads)
+            self._findings.mark_announced(pending.findings.at(pending.quiet_locations), threads=self._threads)
             for message, namespaces in self._compose(run, composer, pending, now, may_remind=not unexcepted):
                 if published and time.monotonic() >= until:
                     break
@@ -95,8 +102,10 @@ class Alerts:
                     # Before anything is marked as told: whoever makes this again after that has nothing to tell.
                     self._runs.note_digest(now)
                 # Message by message: whatever ends the run here, what was told before is not told again.
-                places_told = chain.from_iterable(pending.namespaces[namespace].places for namespace in namespaces)
-                self._findings.mark_announced(pending.findings.at(places_told), threads=self._threads)
+                locations_reported = chain.from_iterable(
+                    pending.namespaces[namespace].locations for namespace in namespaces
+                )
+                self._findings.mark_announced(pending.findings.at(locations_reported), threads=self._threads)
         finally:
             pending.close()
         return published + warned + unexcepted
@@ -106,10 +115,10 @@ class Alerts:
 
         Gives the number of messages. It is apart from the news, and puts off no reminder of the findings.
         """
-        told = self._runs.told_problem(of)
-        if told is None and not problem:
+        reported = self._runs.reported_problem(of)
+        if reported is None and not problem:
             return 0
-        if problem and told is not None and told[0] == problem and not self._is_due(told[1], now):
+        if problem and reported is not None and reported[0] == problem and not self._is_due(reported[1], now):
             return 0
         if problem:
             self._publish(composer.message(event or f"{of}_unusable"))
@@ -125,12 +134,12 @@ class Alerts:
             MessageAttributes=message.attributes,
         )
 
-    def _collect(self, expected: int, until: float) -> PendingNews:
+    def _collect(self, expected: int, until: float) -> PendingNotifications:
         for attempt in range(INDEX_ATTEMPTS):
             with ExitStack() as closing:
-                pending = PendingNews()
+                pending = PendingNotifications()
                 closing.callback(pending.close)
-                for finding in self._findings.unannounced():
+                for finding in self._findings.pending_notifications():
                     pending.add(finding)
                 # What the index does not show in this time is announced by the next run.
                 is_last = attempt == INDEX_ATTEMPTS - 1 or time.monotonic() + INDEX_WAIT_SECONDS >= until
@@ -144,7 +153,7 @@ class Alerts:
         self,
         run: Run,
         composer: "Composer",
-        pending: PendingNews,
+        pending: PendingNotifications,
         now: datetime,
         *,
         may_remind: bool,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple
 
-from dtr_audit.core.finding import Finding, News, State, Transition
+from dtr_audit.core.finding import ChangeKind, Finding, State, Transition
 from dtr_audit.core.finding_spool import FindingSpool
 
 NAMESPACE_ITEMS = 60  # held for one namespace
@@ -14,23 +14,23 @@ HELD_ITEMS = 10_000  # held in all, their names alone: memory does not grow with
 HELD_ALWAYS = 5  # of each kind in a namespace, so that none is told in numbers alone
 # In the order in which they are told: what needs doing first.
 HEADINGS = {
-    News.OPENED: "NEW",
-    News.EXPIRED: "NO LONGER EXCEPTED",
-    News.EXPIRING: "EXCEPTION ENDS SOON",
-    News.CHANGED: "CHANGED",
-    News.RESOLVED: "RESOLVED",
+    ChangeKind.OPENED: "NEW",
+    ChangeKind.EXPIRED: "NO LONGER EXCEPTED",
+    ChangeKind.EXPIRING: "EXCEPTION ENDS SOON",
+    ChangeKind.CHANGED: "CHANGED",
+    ChangeKind.RESOLVED: "RESOLVED",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NotificationItem:
     """A finding, and the move of it that is told."""
 
     finding: Finding
     move: Transition
 
 
-class Held(NamedTuple):
+class ItemRef(NamedTuple):
     """A move that may be told: its finding's name, by which it is sorted, and where all of it lies."""
 
     repository: str  # its name in its namespace
@@ -40,62 +40,67 @@ class Held(NamedTuple):
 
 
 @dataclass(slots=True)
-class NamespaceNews:
+class NamespaceChanges:
     """What is new in one namespace: how much, and the first of it by name."""
 
-    counts: dict[News, int] = field(default_factory=lambda: dict.fromkeys(News, 0))
-    first: dict[News, list[Held]] = field(default_factory=lambda: {news: [] for news in News})
-    places: "array[int]" = field(default_factory=lambda: array("Q"))  # of its findings in the file
+    counts: dict[ChangeKind, int] = field(default_factory=lambda: dict.fromkeys(ChangeKind, 0))
+    first: dict[ChangeKind, list[ItemRef]] = field(
+        default_factory=lambda: {change_kind: [] for change_kind in ChangeKind}
+    )
+    locations: "array[int]" = field(default_factory=lambda: array("Q"))  # of its findings in the file
 
 
-class PendingNews:
+class PendingNotifications:
     """All that is to be announced, counted by namespace; the findings themselves wait in a file."""
 
     def __init__(self) -> None:
-        self.namespaces: dict[str, NamespaceNews] = {}
+        self.namespaces: dict[str, NamespaceChanges] = {}
         self.findings = FindingSpool()
-        self.quiet_places = array("Q")  # of findings of which nobody is to hear
+        self.quiet_locations = array("Q")  # of findings of which nobody is to hear
         self._held = 0
 
     def add(self, finding: Finding) -> None:
         """Take one finding with news."""
         place = self.findings.add(finding)
-        moves = [(number, move.news) for number, move in enumerate(finding.unannounced) if not move.is_quiet]
+        moves = [
+            (number, move.change_kind) for number, move in enumerate(finding.pending_notifications) if not move.is_quiet
+        ]
         if not moves:
-            self.quiet_places.append(place)
+            self.quiet_locations.append(place)
             return
-        namespace = self.namespaces.setdefault(finding.repository.namespace, NamespaceNews())
-        namespace.places.append(place)
-        for number, news in moves:
-            namespace.counts[news] += 1
-            held = namespace.first[news]
+        namespace = self.namespaces.setdefault(finding.repository.namespace, NamespaceChanges())
+        namespace.locations.append(place)
+        for number, change_kind in moves:
+            namespace.counts[change_kind] += 1
+            held = namespace.first[change_kind]
             if self._held < HELD_ITEMS or len(held) < HELD_ALWAYS:
-                held.append(Held(finding.repository.name, finding.tag, place, number))
+                held.append(ItemRef(finding.repository.name, finding.tag, place, number))
                 self._held += 1
             if len(held) > 2 * NAMESPACE_ITEMS:
                 held.sort()
                 self._held -= len(held) - NAMESPACE_ITEMS
                 del held[NAMESPACE_ITEMS:]
 
-    def first(self, names: Iterable[str], limit: int) -> dict[News, list[Told]]:
+    def first(self, names: Iterable[str], limit: int) -> dict[ChangeKind, list[NotificationItem]]:
         """Give at most `limit` moves of some namespaces, what needs doing first."""
-        told: dict[News, list[Told]] = {}
+        reported: dict[ChangeKind, list[NotificationItem]] = {}
         namespaces = sorted(names)
-        for news in HEADINGS:
-            held = chain.from_iterable(sorted(self.namespaces[name].first[news]) for name in namespaces)
+        for change_kind in HEADINGS:
+            held = chain.from_iterable(sorted(self.namespaces[name].first[change_kind]) for name in namespaces)
             first = tuple(islice(held, limit))
             findings = self.findings.at(one.place for one in first)
-            told[news] = [
-                Told(finding, finding.unannounced[one.move]) for one, finding in zip(first, findings, strict=True)
+            reported[change_kind] = [
+                NotificationItem(finding, finding.pending_notifications[one.move])
+                for one, finding in zip(first, findings, strict=True)
             ]
             limit -= len(first)
-        return told
+        return reported
 
     def to_fix(self, name: str) -> Iterator[Finding]:
         """Yield the open findings of a namespace that are held, what needs doing first."""
-        for news in HEADINGS:
-            if news is not News.RESOLVED:
-                for one in sorted(self.namespaces[name].first[news]):
+        for change_kind in HEADINGS:
+            if change_kind is not ChangeKind.RESOLVED:
+                for one in sorted(self.namespaces[name].first[change_kind]):
                     (finding,) = self.findings.at((one.place,))
                     if finding.state is State.OPEN:
                         yield finding

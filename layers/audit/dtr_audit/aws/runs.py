@@ -210,7 +210,7 @@ class RunsTable:
         """Remember that subscribers were spoken to."""
         self._client.put_item(TableName=self._table, Item={**self._key(_ALERTS), "last_digest_at": iso(now)})
 
-    def told_problem(self, of: str) -> tuple[str, datetime] | None:
+    def reported_problem(self, of: str) -> tuple[str, datetime] | None:
         """Give what subscribers were told is wrong beside the findings, and when; None if nothing, as far as they know."""
         found = self._client.get_item(TableName=self._table, Key=self._key(f"#{of}"), ConsistentRead=True)
         item: Mapping[str, Any] = found.get("Item", {})

@@ -152,7 +152,7 @@ class TrustCounts:
         self.first_expiring = sorted((*self.first_expiring, *expiring), key=lambda one: (one[2], one))[:EXPIRING_NAMED]
 
     @property
-    def spoken(self) -> str:
+    def formatted(self) -> str:
         """Say in sentences what was required, and what came of it."""
         joint = " and " if self.all_signers else " or "
         signers = joint.join(self.required_signers) if self.required_signers else "any delegation"
@@ -166,7 +166,7 @@ class TrustCounts:
         )
 
     @property
-    def spoken_expiring(self) -> str:
+    def formatted_expiring(self) -> str:
         """Say in a sentence what expires soon."""
         named = ", ".join(f"{repository} ({role}, {when[:10]})" for repository, role, when in self.first_expiring)
         noun = "repository" if self.expiring == 1 else "repositories"

@@ -87,14 +87,14 @@ class Exceptions:
         # The one that holds longest speaks for a tag: so they are in that order.
         known = sorted(exceptions, key=lambda one: one.excepted.exception_id)
         known.sort(key=lambda one: one.excepted.ends, reverse=True)
-        self.holding = tuple(one.excepted for one in known if one.holds_on(day))
+        self.active = tuple(one.excepted for one in known if one.holds_on(day))
         self.ended = tuple(one.excepted for one in reversed(known) if not one.holds_on(day))
         self._matchers = tuple(
             _Matcher(one, _compile(one.namespace), _compile(one.repository), _compile(one.tag))
             for one in known
             if one.holds_on(day)
         )
-        self._holding_ids = {one.exception_id for one in self.holding}
+        self._active_ids = {one.exception_id for one in self.active}
         self._ended_ids = {one.exception_id for one in self.ended}
         self._in_namespace = lru_cache(_REPOSITORIES_REMEMBERED)(self._select_for_namespace)
         self._in_repository = lru_cache(_REPOSITORIES_REMEMBERED)(self._select_for_repository)
@@ -114,7 +114,7 @@ class Exceptions:
         """Say why an exception covers a finding no more."""
         if excepted.ends < self._day.isoformat() or excepted.exception_id in self._ended_ids:
             return ENDED
-        return UNFIT if excepted.exception_id in self._holding_ids else WITHDRAWN
+        return UNFIT if excepted.exception_id in self._active_ids else WITHDRAWN
 
     def _select_for_namespace(self, namespace: str) -> tuple[_Matcher, ...]:
         return tuple(one for one in self._matchers if one.namespace.match(namespace))

@@ -13,7 +13,7 @@ class State(StrEnum):
     RESOLVED = "RESOLVED"
 
 
-class News(StrEnum):
+class ChangeKind(StrEnum):
     """How a finding moves."""
 
     OPENED = "opened"
@@ -38,7 +38,7 @@ class Excepted:
 class Transition:
     """One move of a finding, as it is to be told: what, in which run, and what was true then."""
 
-    news: News
+    change_kind: ChangeKind
     run_id: str
     first_seen: str  # of the finding that moved: a tag can be opened, resolved and opened anew
     resolution: str = ""  # of the finding; of an exception, why it covers no more
@@ -65,13 +65,13 @@ class Finding:
     pushed_at: str
     first_seen: str
     last_changed: str
-    transition: News  # the last
+    transition: ChangeKind  # the last
     changed_in: str  # and the run that made it
     resolution: str = ""
-    unannounced: tuple[Transition, ...] = ()
+    pending_notifications: tuple[Transition, ...] = ()
     media_type: str = ""  # of what the tag holds; '' where the registry does not say
     excepted: Excepted | None = None
-    told_end: str = ""  # the end of its exception that was news, YYYY-MM-DD
+    notified_expiry: str = ""  # the end of its exception that was news, YYYY-MM-DD
     is_unheard: bool = False  # it is open, and no message that says so has been published yet
     author_name: str = ""  # of the account whose id is `author`; '' where the registry does not name it
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dtr_audit.core.exceptions import Exceptions
-from dtr_audit.core.finding import Finding, News, State, Transition
+from dtr_audit.core.finding import ChangeKind, Finding, State, Transition
 from dtr_audit.core.model import JudgedTag, Repository, Verdict, iso
 
 SIGNED_SINCE = "signed"
@@ -40,7 +40,7 @@ class Moves:
 
     writes: tuple[Finding, ...]
     resolutions: tuple[Finding, ...]
-    standing: tuple[Finding, ...]
+    open_summary: tuple[Finding, ...]
 
 
 def compare(
@@ -61,7 +61,7 @@ def compare(
     """
     writes: list[Finding] = []
     resolutions: list[Finding] = []
-    standing: list[Finding] = []
+    open_summary: list[Finding] = []
     left = dict(known)
     for tag in judged:
         before = left.pop(tag.tag.name, None)
@@ -72,18 +72,18 @@ def compare(
                 after = _except(after, before, exceptions, moment)
             if after != before:
                 writes.append(after)
-            standing.append(after)
+            open_summary.append(after)
         elif before is not None:
             if before.state is State.OPEN and tag.verdict is not Verdict.UNKNOWN:
                 resolutions.append(resolve(before, NO_IMAGE if tag.is_artifact else SIGNED_SINCE, moment))
             else:
-                standing.append(before)
+                open_summary.append(before)
     for unseen in left.values():
         if unseen.state is State.OPEN and is_complete:
             resolutions.append(resolve(unseen, TAG_REMOVED, moment))
         else:
-            standing.append(unseen)
-    return Moves(tuple(writes), tuple(resolutions), tuple(standing))
+            open_summary.append(unseen)
+    return Moves(tuple(writes), tuple(resolutions), tuple(open_summary))
 
 
 def _opened(
@@ -116,10 +116,12 @@ def _opened(
             pushed_at=tag.tag.pushed_at,
             first_seen=now,
             last_changed=now,
-            transition=News.OPENED,
+            transition=ChangeKind.OPENED,
             changed_in=moment.run_id,
             media_type=tag.tag.media_type,
-            unannounced=_trim((*_unannounced_of(before), Transition(News.OPENED, moment.run_id, first_seen=now))),
+            pending_notifications=_trim(
+                (*_pending_notifications_of(before), Transition(ChangeKind.OPENED, moment.run_id, first_seen=now))
+            ),
             is_unheard=True,
         )
     after = replace(
@@ -140,9 +142,11 @@ def _opened(
     return replace(
         after,
         last_changed=now,
-        transition=News.CHANGED,
+        transition=ChangeKind.CHANGED,
         changed_in=moment.run_id,
-        unannounced=_pass(before.unannounced, Transition(News.CHANGED, moment.run_id, before.first_seen)),
+        pending_notifications=_pass(
+            before.pending_notifications, Transition(ChangeKind.CHANGED, moment.run_id, before.first_seen)
+        ),
     )
 
 
@@ -157,63 +161,67 @@ def _except(after: Finding, before: Finding | None, exceptions: Exceptions, mome
         if known is None or known.excepted is None:
             return after
         why = exceptions.explain_end(known.excepted)
-        move = Transition(News.EXPIRED, moment.run_id, after.first_seen, why, excepted=known.excepted)
-        after = replace(after, excepted=None, told_end="", unannounced=_pass(after.unannounced, move))
+        move = Transition(ChangeKind.EXPIRED, moment.run_id, after.first_seen, why, excepted=known.excepted)
+        after = replace(
+            after, excepted=None, notified_expiry="", pending_notifications=_pass(after.pending_notifications, move)
+        )
     elif exceptions.ends_soon(covering):
         # What opens now is told as opened.
-        if known is not None and known.told_end != covering.ends:
-            move = Transition(News.EXPIRING, moment.run_id, after.first_seen, excepted=covering)
-            after = replace(after, unannounced=_pass(after.unannounced, move))
-        after = replace(after, excepted=covering, told_end=covering.ends)
+        if known is not None and known.notified_expiry != covering.ends:
+            move = Transition(ChangeKind.EXPIRING, moment.run_id, after.first_seen, excepted=covering)
+            after = replace(after, pending_notifications=_pass(after.pending_notifications, move))
+        after = replace(after, excepted=covering, notified_expiry=covering.ends)
     else:
-        unannounced = _unannounced_of(before) if known is None else known.unannounced
-        after = replace(after, excepted=covering, told_end="", unannounced=unannounced)
+        pending_notifications = _pending_notifications_of(before) if known is None else known.pending_notifications
+        after = replace(after, excepted=covering, notified_expiry="", pending_notifications=pending_notifications)
     return after if after == known else replace(after, last_changed=iso(moment.at))
 
 
 def resolve(finding: Finding, resolution: str, moment: Moment) -> Finding:
     """Close an open finding; what nobody has heard of closes without a word."""
-    move = Transition(News.RESOLVED, moment.run_id, finding.first_seen, resolution)
-    pending = finding.unannounced
+    move = Transition(ChangeKind.RESOLVED, moment.run_id, finding.first_seen, resolution)
+    pending = finding.pending_notifications
     if not finding.is_unheard:
         # What happened to it meanwhile is of no use once it is closed.
-        unannounced = _trim((*(one for one in pending if one.news not in _PASSING), move))
-    elif pending and pending[-1].news is not News.RESOLVED:
-        unannounced = _trim((*pending, move))
+        pending_notifications = _trim((*(one for one in pending if one.change_kind not in _PASSING), move))
+    elif pending and pending[-1].change_kind is not ChangeKind.RESOLVED:
+        pending_notifications = _trim((*pending, move))
     else:
-        unannounced = (*pending, replace(move, is_quiet=True))
+        pending_notifications = (*pending, replace(move, is_quiet=True))
     return replace(
         finding,
         state=State.RESOLVED,
         resolution=resolution,
         last_changed=iso(moment.at),
-        transition=News.RESOLVED,
+        transition=ChangeKind.RESOLVED,
         changed_in=moment.run_id,
-        unannounced=unannounced,
+        pending_notifications=pending_notifications,
         excepted=None,
-        told_end="",
+        notified_expiry="",
         is_unheard=False,
     )
 
 
 # What subscribers are told adds up: a finding is first heard of as OPENED, EXPIRING or EXPIRED (or, while the exceptions cannot
 # be read, as CHANGED), and after that once as RESOLVED. `is_unheard` tells whether they have heard of it in this life.
-_PASSING = frozenset({News.CHANGED, News.EXPIRING, News.EXPIRED})
+_PASSING = frozenset({ChangeKind.CHANGED, ChangeKind.EXPIRING, ChangeKind.EXPIRED})
 
 
-def _unannounced_of(before: Finding | None) -> tuple[Transition, ...]:
+def _pending_notifications_of(before: Finding | None) -> tuple[Transition, ...]:
     """Give what is still to be told of the finding that was."""
-    return tuple(move for move in before.unannounced if not move.is_quiet) if before else ()
+    return tuple(move for move in before.pending_notifications if not move.is_quiet) if before else ()
 
 
 def _pass(pending: tuple[Transition, ...], move: Transition) -> tuple[Transition, ...]:
     """Add what happened to an open finding: only the last of it is told, and of its exception rather than of its verdict."""
-    if not pending or pending[-1].news is News.RESOLVED:
+    if not pending or pending[-1].change_kind is ChangeKind.RESOLVED:
         return _trim((*pending, move))
-    last = pending[-1].news
+    last = pending[-1].change_kind
     # What is to be told as opened is told as it is now anyway.
-    is_told_so = last is News.OPENED or (move.news is News.CHANGED and last is not News.CHANGED)
-    return pending if is_told_so else (*pending[:-1], move)
+    is_reported_so = last is ChangeKind.OPENED or (
+        move.change_kind is ChangeKind.CHANGED and last is not ChangeKind.CHANGED
+    )
+    return pending if is_reported_so else (*pending[:-1], move)
 
 
 def _trim(moves: tuple[Transition, ...]) -> tuple[Transition, ...]:

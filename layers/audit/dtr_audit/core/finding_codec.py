@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dtr_audit.core.finding import Excepted, Finding, News, State, Transition
+from dtr_audit.core.finding import ChangeKind, Excepted, Finding, State, Transition
 from dtr_audit.core.model import Repository, Verdict
 
 
@@ -32,18 +32,18 @@ def write_finding(finding: Finding) -> dict[str, Any]:
         fields["author_name"] = finding.author_name
     if finding.excepted is not None:
         fields["excepted"] = asdict(finding.excepted)
-    if finding.told_end:
-        fields["told_end"] = finding.told_end
+    if finding.notified_expiry:
+        fields["told_end"] = finding.notified_expiry
     if finding.is_unheard:
         fields["unheard"] = True
-    if finding.unannounced:
-        fields["unannounced"] = [_to_move(move) for move in finding.unannounced]
+    if finding.pending_notifications:
+        fields["unannounced"] = [_to_move(move) for move in finding.pending_notifications]
     return fields
 
 
 def _to_move(move: Transition) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "news": str(move.news),
+        "news": str(move.change_kind),
         "run_id": move.run_id,
         "first_seen": move.first_seen,
         "resolution": move.resolution,
@@ -70,16 +70,16 @@ def parse_finding(item: Mapping[str, Any]) -> Finding:
         first_seen=item["first_seen"],
         last_changed=item["last_changed"],
         changed_in=item["changed_in"],
-        transition=News(item["transition"]),
+        transition=ChangeKind(item["transition"]),
         resolution=item["resolution"],
         media_type=item.get("media_type", ""),
         author_name=item.get("author_name", ""),
         excepted=_from_excepted(item),
-        told_end=item.get("told_end", ""),
+        notified_expiry=item.get("told_end", ""),
         is_unheard=item.get("unheard", False),
-        unannounced=tuple(
+        pending_notifications=tuple(
             Transition(
-                News(move["news"]),
+                ChangeKind(move["news"]),
                 move["run_id"],
                 move["first_seen"],
                 move["resolution"],

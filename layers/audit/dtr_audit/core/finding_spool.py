@@ -42,9 +42,9 @@ class FindingSpool:
         self._file.close()
         self._file, self._length, self._end = kept._file, kept._length, kept._end
 
-    def at(self, places: Iterable[int]) -> Iterator[Finding]:
+    def at(self, locations: Iterable[int]) -> Iterator[Finding]:
         """Yield the findings at some places."""
-        for place in places:
+        for place in locations:
             self._file.seek(place)
             yield parse_finding(json.loads(self._file.readline()))
 

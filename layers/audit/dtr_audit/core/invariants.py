@@ -8,14 +8,16 @@ from dtr_audit.core.run_record import Run, Scope, Status
 from dtr_audit.core.run_state import UNREADABLE_KEPT
 
 
-def find_contradictions(run: Run, *, proven: bool) -> tuple[str, ...]:
+def find_contradictions(run: Run, *, access_verified: bool) -> tuple[str, ...]:
     """Name what in a record contradicts itself; `proven` is that admin access was verified before and after all reading.
 
     `tags.audited` and `complete` are computed from what they sum up, so these cannot disagree with it.
     """
     negative = tuple(_find_negative_counts(run))
     # Below a sum of wrong numbers nothing more can be said.
-    return negative or tuple(text for holds, text in _list_invariants(run, proven=proven) if not holds)
+    return negative or tuple(
+        text for holds, text in _list_invariants(run, access_verified=access_verified) if not holds
+    )
 
 
 def _find_negative_counts(run: Run) -> Iterator[str]:
@@ -32,7 +34,7 @@ def _find_negative_counts(run: Run) -> Iterator[str]:
                 yield f"{name}.{one.name} is not a whole number from 0"
 
 
-def _list_invariants(run: Run, *, proven: bool) -> Iterator[tuple[bool, str]]:
+def _list_invariants(run: Run, *, access_verified: bool) -> Iterator[tuple[bool, str]]:
     """Yield each invariant: whether it holds, and what a record that breaks it says."""
     repositories, tags, findings = run.repositories, run.tags, run.findings
     is_full = run.scope is Scope.FULL
@@ -42,7 +44,7 @@ def _list_invariants(run: Run, *, proven: bool) -> Iterator[tuple[bool, str]]:
     yield tags.audited + tags.artifacts == 0 or read > 0, "there are tags, and no repository was read"
     yield findings.opened <= findings.open, "more findings were opened than are open"
     yield findings.excepted <= findings.open, "more findings are excepted than are open"
-    yield findings.excepted == 0 or run.exceptions.holding > 0, "findings are excepted, and no exception is active"
+    yield findings.excepted == 0 or run.exceptions.active > 0, "findings are excepted, and no exception is active"
     yield tags.failed <= findings.open, "more image tags fail than findings are open"
     yield bool(run.oldest_open) == bool(findings.open), "the oldest open finding and their number do not agree"
     named = min(repositories.unreadable, UNREADABLE_KEPT)
@@ -62,7 +64,7 @@ def _list_invariants(run: Run, *, proven: bool) -> Iterator[tuple[bool, str]]:
     if run.complete:
         yield repositories.unreadable == 0, "it is complete, and repositories could not be read"
         yield tags.unknown == 0, "it is complete, and the verdict of tags is unknown"
-        yield proven, "it is complete, and admin access was not verified before and after"
+        yield access_verified, "it is complete, and admin access was not verified before and after"
         all_read = repositories.audited + repositories.removed == repositories.listed
         yield all_read, "it is complete, and listed repositories were not audited"
         yield findings.open == tags.failed, "it is complete, and findings are open that no image tag has"

@@ -10,7 +10,7 @@ from dtr_audit.core.run_record import SupportingFact
 class Listing:
     """What is known of a list of repositories once it has been read; filled while it is iterated."""
 
-    ghosts: int = 0  # unnamed entries, as old servers list them: namespace or name is missing, null or empty
+    unnamed_entries: int = 0  # unnamed entries, as old servers list them: namespace or name is missing, null or empty
     count: int = 0  # the largest number of entries that the registry said it has; 0 where it did not say
     # '': read to its end, and the registry's own count agrees
     problem: str = "the list of repositories was not read to its end"
@@ -30,7 +30,7 @@ class TagReading:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RelatedSettings:
     """What was seen; `warning` is '' unless UCP is to be asked and something of it could not be read."""
 
     facts: tuple[SupportingFact, ...]

@@ -95,10 +95,10 @@ class DocumentLedger:
             yield from _RECORD.iter_unpack(chunk)
 
 
-def explain_elsewhere(places: Sequence[str]) -> str:
+def explain_elsewhere(locations: Sequence[str]) -> str:
     """Say why the signatures of a repository do not count that shares a document with others."""
     return clean(
-        f"trust data re-used: a signed document of this repository is served in {min(places)} too, so whose signature it is "
+        f"trust data re-used: a signed document of this repository is served in {min(locations)} too, so whose signature it is "
         "cannot be known. See who holds the keys of the Notary. Then publish new versions in both, with a delegation key for each",
         REASON_LENGTH,
     )

@@ -32,7 +32,7 @@ class ExceptionsInForce:
     """The document of exceptions as one run found it."""
 
     version_id: str = ""  # that S3 gave the document; '' where there is none
-    holding: int = 0
+    active: int = 0
     ended: int = 0
     unmatched: int | None = None  # of those that hold: they cover no finding; None where not all findings are known
     problem: str = ""  # why the document excepts nothing
@@ -41,7 +41,7 @@ class ExceptionsInForce:
         """Give the form of the run record."""
         return {
             "version_id": self.version_id or None,
-            "holding": self.holding,
+            "holding": self.active,
             "ended": self.ended,
             "unmatched": self.unmatched,
             "problem": self.problem or None,
@@ -95,7 +95,7 @@ class OtherHosts:
     first: tuple[tuple[str, str], ...] = ()  # by name: (repository, the first of those hosts)
 
     @property
-    def spoken(self) -> str:
+    def formatted(self) -> str:
         """Say which they are, and what is to be done; '' if there are none."""
         if not self.repositories:
             return ""

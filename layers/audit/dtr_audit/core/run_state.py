@@ -13,14 +13,14 @@ from dtr_audit.core.run_record import SupportingFact
 from dtr_audit.core.text import clean
 
 if TYPE_CHECKING:
-    from dtr_audit.core.readings import Surroundings
+    from dtr_audit.core.readings import RelatedSettings
 
 UNREADABLE_KEPT = 100
 REASON_LENGTH = 400
 
 
 @dataclass(slots=True)
-class Tally:
+class RunState:
     """What a run has seen so far."""
 
     listing: Listing = field(default_factory=Listing)
@@ -31,13 +31,13 @@ class Tally:
     incomplete_because: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # the first of them by name, and why
-    is_examined: dict[Repository, bool] = field(default_factory=dict)  # of every repository listed
+    is_scanned: dict[Repository, bool] = field(default_factory=dict)  # of every repository listed
     namespaces: set[str] = field(default_factory=set)
     open_by_namespace: Counter[str] = field(default_factory=Counter)
     excepted_by_namespace: Counter[str] = field(default_factory=Counter)
     matched: set[str] = field(default_factory=set)  # ids of the exceptions that cover a finding
     oldest: str = ""
-    holding_news: int = 0
+    with_pending_notifications: int = 0
     facts: tuple[SupportingFact, ...] = ()
     registry_version: str = ""
     is_trust_verified: bool = False  # else the registry's word was taken
@@ -74,7 +74,7 @@ class Tally:
         """Remember the first by name of the tags that could not be judged."""
         self.first_unknown = min(self.first_unknown, (image, reason)) if self.first_unknown[0] else (image, reason)
 
-    def add(self, part: "Tally") -> None:
+    def add(self, part: "RunState") -> None:
         """Add what was seen of other repositories."""
         for counts, more in ((self.repositories, part.repositories), (self.tags, part.tags)):
             _add(counts, more)
@@ -92,7 +92,7 @@ class Tally:
         """Take down why there is no answer for all that was asked."""
         self.incomplete_because.append(clean(reason, 8 * REASON_LENGTH))
 
-    def note_surroundings(self, seen: "Surroundings") -> None:
+    def note_related_settings(self, seen: "RelatedSettings") -> None:
         """Take down what stands beside the rule."""
         self.facts = seen.facts
         if seen.warning:

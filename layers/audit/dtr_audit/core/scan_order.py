@@ -56,7 +56,7 @@ class ReadingOrder:
             yield repository
         self._is_over = True
 
-    def note_examined(self, repository: Repository) -> None:
+    def note_scanned(self, repository: Repository) -> None:
         """Note that a repository was read, or at least answered."""
         with self._lock:
             self._waiting.pop(repository, None)

@@ -182,7 +182,11 @@ def _details(report: Report, headline: str) -> str:
         f"Auditor: {_outside(report.auditor, _LINE_LENGTH)}",
         "Signatures asked for under: " + (", ".join(_first(run.domains, _DOMAINS_NAMED, _NAME_LENGTH)) or "no domain"),
         "A tag is signed if the registry says so (inNotary and no hashMismatch). "
-        + (_outside(run.trust.spoken, _TRUST_LENGTH) if run.trust else "The signatures themselves were not verified."),
+        + (
+            _outside(run.trust.formatted, _TRUST_LENGTH)
+            if run.trust
+            else "The signatures themselves were not verified."
+        ),
     ]
     if run.incomplete_because:
         before += ["", "Not complete because:", *_bullets(run.incomplete_because, _REASONS_NAMED)]
@@ -193,7 +197,7 @@ def _details(report: Report, headline: str) -> str:
     items = [f"- {describe_finding(one)}" for one in report.findings[:_FINDINGS_NAMED]]
     if items:
         before += ["", "Open findings, by name:"]
-    return _fill(before, items, ["", _tell_run(report)], total=findings.open, noun="findings", length=DETAILS_LENGTH)
+    return _fill(before, items, ["", _report_run(report)], total=findings.open, noun="findings", length=DETAILS_LENGTH)
 
 
 def _unread(run: Run) -> str:
@@ -230,7 +234,7 @@ def _name_registry(report: Report) -> str:
     return ", ".join(_outside(part, _NAME_LENGTH) for part in parts if part)
 
 
-def _tell_run(report: Report) -> str:
+def _report_run(report: Report) -> str:
     """Tell in one line all that differs from run to run, so that an unchanged registry changes one line of a review.
 
     It says where the whole of it lies. Addresses and sums are not cut: cut they would be of no use.
@@ -290,7 +294,7 @@ def _answer_neighbour(report: Report, rule: Rule, facts: Sequence[SupportingFact
     status = next(status for status in _WORST_FIRST if any(fact.status is status for fact in facts))
     headline = f"{status.replace('_', ' ')}: as the product's own settings say."
     seen = [headline, "", *_bullets([f"{fact.subject}: {fact.answer}" for fact in facts], _FACTS_NAMED)]
-    seen += ["", f"Registry: {_name_registry(report)}", _tell_run(report)]
+    seen += ["", f"Registry: {_name_registry(report)}", _report_run(report)]
     comment = f"Seen in the run in the last line of the finding details, by {_outside(report.auditor, _LINE_LENGTH)}."
     comments = f"{COMMENT_MARK}\n{comment}".replace(" :: ", " : ")
     return Answer(rule, status, headline, "\n".join(seen), comments)

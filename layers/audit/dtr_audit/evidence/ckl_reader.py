@@ -143,7 +143,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Places:
+class ArtifactUrls:
     """What was found in a rule, by our names for its texts."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
@@ -165,7 +165,13 @@ class Rules:
         self._in_stig.clear()
 
     def take(
-        self, group_id: str, rule_id: str, places: Places, needed: Mapping[str, str], *, has_source: bool = True
+        self,
+        group_id: str,
+        rule_id: str,
+        locations: ArtifactUrls,
+        needed: Mapping[str, str],
+        *,
+        has_source: bool = True,
     ) -> None:
         """Take a rule with what was found in it; `needed` is what its texts are called there, by our names for them."""
         group = self._wanted.recognise(group_id, rule_id)
@@ -176,14 +182,14 @@ class Rules:
                 f"it has {group} twice in one STIG, and importers take either: remove one of them in STIG Viewer"
             )
         self._in_stig.add(group)
-        slots, twice = places.slots, places.twice
+        slots, twice = locations.slots, locations.twice
         faulty = sorted(theirs for ours, theirs in needed.items() if ours not in slots or ours in twice)
         if faulty:
             raise EvidenceError(
                 f"its {group} does not have {', '.join(faulty)} exactly once and as a text, as every checklist has: open and "
                 "save it in STIG Viewer"
             )
-        self.found.append(AnsweredRule(group, slots, tuple(places.origins)))
+        self.found.append(AnsweredRule(group, slots, tuple(locations.origins)))
         self.without_source += not has_source
 
 
@@ -194,7 +200,7 @@ _CKL_TEXTS = {"STATUS": "status", "FINDING_DETAILS": "details", "COMMENTS": "com
 
 
 @dataclass(slots=True)
-class _Vuln(Places):
+class _Vuln(ArtifactUrls):
     """The rule of a .ckl that is being read."""
 
     attributes: dict[str, str] = field(default_factory=dict)

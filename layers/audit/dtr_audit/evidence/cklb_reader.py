@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dtr_audit.errors import EvidenceError
 from dtr_audit.evidence import cklb
-from dtr_audit.evidence.ckl_reader import Baseline, Places, Rules, Slot, Wanted, count_parts, warn_of_origin
+from dtr_audit.evidence.ckl_reader import ArtifactUrls, Baseline, Rules, Slot, Wanted, count_parts, warn_of_origin
 
 UTF8_MARK = b"\xef\xbb\xbf"
 _PROVENANCE_KEY = "evaluate-stig"  # of its objects in a .cklb
@@ -68,8 +68,8 @@ def read_cklb(document: bytes, wanted: Wanted) -> Baseline:
 
 def _take_rule(document: bytes, at: int, rules: Rules) -> None:
     ids: dict[str, str] = {}
-    places = Places()
-    slots = places.slots
+    locations = ArtifactUrls()
+    slots = locations.slots
     seen: set[str] = set()
     for key, start, end in _members(document, at):
         name = _CKLB_TEXTS.get(key)
@@ -78,12 +78,12 @@ def _take_rule(document: bytes, at: int, rules: Rules) -> None:
             ids[key] = _text(document, start, end)
         elif name:
             if name in seen:
-                places.twice.add(name)
+                locations.twice.add(name)
             seen.add(name)
             if is_text or document[start:end] == b"null":
                 slots[name] = Slot(start, end, _text(document, start, end) if is_text else "")
         elif key == _PROVENANCE_KEY:
-            places.origins.append(Slot(start, end, "", b"null"))
+            locations.origins.append(Slot(start, end, "", b"null"))
     # Some writers leave out what is empty: it is put behind the status.
     if "status" in slots:
         after = slots["status"].end
@@ -95,7 +95,7 @@ def _take_rule(document: bytes, at: int, rules: Rules) -> None:
     if not rule_id.lower().endswith("_rule"):
         rule_id += "_rule"
     needed = {ours: theirs for theirs, ours in _CKLB_TEXTS.items() if ours != "written"}
-    rules.take(ids.get("group_id", ""), rule_id, places, needed, has_source="rule_id_src" in ids)
+    rules.take(ids.get("group_id", ""), rule_id, locations, needed, has_source="rule_id_src" in ids)
 
 
 def _rules_of(document: bytes, begin: int, rules: Rules) -> Iterator[int]:

@@ -16,8 +16,8 @@ from dtr_audit.evidence.report import Report
 STATUSES = {Status.NOT_A_FINDING: "passed", Status.OPEN: "failed", Status.NOT_REVIEWED: "skipped"}
 
 _IMPACTS = {"high": 0.7, "medium": 0.5, "low": 0.3}
-_FINDINGS_TOLD = 1_000  # as a result each
-_EXCEPTIONS_TOLD = 100
+_FINDINGS_LISTED = 1_000  # as a result each
+_EXCEPTIONS_LISTED = 100
 
 
 def write(report: Report, *, neighbours: bool = False) -> bytes:
@@ -149,7 +149,7 @@ def _findings(report: Report) -> Sequence[Mapping[str, Any]]:
             "code_desc": describe_finding(one),
             "start_time": iso(report.run.started_at),
         }
-        for one in report.findings[:_FINDINGS_TOLD]
+        for one in report.findings[:_FINDINGS_LISTED]
     ]
 
 
@@ -173,7 +173,7 @@ def _unread(report: Report) -> Sequence[Mapping[str, Any]]:
 def _waiver(report: Report) -> Mapping[str, Any]:
     """Tell of the exceptions, as what they are: the control is run, and fails."""
     excepted = [(one, one.excepted) for one in report.findings if one.excepted]
-    lines = [describe_exception(one, by) for one, by in excepted[:_EXCEPTIONS_TOLD]]
+    lines = [describe_exception(one, by) for one, by in excepted[:_EXCEPTIONS_LISTED]]
     if len(excepted) > len(lines):
         lines.append(f"and {len(excepted) - len(lines)} more")
     return {

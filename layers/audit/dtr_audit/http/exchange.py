@@ -20,7 +20,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class Endpoint:
     """Who is asked, in the words of the messages, and how large its answers may be."""
 
     name: str
@@ -28,7 +28,7 @@ class Party:
     bundle_keys: str  # of the secret
 
 
-REGISTRY = Party("the registry", "DTR_URL", '"ca_bundle"')
+REGISTRY = Endpoint("the registry", "DTR_URL", '"ca_bundle"')
 
 
 class Clock(Protocol):

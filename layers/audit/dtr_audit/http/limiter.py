@@ -35,14 +35,14 @@ class Ticker(Protocol):
         ...
 
 
-class Turn(NamedTuple):
+class Permit(NamedTuple):
     """One request, from the moment at which it may be sent."""
 
     began: float
     is_loaded: bool  # at least half of the turns were taken: alone, a host is as fast as it is asked easy things
 
 
-class Pace:
+class ConcurrencyLimiter:
     """The turns at one host. Safe to share between threads."""
 
     def __init__(self, most: int, clock: Ticker, host: str) -> None:
@@ -79,7 +79,7 @@ class Pace:
         """How long nobody may begin, in seconds."""
         return self._resume_at - self._clock.monotonic() if self._resume_at else 0.0
 
-    def begin(self, check: Callable[[], object], *, at_once: bool = False) -> Turn:
+    def begin(self, check: Callable[[], object], *, at_once: bool = False) -> Permit:
         """Wait for a turn; `check` is called now and then, and ends the waiting by raising.
 
         `at_once` takes one without waiting, for a request on which those that have a turn wait.
@@ -89,9 +89,9 @@ class Pace:
                 self._turns.wait(0.5)
                 check()
             self._under_way += 1
-            return Turn(self._clock.monotonic(), 2 * self._under_way >= self._limit)
+            return Permit(self._clock.monotonic(), 2 * self._under_way >= self._limit)
 
-    def end(self, turn: Turn, waited: float | None, *, refused: bool = False) -> None:
+    def end(self, permit: Permit, waited: float | None, *, refused: bool = False) -> None:
         """Give a turn back: `waited` is how long the answer took to begin, None if none came or one that says to come back later.
 
         With `refused` the host itself asks for fewer.
@@ -99,8 +99,8 @@ class Pace:
         with self._turns:
             self._under_way -= 1
             # What was asked before the last change says nothing about it.
-            if turn.began >= self._changed_at:
-                self._learn(turn, waited, refused=refused)
+            if permit.began >= self._changed_at:
+                self._learn(permit, waited, refused=refused)
             self._turns.notify()
 
     def give_back(self) -> None:
@@ -117,7 +117,7 @@ class Pace:
                 extra={"at_once": self._most, "least": self._lowest, "last": self._limit, "slowed_down": self._slowed},
             )
 
-    def _learn(self, turn: Turn, waited: float | None, *, refused: bool) -> None:
+    def _learn(self, permit: Permit, waited: float | None, *, refused: bool) -> None:
         self._answers += 1
         window = self._limit if self._is_starting else max(WINDOW_LEAST, 2 * self._limit)
         if waited is None:
@@ -125,7 +125,7 @@ class Pace:
             if refused or self._troubles >= max(TROUBLE_LEAST, TROUBLE_SHARE * window):
                 self._slow_down(TROUBLE_FACTOR, least=1)
                 return
-        elif turn.is_loaded:
+        elif permit.is_loaded:
             self._waits.append(waited)
         is_telling = 2 * len(self._waits) >= window
         if (not is_telling) if self._is_starting else (self._answers < window):

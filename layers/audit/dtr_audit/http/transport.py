@@ -24,8 +24,8 @@ from dtr_audit.errors import OutOfTimeError, RegistryError, TransientError
 from dtr_audit.http.body import CHUNK_BYTES, Body
 from dtr_audit.http.certificates import Refused, RefusedCertificateError, read_authorities
 from dtr_audit.http.connection import HEAD_BYTES, TooManyLinesError
-from dtr_audit.http.exchange import BODY_BYTES, REGISTRY, Answer, Call, Clock, Party, SystemClock
-from dtr_audit.http.limiter import Pace, Turn
+from dtr_audit.http.exchange import BODY_BYTES, REGISTRY, Answer, Call, Clock, Endpoint, SystemClock
+from dtr_audit.http.limiter import ConcurrencyLimiter, Permit
 from dtr_audit.http.memory_budget import BUDGET, Charge
 from dtr_audit.http.tls import VerifyingAdapter, find_cause, innermost_cause, make_tls_context
 from dtr_audit.http.watchdog import WATCHDOG, Watch
@@ -60,23 +60,23 @@ class Transport:
         connections: int,
         stop_at: float,
         clock: Clock | None = None,
-        party: Party = REGISTRY,
-        pace: Pace | None = None,
+        endpoint: Endpoint = REGISTRY,
+        limiter: ConcurrencyLimiter | None = None,
     ) -> None:
         """Prepare for `url` (https://host[:port]); `stop_at` is on the clock, after it nothing is asked any more.
 
         `pace` is that of another transport to the same host, if there is one.
         """
         self.url = url
-        self._party = party
+        self._endpoint = endpoint
         self._x509_strict = x509_strict
-        self._authorities = read_authorities(ca_bundle, f"secret: {party.bundle_keys}") if ca_bundle else ()
+        self._authorities = read_authorities(ca_bundle, f"secret: {endpoint.bundle_keys}") if ca_bundle else ()
         self._stop_at = stop_at
         self._clock = clock or SystemClock()
         self._adapter = VerifyingAdapter(make_tls_context(self._authorities, x509_strict), connections)
         self._pool = self._adapter.connections_to(url)
-        self._has_own_pace = pace is None
-        self.pace = pace or Pace(connections, self._clock, party.name)
+        self._has_own_limiter = limiter is None
+        self.limiter = limiter or ConcurrencyLimiter(connections, self._clock, endpoint.name)
         self._stopped = threading.Event()
         self.silence_seconds = SILENCE_SECONDS
         self._slow_attempts = SLOW_ATTEMPTS
@@ -88,8 +88,8 @@ class Transport:
 
     def close(self) -> None:
         """Close every connection; a request under way ends with an error."""
-        if self._has_own_pace and not self._stopped.is_set():
-            self.pace.tell()
+        if self._has_own_limiter and not self._stopped.is_set():
+            self.limiter.tell()
         self._stopped.set()
         self._adapter.close()
 
@@ -153,7 +153,7 @@ class Transport:
     def _ask(
         self, call: Call, *, params: Mapping[str, str | bytes] | None = None, content: bytes | None = None
     ) -> Answer:
-        turn = self._take_turn(call)
+        permit = self._take_permit(call)
         waited: float | None = None
         refused = False
         try:
@@ -165,12 +165,12 @@ class Transport:
                 missing = "end of the answer"
                 refused = response.status == 429 or "Retry-After" in response.headers
                 if response.status not in RETRIED_STATUSES:
-                    waited = self._clock.monotonic() - turn.began
+                    waited = self._clock.monotonic() - permit.began
                 elif (
                     not call.is_optional and 0 < (asked := _retry_after(response.headers)) <= RETRY_AFTER_LIMIT_SECONDS
                 ):
                     # Who asks one of us to wait asks all of us; but nothing that is needed waits for what is not.
-                    self.pace.pause(asked)
+                    self.limiter.pause(asked)
                 answer = self._take(response, call, watch)
             except _BrokenConnectionError:
                 waited = None
@@ -186,21 +186,21 @@ class Transport:
                 raise _BrokenConnectionError(f"no {missing} came within {REQUEST_SECONDS:g} s", is_slow=True)
             return answer
         finally:
-            self.pace.end(turn, waited, refused=refused)
+            self.limiter.end(permit, waited, refused=refused)
 
-    def _take_turn(self, call: Call) -> Turn:
+    def _take_permit(self, call: Call) -> Permit:
         while True:
-            while (pause := self.pace.pause_left) > 0:
+            while (pause := self.limiter.pause_left) > 0:
                 if pause >= self._seconds_left(call):
                     raise OutOfTimeError(
-                        f"{call}: {self._party.name} is to be asked again later than the time of this run allows"
+                        f"{call}: {self._endpoint.name} is to be asked again later than the time of this run allows"
                     )
                 self._clock.sleep(pause)
-            turn = self.pace.begin(lambda: self._seconds_left(call), at_once=BUDGET.is_large_here)
-            if self.pace.pause_left <= 0:
-                return turn
+            permit = self.limiter.begin(lambda: self._seconds_left(call), at_once=BUDGET.is_large_here)
+            if self.limiter.pause_left <= 0:
+                return permit
             # All were asked to wait while this one waited for its turn.
-            self.pace.give_back()
+            self.limiter.give_back()
 
     def _send(self, call: Call, params: Mapping[str, str | bytes] | None, content: bytes | None) -> BaseHTTPResponse:
         """Send a request, and give the answer as it begins."""
@@ -255,7 +255,8 @@ class Transport:
             if 300 <= response.status < 400:
                 raise RegistryError(
                     f"{call}: answered with a redirect ({response.status}), and none is followed. "
-                    f"{self._party.url_setting} must be {self._party.name}'s own address, and a proxy on the way must not ask "
+                    f"{self._endpoint.url_setting} must be {self._endpoint.name}'s own address, and a proxy on the way "
+                    "must not ask "
                     "for a login"
                 )
             return Answer(response.status, response.headers, self._read(response, call, watch))
@@ -318,7 +319,7 @@ class Transport:
         return left
 
     def _out_of_time(self, call: Call) -> OutOfTimeError:
-        return OutOfTimeError(f"{call}: the time for reading {self._party.name} is over")
+        return OutOfTimeError(f"{call}: the time for reading {self._endpoint.name} is over")
 
     def _wait(self, seconds: float, call: Call) -> None:
         if seconds >= self._seconds_left(call):
@@ -332,9 +333,9 @@ class Transport:
             cause.sent if isinstance(cause, RefusedCertificateError) else (),
             self._authorities,
             host=urlsplit(self.url).hostname or "",
-            server=self._party.name,
-            url_setting=self._party.url_setting,
-            bundle=self._party.bundle_keys,
+            server=self._endpoint.name,
+            url_setting=self._endpoint.url_setting,
+            bundle=self._endpoint.bundle_keys,
             is_strict=self._x509_strict,
         )
         if self._x509_strict and cause.verify_code in _STRICT_ERRORS:
@@ -346,11 +347,11 @@ class Transport:
             said, remedy = f"{said}. In other words: {refusal.problem}", refusal.remedy
         elif self._authorities:
             remedy = (
-                f"Check that {self._party.bundle_keys} in the secret holds the authority that issued {self._party.name}'s "
+                f"Check that {self._endpoint.bundle_keys} in the secret holds the authority that issued {self._endpoint.name}'s "
                 "certificate"
             )
         else:
-            remedy = f"If a private authority issued it, put that authority's PEM into {self._party.bundle_keys} in the secret"
+            remedy = f"If a private authority issued it, put that authority's PEM into {self._endpoint.bundle_keys} in the secret"
         return RegistryError(f"{self.url}: its certificate is refused: {said}. {remedy}")
 
 

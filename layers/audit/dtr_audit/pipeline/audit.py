@@ -21,7 +21,7 @@ from dtr_audit.core.model import Repository
 from dtr_audit.core.request import AuditRequest
 from dtr_audit.core.reuse import DocumentLedger
 from dtr_audit.core.run_record import Run, Scope
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.core.scan_order import Mark, ReadingOrder, explain_out_of_time
 from dtr_audit.errors import AuditError, EvidenceError, OutOfTimeError, SettingsError
 from dtr_audit.pipeline.connection import Connection, count_trust
@@ -30,8 +30,8 @@ from dtr_audit.pipeline.previous_state import KnownBefore
 from dtr_audit.pipeline.report import Reporter
 from dtr_audit.pipeline.resolve import Closings
 from dtr_audit.pipeline.scan import count_readers
-from dtr_audit.pipeline.scanner import Examiner
-from dtr_audit.pipeline.second_pass import Unsettled
+from dtr_audit.pipeline.scanner import RepositoryScanner
+from dtr_audit.pipeline.second_pass import Unfinished
 from dtr_audit.registry.credentials import SecretsManagerCredentials
 from dtr_audit.registry.dtr import DtrClient
 from dtr_audit.settings import Settings, TrustVerification
@@ -112,49 +112,50 @@ def read_pins(archive: Archive) -> bytes:
         raise SettingsError(f"{pins.KEY}, by which roots are to be pinned: {error}") from error
 
 
-def inventory(registry: DtrClient, request: AuditRequest, tally: Tally) -> Iterator[Repository]:
+def inventory(registry: DtrClient, request: AuditRequest, run_state: RunState) -> Iterator[Repository]:
     """List the repositories in scope, as their pages arrive."""
     # One dict of all names for both, where nothing that is listed is left out.
-    found = tally.is_examined if request.scope is Scope.FULL else None
-    for repository in registry.repositories(tally.listing, found):
+    found = run_state.is_scanned if request.scope is Scope.FULL else None
+    for repository in registry.repositories(run_state.listing, found):
         if request.covers(repository):
-            tally.repositories.listed += 1
-            tally.namespaces.add(repository.namespace)
-            tally.is_examined.setdefault(repository, False)
+            run_state.repositories.listed += 1
+            run_state.namespaces.add(repository.namespace)
+            run_state.is_scanned.setdefault(repository, False)
             yield repository
 
 
-def explain_listing(request: AuditRequest, tally: Tally) -> None:
+def explain_listing(request: AuditRequest, run_state: RunState) -> None:
     """Put into words what is wrong with the list of repositories."""
-    if tally.listing.problem:
-        tally.note_incomplete(tally.listing.problem)
+    if run_state.listing.problem:
+        run_state.note_incomplete(run_state.listing.problem)
         if request.scope is Scope.FULL:
             # There are as many as the registry says, though fewer were listed.
-            there = tally.listing.count - tally.listing.ghosts
-            tally.repositories.listed = max(tally.repositories.listed, there)
-    if tally.listing.ghosts:
-        noun = "repository" if tally.listing.ghosts == 1 else "repositories"
-        tally.warnings.append(
-            f"the registry lists {tally.listing.ghosts} {noun} without a name, which cannot be asked for and was passed over"
+            there = run_state.listing.count - run_state.listing.unnamed_entries
+            run_state.repositories.listed = max(run_state.repositories.listed, there)
+    if run_state.listing.unnamed_entries:
+        noun = "repository" if run_state.listing.unnamed_entries == 1 else "repositories"
+        run_state.warnings.append(
+            f"the registry lists {run_state.listing.unnamed_entries} {noun} without a name, "
+            "which cannot be asked for and was passed over"
         )
-    missing = sorted(set(request.namespaces) - tally.namespaces)
-    if missing and not tally.listing.problem:
-        tally.note_incomplete(f"no repository is listed in the namespaces asked for: {', '.join(missing[:20])}")
+    missing = sorted(set(request.namespaces) - run_state.namespaces)
+    if missing and not run_state.listing.problem:
+        run_state.note_incomplete(f"no repository is listed in the namespaces asked for: {', '.join(missing[:20])}")
 
 
-def connect(connection: Connection, settings: Settings, tally: Tally) -> bool:
+def connect(connection: Connection, settings: Settings, run_state: RunState) -> bool:
     """Log in, and take down what that tells; tells whether the registry can be read."""
     try:
         connection.connect()
     except AuditError as error:
-        tally.note_incomplete(str(error))
-    tally.domains = connection.domains
+        run_state.note_incomplete(str(error))
+    run_state.domains = connection.domains
     if connection.warning:
-        tally.warnings.append(connection.warning)
-    tally.is_trust_verified = connection.verifier is not None
-    if tally.is_trust_verified:
-        tally.trust = count_trust(settings)
-    return not tally.incomplete_because
+        run_state.warnings.append(connection.warning)
+    run_state.is_trust_verified = connection.verifier is not None
+    if run_state.is_trust_verified:
+        run_state.trust = count_trust(settings)
+    return not run_state.incomplete_because
 
 
 class _OneRun:
@@ -181,7 +182,7 @@ class _OneRun:
         self._now = now
         self._stop_at = stop_at
         self._started_at = now()
-        self._tally = Tally()
+        self._run_state = RunState()
         self._order = ReadingOrder()
         self._findings = FindingsTable(
             clients.dynamodb, settings.findings_table, settings.registry, resolved_days=settings.days_resolved_are_kept
@@ -210,7 +211,7 @@ class _OneRun:
         self._reporter = Reporter(
             settings,
             request,
-            self._tally,
+            self._run_state,
             clients=clients,
             runs=runs,
             findings=self._findings,
@@ -244,28 +245,30 @@ class _OneRun:
         exceptions = ExceptionsRead.of(fetch_exceptions(self._clients.s3, self._settings.bucket), day)
         self._reporter.know_exceptions(exceptions)
         if exceptions.warning:
-            self._tally.warnings.append(exceptions.warning)
+            self._run_state.warnings.append(exceptions.warning)
         if self._request.scope is Scope.FULL:
             self._order = ReadingOrder(self._runs.mark_of_last(before=self._request.run_id))
-        if not connect(self._connection, self._settings, self._tally):
-            return self._reporter.report(proven=False, may_resolve=False, hint="", next_at=self._next_at)
-        tally, connection = self._tally, self._connection
+        if not connect(self._connection, self._settings, self._run_state):
+            return self._reporter.report(access_verified=False, may_resolve=False, hint="", next_at=self._next_at)
+        run_state, connection = self._run_state, self._connection
         if self._request.scope is Scope.FULL:
             self._known = KnownBefore(self._findings, with_trust=connection.verifier is not None)
         looked = connection.begin_to_look_around() if self._request.scope is Scope.FULL else None
         version = connection.begin_to_read_version()
-        self._examine_all(exceptions)
+        self._scan_all(exceptions)
         self._batches.flush()
-        unproven = connection.prove_admin()
-        if unproven:
-            tally.note_incomplete(unproven)
+        access_unverified = connection.verify_admin()
+        if access_unverified:
+            run_state.note_incomplete(access_unverified)
         if looked is not None:
-            tally.note_surroundings(looked())
-        tally.registry_version = version()
-        hint = connection.hint_at_domain() if tally.is_all_unsigned else ""
+            run_state.note_related_settings(looked())
+        run_state.registry_version = version()
+        hint = connection.hint_at_domain() if run_state.is_all_unsigned else ""
         # Where not all documents were compared, what looks signed since may be signed elsewhere.
-        may_resolve = not unproven and not self._documents.problem
-        return self._reporter.report(proven=not unproven, may_resolve=may_resolve, hint=hint, next_at=self._next_at)
+        may_resolve = not access_unverified and not self._documents.problem
+        return self._reporter.report(
+            access_verified=not access_unverified, may_resolve=may_resolve, hint=hint, next_at=self._next_at
+        )
 
     @property
     def _next_at(self) -> Mark | None:
@@ -277,12 +280,12 @@ class _OneRun:
         self._batches.flush()
         self._runs.confirm_lease(self._attempt)
 
-    def _examine_all(self, exceptions: ExceptionsRead) -> None:
-        tally = self._tally
-        examiner = Examiner(
+    def _scan_all(self, exceptions: ExceptionsRead) -> None:
+        run_state = self._run_state
+        scanner = RepositoryScanner(
             self._connection,
             self._archive,
-            tally,
+            run_state,
             registry=self._settings.registry,
             known=self._known or self._findings,
             findings=self._findings,
@@ -296,26 +299,26 @@ class _OneRun:
             wait=self._reporter.resolutions.add,
             note_documents=self._documents.add,
         )
-        unsettled = Unsettled()
+        unfinished = Unfinished()
         try:
-            listed = inventory(self._connection.registry, self._request, tally)
-            for examined in examiner.examine(self._order.arrange(listed)):
-                self._order.note_examined(examined.reading.repository)
-                examiner.record(examined, unsettled)
+            listed = inventory(self._connection.registry, self._request, run_state)
+            for scanned in scanner.examine(self._order.arrange(listed)):
+                self._order.note_scanned(scanned.reading.repository)
+                scanner.record(scanned, unfinished)
         except OutOfTimeError:
-            tally.note_incomplete(explain_out_of_time(tally.repositories, self._next_at))
-            examiner.give_up(unsettled.failed)
+            run_state.note_incomplete(explain_out_of_time(run_state.repositories, self._next_at))
+            scanner.give_up(unfinished.failed)
         else:
-            self._settle(examiner, unsettled)
+            self._finish(scanner, unfinished)
         if self._documents.problem:
-            tally.note_incomplete(self._documents.problem)
+            run_state.note_incomplete(self._documents.problem)
         reused = self._documents.find_reused()
         if reused:
-            self._reporter.keep_open(reused.keys(), counted=examiner.distrust(reused))
-        explain_listing(self._request, tally)
+            self._reporter.keep_open(reused.keys(), counted=scanner.distrust(reused))
+        explain_listing(self._request, run_state)
 
-    def _settle(self, examiner: Examiner, unsettled: Unsettled) -> None:
+    def _finish(self, scanner: RepositoryScanner, unfinished: Unfinished) -> None:
         try:
-            examiner.settle(unsettled)
+            scanner.finish(unfinished)
         except OutOfTimeError:
-            self._tally.note_incomplete(explain_out_of_time(self._tally.repositories, self._next_at))
+            self._run_state.note_incomplete(explain_out_of_time(self._run_state.repositories, self._next_at))

@@ -7,7 +7,7 @@ from dtr_audit.core.reuse import DocumentLedger, Reused
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, OutOfTimeError, TransientError
 from dtr_audit.pipeline.run_context import SILENT, BatchScan, RunContext
-from dtr_audit.pipeline.second_pass import Unsettled
+from dtr_audit.pipeline.second_pass import Unfinished
 from dtr_audit.pipeline.store_documents import BatchResult, Inventory
 
 TEXT_LENGTH = 1_000
@@ -29,61 +29,61 @@ def scan_batch(
     """
     parts.work.forget_result(number)
     with parts.part(known, number, threads=threads, reused=reused) as part:
-        tally = part.tally
-        tally.is_examined.update(dict.fromkeys(repositories, False))
-        tally.repositories.listed = len(repositories)
-        unsettled = Unsettled()
-        is_late, unproven = False, ""
+        run_state = part.run_state
+        run_state.is_scanned.update(dict.fromkeys(repositories, False))
+        run_state.repositories.listed = len(repositories)
+        unfinished = Unfinished()
+        is_late, access_unverified = False, ""
         if changed := parts.changed_settings(known):
-            return part.put_result(BatchResult(tally, left=tuple(repositories), changed=changed))
+            return part.put_result(BatchResult(run_state, left=tuple(repositories), changed=changed))
         try:
             part.connection.connect()
-            for examined in part.examiner.examine(iter(repositories)):
-                part.examiner.record(examined, unsettled)
+            for scanned in part.scanner.examine(iter(repositories)):
+                part.scanner.record(scanned, unfinished)
         except OutOfTimeError:
             is_late = True
         except AuditError as error:
             if part.connection.is_connected:
                 raise
-            _note_unconnected(part, unsettled, repositories, error)
+            _note_unconnected(part, unfinished, repositories, error)
         if part.connection.is_connected:
-            unproven = part.connection.prove_admin()
+            access_unverified = part.connection.verify_admin()
         # The next step does not know how long the registry asks to wait; after that one, nothing is read any more.
-        final = {one: fault for one, fault in unsettled.failed.items() if fault.retry_after or reused is not None}
-        part.examiner.give_up(final)
+        final = {one: fault for one, fault in unfinished.failed.items() if fault.retry_after or reused is not None}
+        part.scanner.give_up(final)
         for repository in final:
-            del unsettled.failed[repository]
+            del unfinished.failed[repository]
         if earlier is not None:
-            for repository, problem in unsettled.gone.items():
-                tally.note_unreadable(repository, problem)
-            unsettled.gone = dict(earlier.gone)
-            unsettled.failed = {one: PassingFault(reason) for one, reason in earlier.failed}
+            for repository, problem in unfinished.gone.items():
+                run_state.note_unreadable(repository, problem)
+            unfinished.gone = dict(earlier.gone)
+            unfinished.failed = {one: PassingFault(reason) for one, reason in earlier.failed}
             # Roots that were new then are remembered by now.
-            tally.trust.first_use = earlier.tally.trust.first_use
+            run_state.trust.first_use = earlier.run_state.trust.first_use
         return part.put_result(
             BatchResult(
-                tally,
-                left=tuple(one for one, done in tally.is_examined.items() if not done and one not in unsettled),
+                run_state,
+                left=tuple(one for one, done in run_state.is_scanned.items() if not done and one not in unfinished),
                 is_late=is_late,
-                gone=tuple(sorted(unsettled.gone.items())),
-                failed=tuple((one, fault.reason) for one, fault in sorted(unsettled.failed.items())),
-                unproven=unproven,
+                gone=tuple(sorted(unfinished.gone.items())),
+                failed=tuple((one, fault.reason) for one, fault in sorted(unfinished.failed.items())),
+                access_unverified=access_unverified,
             )
         )
 
 
 def _note_unconnected(
-    part: "BatchScan", unsettled: Unsettled, repositories: Sequence[Repository], error: AuditError
+    part: "BatchScan", unfinished: Unfinished, repositories: Sequence[Repository], error: AuditError
 ) -> None:
     """Note that nothing of a batch was read, for there was no way to the registry."""
     if isinstance(error, TransientError):
         # For a registry that is down each batch would wait as long, and the execution with them.
         part.work.put(SILENT, b"")
         fault = PassingFault(clean(str(error), TEXT_LENGTH))
-        unsettled.failed.update(dict.fromkeys(repositories, fault))
+        unfinished.failed.update(dict.fromkeys(repositories, fault))
         return
     for repository in repositories:
-        part.tally.note_unreadable(repository, str(error))
+        part.run_state.note_unreadable(repository, str(error))
 
 
 def note_documents(ledger: DocumentLedger, documents: Iterable[tuple[Repository, SignedDocuments]]) -> None:
@@ -92,14 +92,14 @@ def note_documents(ledger: DocumentLedger, documents: Iterable[tuple[Repository,
         ledger.add(repository, signed)
 
 
-def settle(part: "BatchScan", unsettled: Unsettled, *, waits: bool) -> None:
+def finish(part: "BatchScan", unfinished: Unfinished, *, waits: bool) -> None:
     """Read the repositories again that are not settled; says how many are left where the time is over."""
     try:
-        part.examiner.settle(unsettled, waits=waits)
+        part.scanner.finish(unfinished, waits=waits)
     except OutOfTimeError:
-        gone = len(unsettled.gone)
+        gone = len(unfinished.gone)
         noun = "repository" if gone == 1 else "repositories"
-        part.tally.note_incomplete(
+        part.run_state.note_incomplete(
             f"the time of the function was over before all was known of {gone} {noun} that had answered 404. Raise the time limit "
             "of the functions"
         )

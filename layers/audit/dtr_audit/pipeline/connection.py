@@ -21,7 +21,7 @@ from dtr_audit.registry.session import VERSION, read_version
 from dtr_audit.settings import Settings, TrustVerification
 
 if TYPE_CHECKING:
-    from dtr_audit.core.readings import Surroundings
+    from dtr_audit.core.readings import RelatedSettings
     from dtr_audit.core.reuse import Reused
     from dtr_audit.trust.notary.changefeed import TrustHosts
     from dtr_audit.trust.notary.client import NotaryClient
@@ -105,14 +105,14 @@ class Connection:
             self.verifier = self._make_verifier()
         self._is_connected = True
 
-    def prove_admin(self) -> str:
+    def verify_admin(self) -> str:
         """Prove once more that the account is an administrator's; gives why it is not proven, '' if it is."""
         registry = self.registry
         try:
             # Nothing comes after it.
-            self.in_time(lambda: registry.patience.ask(registry.prove_admin, to_the_end=True))
+            self.in_time(lambda: registry.patience.ask(registry.verify_admin, to_the_end=True))
         except AuditError as error:
-            return explain_unproven(error)
+            return explain_access_unverified(error)
         return ""
 
     def wait_to_read_again(self, seconds: float, *, is_last: bool) -> bool:
@@ -138,17 +138,17 @@ class Connection:
             self._notary.allow_slow_answers()
         return True
 
-    def begin_to_look_around(self) -> "Callable[[], Surroundings]":
+    def begin_to_look_around(self) -> "Callable[[], RelatedSettings]":
         """Begin to see what stands beside the rule; gives what waits for the end of it.
 
         It decides nothing, takes half a minute at most, and cannot fail. Without a way to the registry at all there is nothing to
         see; where it refuses the account, it says so of each fact.
         """
-        from dtr_audit.core.readings import Surroundings  # noqa: PLC0415 - loaded by the first run, not by the start
+        from dtr_audit.core.readings import RelatedSettings  # noqa: PLC0415 - loaded by the first run, not by the start
         from dtr_audit.registry.related_settings import begin_to_look  # noqa: PLC0415 - loaded by the first run, not by the start
 
         if self._registry is None:
-            return lambda: Surroundings((), "")
+            return lambda: RelatedSettings((), "")
         return begin_to_look(
             self._registry,
             self._credentials,
@@ -271,7 +271,7 @@ class Connection:
                 stop_at=self._stop_at,
                 # For a hint alone they are sent to nobody else.
                 token_hosts=settings.domains if settings.trust is TrustVerification.SIGNATURES else (),
-                pace=self.registry.pace,
+                limiter=self.registry.limiter,
             )
         return self._notary
 
@@ -283,7 +283,7 @@ def _failed(error: AuditError) -> Callable[[float], str]:
     return say
 
 
-def explain_unproven(error: AuditError) -> str:
+def explain_access_unverified(error: AuditError) -> str:
     """Say that nobody knows whether the registry showed everything to the end."""
     return f"that the account is an administrator could not be proven at the end: {error}"
 

@@ -36,7 +36,7 @@ class KnownBefore:
         self._table = table
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by close()
         self._end = 0
-        self._places: dict[str, list[tuple[int, int]]] | None = {}  # by repository: where, and how many bytes
+        self._locations: dict[str, list[tuple[int, int]]] | None = {}  # by repository: where, and how many bytes
         try:
             self._read(with_trust=with_trust)
         except BaseException:
@@ -49,11 +49,11 @@ class KnownBefore:
 
     def known_of(self, repository: Repository) -> Known:
         """Give what is known of a repository."""
-        if self._places is None:
+        if self._locations is None:
             return self._table.known_of(repository)
-        places = self._places.get(str(repository), ())
+        locations = self._locations.get(str(repository), ())
         return from_items(
-            item for place, length in places for item in json.loads(os.pread(self._file.fileno(), length, place))
+            item for place, length in locations for item in json.loads(os.pread(self._file.fileno(), length, place))
         )
 
     def _read(self, *, with_trust: bool) -> None:
@@ -67,14 +67,14 @@ class KnownBefore:
             group.append({name: value for name, value in item.items() if name not in _OF_THE_TABLE})
             if self._end > FILE_BYTES:
                 logger.info("more is known than can be read ahead: each repository is asked for")
-                self._places = None
+                self._locations = None
                 self._file.truncate(0)
                 return
         self._keep(of, group)
 
     def _keep(self, repository: str, items: list[Mapping[str, Any]]) -> None:
-        if items and self._places is not None:
+        if items and self._locations is not None:
             text = json.dumps(items).encode()
             self._file.write(text)
-            self._places.setdefault(repository, []).append((self._end, len(text)))
+            self._locations.setdefault(repository, []).append((self._end, len(text)))
             self._end += len(text)

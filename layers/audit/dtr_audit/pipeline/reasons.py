@@ -12,7 +12,7 @@ from dtr_audit.core.run_record import (
     Run,
     Status,
 )
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.core.text import clean
 from dtr_audit.pipeline.scan import REASON_LENGTH
 from dtr_audit.settings import Settings
@@ -24,60 +24,61 @@ CONTRADICTION = "internal error: the record of this run contradicts itself"
 CONTRADICTIONS_NAMED = 5
 
 
-def explain(tally: Tally, settings: Settings, hint: str) -> None:
+def explain(run_state: RunState, settings: Settings, hint: str) -> None:
     """Put what stands in the way of an answer into words."""
-    unreadable = tally.repositories.unreadable
+    unreadable = run_state.repositories.unreadable
     if unreadable:
-        named = "; ".join(f"{name} ({reason})" for name, reason in tally.unreadable[:UNREADABLE_NAMED])
+        named = "; ".join(f"{name} ({reason})" for name, reason in run_state.unreadable[:UNREADABLE_NAMED])
         noun = "repository" if unreadable == 1 else "repositories"
         first = ", the first of them" if unreadable > UNREADABLE_NAMED else ""
-        tally.note_incomplete(f"{unreadable} {noun} could not be read to the end{first}: {named}")
-    if tally.tags.unknown:
-        noun = "tag" if tally.tags.unknown == 1 else "tags"
-        first = ": ".join(tally.first_unknown)
-        tally.note_incomplete(
-            f"of {tally.tags.unknown} {noun} it is not known whether they are signed, the first of them {first}"
-            if tally.is_trust_verified or UNREAD_FLAGS not in tally.first_unknown[1]
-            else f"of {tally.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
+        run_state.note_incomplete(f"{unreadable} {noun} could not be read to the end{first}: {named}")
+    if run_state.tags.unknown:
+        noun = "tag" if run_state.tags.unknown == 1 else "tags"
+        first = ": ".join(run_state.first_unknown)
+        run_state.note_incomplete(
+            f"of {run_state.tags.unknown} {noun} it is not known whether they are signed, the first of them {first}"
+            if run_state.is_trust_verified or UNREAD_FLAGS not in run_state.first_unknown[1]
+            else f"of {run_state.tags.unknown} {noun} the registry does not say whether they are signed (inNotary, hashMismatch); "
             "is its version older than the rule's, or does something on the way change its answers?"
         )
     # Where Cosign signs most of them, the domain is not what is wrong.
-    if tally.is_all_unsigned and not tally.tags.is_cosign_used:
-        tally.warnings.append(
-            f"every single tag looks unsigned under {', '.join(tally.domains)}: see first whether that is the very host "
+    if run_state.is_all_unsigned and not run_state.tags.is_cosign_used:
+        run_state.warnings.append(
+            f"every single tag looks unsigned under {', '.join(run_state.domains)}: see first whether that is the very host "
             "that images are pushed to (`docker push <host>/…`), and set DTR_DOMAINS if it is not"
             + (clean(f". The changefeed says: {hint}", REASON_LENGTH) if hint else "")
         )
-    if tally.other_hosts:
-        tally.warnings.append(count_other_hosts(tally).spoken)
-    if settings.pin_trust and tally.trust.first_use:
-        tally.warnings.append(
-            f"{tally.trust.first_use} roots are covered by no pin and were trusted on first use. See whether the patterns in "
+    if run_state.other_hosts:
+        run_state.warnings.append(count_other_hosts(run_state).formatted)
+    if settings.pin_trust and run_state.trust.first_use:
+        run_state.warnings.append(
+            f"{run_state.trust.first_use} roots are covered by no pin and were trusted on first use. See whether the patterns in "
             "policy/trust-pins.json name the repositories as images are pushed; `*` covers all"
         )
-    if tally.trust.expiring:
-        tally.warnings.append(tally.trust.spoken_expiring)
+    if run_state.trust.expiring:
+        run_state.warnings.append(run_state.trust.formatted_expiring)
 
 
-def compare_sizes(tally: Tally, settings: Settings, previous: PreviousRun) -> None:
+def compare_sizes(run_state: RunState, settings: Settings, previous: PreviousRun) -> None:
     """Warn of a registry that has shrunk: then rather the account lost its view than the registry its images."""
-    left = previous.percent_left(tally.repositories.audited, tally.tags.audited)
+    left = previous.percent_left(run_state.repositories.audited, run_state.tags.audited)
     if left <= 100 - settings.shrink_percent:
-        tally.warnings.append(
-            f"the registry has shrunk: {tally.repositories.audited} repositories with {tally.tags.audited} image tags, against "
+        run_state.warnings.append(
+            f"the registry has shrunk: {run_state.repositories.audited} repositories with {run_state.tags.audited} "
+            "image tags, against "
             f"{previous.repositories} with {previous.tags} in run {previous.run_id}. If nobody removed that much, see whether "
             "the account still sees everything, and whether DTR_URL still leads to the same registry"
         )
 
 
-def count_other_hosts(tally: Tally) -> OtherHosts:
+def count_other_hosts(run_state: RunState) -> OtherHosts:
     """Give the repositories with trust data under another host, as the record has them."""
-    return OtherHosts(tally.other_hosts, tuple(tally.first_other_hosts))
+    return OtherHosts(run_state.other_hosts, tuple(run_state.first_other_hosts))
 
 
-def deny_contradictions(run: Run, *, proven: bool) -> Run:
+def deny_contradictions(run: Run, *, access_verified: bool) -> Run:
     """Give the run as it is recorded: one that contradicts itself is NOT_REVIEWED and says why."""
-    contradictions = find_contradictions(run, proven=proven)
+    contradictions = find_contradictions(run, access_verified=access_verified)
     if not contradictions:
         return run
     logger.error("internal error: the run's record contradicts itself", contradictions=contradictions)

@@ -9,7 +9,7 @@ from dtr_audit.core.model import (
     Repository,
     Verdict,
 )
-from dtr_audit.pipeline.scan import Examined
+from dtr_audit.pipeline.scan import Scanned
 
 # A push sends the image first and signs it some seconds later. So what was pushed so recently and is not signed ...
 RECENT_SECONDS = 600.0
@@ -23,16 +23,16 @@ class RecentPushes:
     """First readings of repositories with a tag that was pushed recently and is not signed: its signature may be on the way."""
 
     def __init__(self) -> None:
-        self.held: dict[Repository, Examined] = {}
+        self.held: dict[Repository, Scanned] = {}
         self._tags = 0
         self._held_at = 0.0  # the last one, on time.monotonic()
 
-    def hold(self, examined: Examined, now: datetime) -> bool:
+    def hold(self, scanned: Scanned, now: datetime) -> bool:
         """Keep a reading if such a tag is in it and there is room; tells whether it is kept."""
-        reading = examined.reading
+        reading = scanned.reading
         if self._tags + len(reading.tags) > WAITING_TAGS or not any(_is_recent(one, now) for one in reading.tags):
             return False
-        self.held[reading.repository] = examined
+        self.held[reading.repository] = scanned
         self._tags += len(reading.tags)
         self._held_at = time.monotonic()
         return True

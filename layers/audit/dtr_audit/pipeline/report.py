@@ -13,7 +13,7 @@ from dtr_audit import __version__
 from dtr_audit.aws.archive import Archive
 from dtr_audit.aws.clients import AwsClients
 from dtr_audit.aws.findings import FindingsTable
-from dtr_audit.aws.notification_text import Places, Standing
+from dtr_audit.aws.notification_text import ArtifactUrls, OpenFindingsSummary
 from dtr_audit.aws.notifications import Alerts
 from dtr_audit.aws.runs import RunsTable
 from dtr_audit.core.exceptions import ENDED_NAMED
@@ -27,7 +27,7 @@ from dtr_audit.core.run_record import (
     Scope,
     SecurityHubUpdate,
 )
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.core.scan_order import Mark
 from dtr_audit.core.text import clean
 from dtr_audit.errors import EvidenceError, OutOfTimeError
@@ -46,7 +46,7 @@ TREND_RUNS = 60  # of the whole registry, in the evidence
 AUDITOR = (
     f"DTR Signature Audit {__version__}, as an administrator of the registry (proven before and after the reading)"
 )
-AUDITOR_UNPROVEN = f"DTR Signature Audit {__version__}, with an account that was not proven to be an administrator's"
+AUDITOR_UNVERIFIED = f"DTR Signature Audit {__version__}, with an account that was not proven to be an administrator's"
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -61,7 +61,7 @@ class Reporter(FindingResolver):
         self,
         settings: Settings,
         request: AuditRequest,
-        tally: Tally,
+        run_state: RunState,
         *,
         clients: AwsClients,
         runs: RunsTable,
@@ -80,7 +80,7 @@ class Reporter(FindingResolver):
         """
         super().__init__(
             request,
-            tally,
+            run_state,
             runs=runs,
             findings=findings,
             confirm=confirm,
@@ -101,25 +101,25 @@ class Reporter(FindingResolver):
             from dtr_audit.core import manifest  # noqa: F401, PLC0415
             from dtr_audit.evidence import formats, report  # noqa: F401, PLC0415
 
-    def report(self, *, proven: bool, may_resolve: bool, hint: str, next_at: Mark | None = None) -> Run:
+    def report(self, *, access_verified: bool, may_resolve: bool, hint: str, next_at: Mark | None = None) -> Run:
         """Close the run: resolve what is proven, record, announce.
 
         `proven` is that every reading was an administrator's to its end; with `may_resolve` alone, all whose findings wait was.
         `hint` says under which domain the Notary has trust data, where every tag looks unsigned; `next_at`, where the
         next run begins to read.
         """
-        tally = self._tally
+        run_state = self._run_state
         # Asked here too: a run without a single row has nothing to close.
         self._confirm()
         self._archive.close()
         self._resolve(may_resolve=may_resolve)
-        explain(tally, self._settings, hint)
-        complete = not tally.incomplete_because
+        explain(run_state, self._settings, hint)
+        complete = not run_state.incomplete_because
         is_full = self._request.scope is Scope.FULL
         previous = self._runs.last_complete(before=self._request.run_id) if is_full else None
         if complete and previous is not None:
-            compare_sizes(tally, self._settings, previous)
-        security_hub = self._tell_security_hub()
+            compare_sizes(run_state, self._settings, previous)
+        security_hub = self._report_security_hub()
         # Before the run is closed: what is wrong with it stands in the record and in the evidence.
         baseline_read, baseline = self._read_baseline() if is_full else (None, None)
         run = Run(
@@ -127,43 +127,45 @@ class Reporter(FindingResolver):
             run_id=self._request.run_id,
             scope=self._request.scope,
             namespaces=self._request.namespaces,
-            status=decide(tally.tags, open_findings=tally.findings.open, complete=complete, scope=self._request.scope),
-            incomplete_because=tuple(map(REDACTOR.redact, tally.incomplete_because)),
-            warnings=tuple(map(REDACTOR.redact, tally.warnings)),
-            domains=tally.domains,
+            status=decide(
+                run_state.tags, open_findings=run_state.findings.open, complete=complete, scope=self._request.scope
+            ),
+            incomplete_because=tuple(map(REDACTOR.redact, run_state.incomplete_because)),
+            warnings=tuple(map(REDACTOR.redact, run_state.warnings)),
+            domains=run_state.domains,
             started_at=self._started_at,
             finished_at=self._now(),
             # A copy: where the time was up, the list may still be read.
-            repositories=replace(tally.repositories),
-            tags=tally.tags,
-            findings=tally.findings,
-            unreadable=tuple((name, REDACTOR.redact(reason)) for name, reason in tally.unreadable),
-            oldest_open=tally.oldest,
+            repositories=replace(run_state.repositories),
+            tags=run_state.tags,
+            findings=run_state.findings,
+            unreadable=tuple((name, REDACTOR.redact(reason)) for name, reason in run_state.unreadable),
+            oldest_open=run_state.oldest,
             previous=previous,
-            facts=tuple(replace(fact, answer=REDACTOR.redact(fact.answer)) for fact in tally.facts),
+            facts=tuple(replace(fact, answer=REDACTOR.redact(fact.answer)) for fact in run_state.facts),
             baseline=baseline_read,
             exceptions=self._exceptions_in_force(is_whole=complete and is_full),
             security_hub=security_hub,
-            trust=tally.trust if tally.is_trust_verified else None,
-            other_hosts=count_other_hosts(tally),
-            registry_version=tally.registry_version,
+            trust=run_state.trust if run_state.is_trust_verified else None,
+            other_hosts=count_other_hosts(run_state),
+            registry_version=run_state.registry_version,
         )
-        run = deny_contradictions(run, proven=proven)
+        run = deny_contradictions(run, access_verified=access_verified)
         if is_full:
-            run = self._write_evidence(run, baseline, proven=proven)
-        places = Places(
+            run = self._write_evidence(run, baseline, access_verified=access_verified)
+        locations = ArtifactUrls(
             rows=self._archive.rows_url,
             record=self._archive.record_url,
             report=self._archive.url(run.evidence["report"]) if "report" in run.evidence else "",
         )
         run = self._seal(run)
-        self._runs.record(run, rows=places.rows, record=places.record)
+        self._runs.record(run, rows=locations.rows, record=locations.record)
         if self._unread_table is not None:
             # AWS failing is retried from outside. Until that succeeds, the record says what is known.
             raise self._unread_table
         if self._request.alerts:
             self._confirm()
-            self._announce(run, places)
+            self._announce(run, locations)
         self._confirm()
         self._runs.finish(run.run_id, now=self._now(), next_at=next_at)
         logger.info("audit finished", status=str(run.status), complete=run.complete, tags=run.tags.as_dict())
@@ -174,7 +176,7 @@ class Reporter(FindingResolver):
         exceptions = self._read.exceptions
         if exceptions is None:
             return ExceptionsInForce(problem=self._read.problem)
-        unmatched = [one.exception_id for one in exceptions.holding if one.exception_id not in self._tally.matched]
+        unmatched = [one.exception_id for one in exceptions.active if one.exception_id not in self._run_state.matched]
         if unmatched and is_whole:
             # No warning: an image that was signed at last, or is still to come, is nobody's fault.
             logger.info(
@@ -182,7 +184,7 @@ class Reporter(FindingResolver):
             )
         return ExceptionsInForce(
             version_id=exceptions.version_id,
-            holding=len(exceptions.holding),
+            active=len(exceptions.active),
             ended=len(exceptions.ended),
             unmatched=len(unmatched) if is_whole else None,
         )
@@ -204,18 +206,20 @@ class Reporter(FindingResolver):
         except EvidenceError as error:
             problem = clean(str(error), REASON_LENGTH)
             logger.warning("the baseline was not answered", key=key, reason=problem)
-            self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist, was not answered: {problem}")
+            self._run_state.warnings.append(
+                f"{self._archive.url(key)}, your own checklist, was not answered: {problem}"
+            )
             return replace(was_read, problem=problem), None
         for warning in answerable.warnings:
-            self._tally.warnings.append(f"{self._archive.url(key)}, your own checklist: {warning}")
+            self._run_state.warnings.append(f"{self._archive.url(key)}, your own checklist: {warning}")
         return was_read, answerable
 
-    def _tell_security_hub(self) -> SecurityHubUpdate | None:
+    def _report_security_hub(self) -> SecurityHubUpdate | None:
         """Bring Security Hub up to date, if that is asked for. That it refuses is a warning: the next run makes it good.
 
         It gets half of the time that is left, so that evidence and alerts go out whatever it does.
         """
-        settings, tally = self._settings, self._tally
+        settings, run_state = self._settings, self._run_state
         if not (settings.security_hub_product and self._request.alerts) or self._unread_table is not None:
             return None
         from dtr_audit.aws.security_hub import AsffWriter, SecurityHub  # noqa: PLC0415 - and with it the largest of the clients
@@ -229,20 +233,20 @@ class Reporter(FindingResolver):
             AsffWriter(
                 settings.security_hub_product,
                 settings.stig_release,
-                domain=tally.domains[0] if tally.domains else settings.dtr_url.removeprefix("https://"),
+                domain=run_state.domains[0] if run_state.domains else settings.dtr_url.removeprefix("https://"),
                 run_id=self._request.run_id,
-                trust=tally.trust if tally.is_trust_verified else None,
+                trust=run_state.trust if run_state.is_trust_verified else None,
             ),
             threads=settings.concurrency,
         )
         update = hub.update(now=self._now(), until=until)
         if update.warning:
-            tally.warnings.append(update.warning)
+            run_state.warnings.append(update.warning)
             logger.warning("Security Hub is not up to date", extra={"why": update.warning})
         logger.info("Security Hub told", **update.as_dict())
         return update
 
-    def _write_evidence(self, run: Run, baseline: "Baseline | None", *, proven: bool) -> Run:
+    def _write_evidence(self, run: Run, baseline: "Baseline | None", *, access_verified: bool) -> Run:
         """Write what people and their tools read; gives the run with the places of it."""
         from dtr_audit.core.manifest import NAME  # noqa: PLC0415
         from dtr_audit.evidence.formats import FORMATS, name_download, write_all  # noqa: PLC0415
@@ -250,10 +254,10 @@ class Reporter(FindingResolver):
 
         settings, archive = self._settings, self._archive
         prefix = archive.evidence_prefix
-        places = {name: f"{prefix}{FORMATS[name].file_name}" for name in settings.evidence_formats}
+        locations = {name: f"{prefix}{FORMATS[name].file_name}" for name in settings.evidence_formats}
         if baseline is not None:
-            places["merged"] = f"{prefix}{baseline.file_name}"
-        run = replace(run, evidence={**places, "manifest": f"{prefix}{NAME}"})
+            locations["merged"] = f"{prefix}{baseline.file_name}"
+        run = replace(run, evidence={**locations, "manifest": f"{prefix}{NAME}"})
         report = Report(
             run=run,
             asset=Asset(
@@ -263,18 +267,18 @@ class Reporter(FindingResolver):
                 marking=settings.asset_marking,
                 release=settings.stig_release,
             ),
-            auditor=AUDITOR if proven else AUDITOR_UNPROVEN,
-            findings=self._gathering.findings,
-            namespaces=self._gathering.namespaces,
-            opened=self._gathering.opened,
-            resolved=self._gathering.resolved,
+            auditor=AUDITOR if access_verified else AUDITOR_UNVERIFIED,
+            findings=self._collector.findings,
+            namespaces=self._collector.namespaces,
+            opened=self._collector.opened,
+            resolved=self._collector.resolved,
             trend=[TrendPoint.of_record(one) for one in self._runs.earlier(before=run.run_id, most=TREND_RUNS)],
             rows=tuple(archive.files),
             location=settings.output_location,
             record_key=archive.record_key,
             url=settings.dtr_url,
-            changed=self._gathering.changed,
-            changed_count=self._gathering.changed_count,
+            changed=self._collector.changed,
+            changed_count=self._collector.changed_count,
         )
         for name, written, content in write_all(report, settings.evidence_formats, neighbours=settings.neighbour_rules):
             disposition = name_download(written.file_name, settings.registry, settings.stig_release, run.run_id)
@@ -322,7 +326,7 @@ class Reporter(FindingResolver):
         archive.put_signature(signature)
         return signed
 
-    def _announce(self, run: Run, places: Places) -> None:
+    def _announce(self, run: Run, locations: ArtifactUrls) -> None:
         settings = self._settings
         alerts = Alerts(
             self._clients.sns,
@@ -335,8 +339,15 @@ class Reporter(FindingResolver):
             contact=settings.alert_contact,
             threads=settings.concurrency,
         )
-        standing = Standing(self._tally.open_by_namespace, self._tally.oldest, self._tally.excepted_by_namespace)
+        open_summary = OpenFindingsSummary(
+            self._run_state.open_by_namespace, self._run_state.oldest, self._run_state.excepted_by_namespace
+        )
         messages = alerts.announce(
-            run, standing, places, expected=self._tally.holding_news, now=self._now(), until=self._ends_at
+            run,
+            open_summary,
+            locations,
+            expected=self._run_state.with_pending_notifications,
+            now=self._now(),
+            until=self._ends_at,
         )
         logger.info("alerts published", messages=messages)

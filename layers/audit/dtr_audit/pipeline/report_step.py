@@ -11,14 +11,14 @@ from dtr_audit.core.finding import Finding
 from dtr_audit.core.finding_spool import FindingSpool
 from dtr_audit.core.model import Repository
 from dtr_audit.core.run_record import Run
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.errors import ExceptionsError, WorkError
 from dtr_audit.pipeline.connection import count_trust
 from dtr_audit.pipeline.report import Reporter
 from dtr_audit.pipeline.resolve import Closings
 from dtr_audit.pipeline.run_context import RunContext
 from dtr_audit.pipeline.store import Work
-from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory, Proof
+from dtr_audit.pipeline.store_documents import AccessCheck, BatchResult, FindingsFile, Inventory
 
 logger = Logger(service="dtr-signature-audit", child=True)
 
@@ -52,13 +52,13 @@ class ResolvedFindingsStore(Closings):
 class ReportStep:
     """The report step of one run: what the steps have left, put together and closed."""
 
-    def __init__(self, parts: "RunContext", reporter: Reporter, tally: Tally, archive: Archive) -> None:
+    def __init__(self, parts: "RunContext", reporter: Reporter, run_state: RunState, archive: Archive) -> None:
         self._parts = parts
         self._work = parts.work
         self._reporter = reporter
-        self._tally = tally
+        self._run_state = run_state
         self._archive = archive
-        self._unproven: list[str] = []
+        self._access_unverified: list[str] = []
         self._changed: set[str] = set()  # settings, since the run began
         self._failed_step = parts.failed_step
         self._failure = parts.failure
@@ -70,43 +70,48 @@ class ReportStep:
             exceptions = self._parts.live_exceptions()
             self._reporter.know_exceptions(exceptions)
             if exceptions.warning:
-                self._tally.warnings.append(exceptions.warning)
+                self._run_state.warnings.append(exceptions.warning)
             self._explain_failure(self._failed_step or "inventory")
-            return self._reporter.report(proven=False, may_resolve=False, hint="")
-        tally = self._tally
+            return self._reporter.report(access_verified=False, may_resolve=False, hint="")
+        run_state = self._run_state
         self._reporter.know_exceptions(self._exceptions_of(known))
-        tally.domains = known.domains
-        tally.facts = known.facts
-        tally.registry_version = known.registry_version
-        tally.is_trust_verified = known.is_trust_verified
+        run_state.domains = known.domains
+        run_state.facts = known.facts
+        run_state.registry_version = known.registry_version
+        run_state.is_trust_verified = known.is_trust_verified
         if known.is_trust_verified:
-            tally.trust = count_trust(self._parts.settings)
-        tally.listing.ghosts = known.ghosts
-        tally.listing.problem = known.listing_problem
-        tally.incomplete_because += known.incomplete_because
-        tally.warnings += known.warnings
+            run_state.trust = count_trust(self._parts.settings)
+        run_state.listing.unnamed_entries = known.unnamed_entries
+        run_state.listing.problem = known.listing_problem
+        run_state.incomplete_because += known.incomplete_because
+        run_state.warnings += known.warnings
         self._changed.update(self._parts.changed_settings(known))
-        proof = self._proof(known)
-        self._note_unproven(known.unproven)
-        self._gather(known, proof)
-        tally.repositories.listed = max(known.listed, known.counted)
-        if proof is not None:
-            self._note_unproven(proof.unproven)
-            self._changed.update(proof.changed)
+        access_check = self._access_check(known)
+        self._note_access_unverified(known.access_unverified)
+        self._gather(known, access_check)
+        run_state.repositories.listed = max(known.listed, known.counted)
+        if access_check is not None:
+            self._note_access_unverified(access_check.access_unverified)
+            self._changed.update(access_check.changed)
         if self._changed:
-            tally.note_incomplete(_explain_changed(self._changed))
-        if self._unproven:
+            run_state.note_incomplete(_explain_changed(self._changed))
+        if self._access_unverified:
             # One reason for all of them: the others say the same.
-            tally.note_incomplete(self._unproven[0])
-        if proof is not None:
-            tally.incomplete_because += proof.incomplete_because
-        if known.connected and (proof is None or self._failure):
+            run_state.note_incomplete(self._access_unverified[0])
+        if access_check is not None:
+            run_state.incomplete_because += access_check.incomplete_because
+        if known.connected and (access_check is None or self._failure):
             self._explain_failure(self._failed_step or "prove")
-        may_resolve = proof is not None and not proof.unproven and not known.unproven and not self._changed
+        may_resolve = (
+            access_check is not None
+            and not access_check.access_unverified
+            and not known.access_unverified
+            and not self._changed
+        )
         return self._reporter.report(
-            proven=may_resolve and not self._unproven,
+            access_verified=may_resolve and not self._access_unverified,
             may_resolve=may_resolve,
-            hint=proof.hint if proof is not None else "",
+            hint=access_check.hint if access_check is not None else "",
         )
 
     def _exceptions_of(self, known: Inventory) -> ExceptionsRead:
@@ -114,28 +119,28 @@ class ReportStep:
             return self._parts.exceptions_of(known)
         except WorkError as error:
             lost = self._parts.exceptions(ExceptionsError(str(error)))
-            self._tally.warnings.append(lost.warning)
-            self._tally.note_incomplete(str(error))
+            self._run_state.warnings.append(lost.warning)
+            self._run_state.note_incomplete(str(error))
             return lost
 
-    def _proof(self, known: Inventory) -> Proof | None:
+    def _access_check(self, known: Inventory) -> AccessCheck | None:
         try:
-            return self._work.proof(known, self._parts.proof_sha256)
+            return self._work.access_check(known, self._parts.proof_sha256)
         except WorkError as error:
             logger.warning("the proof cannot be used", reason=str(error))
             self._work.damage.append(str(error))
             return None
 
-    def _gather(self, known: Inventory, proof: Proof | None) -> None:
+    def _gather(self, known: Inventory, access_check: AccessCheck | None) -> None:
         """Take in what came of the batches, one after the other."""
-        tally = self._tally
+        run_state = self._run_state
         late: list[Repository] = []
         missing: list[int] = []
         unread = late_batches = removed = 0
         # The repositories that were gone come last: of them more is known then.
-        is_settled = proof is not None and proof.settled
-        for number, result in self._work.results(range(1, known.batches + 1 + is_settled)):
-            usable = result if proof is None or proof.counts(number, result) else None
+        is_finished = access_check is not None and access_check.finished
+        for number, result in self._work.results(range(1, known.batches + 1 + is_finished)):
+            usable = result if access_check is None or access_check.counts(number, result) else None
             try:
                 if usable is not None:
                     self._take_findings(number, usable)
@@ -146,18 +151,18 @@ class ReportStep:
             if usable is None:
                 missing.append(number)
                 names = self._names_of(number, known) if number <= known.batches else ()
-                tally.is_examined.update(dict.fromkeys(names, False))
+                run_state.is_scanned.update(dict.fromkeys(names, False))
                 unread += len(names)
                 continue
-            tally.add(usable.tally)
-            self._note_unproven(usable.unproven)
+            run_state.add(usable.run_state)
+            self._note_access_unverified(usable.access_unverified)
             self._changed.update(usable.changed)
             self._archive.files += usable.files
-            tally.is_examined.update(dict.fromkeys(usable.examined, True))
-            unsettled = (one for one, _ in (*usable.gone, *usable.failed))
-            tally.is_examined.update(dict.fromkeys((*usable.left, *unsettled), False))
+            run_state.is_scanned.update(dict.fromkeys(usable.scanned, True))
+            unfinished = (one for one, _ in (*usable.gone, *usable.failed))
+            run_state.is_scanned.update(dict.fromkeys((*usable.left, *unfinished), False))
             for repository in usable.removed:
-                tally.is_examined.pop(repository, None)
+                run_state.is_scanned.pop(repository, None)
             removed += len(usable.removed)
             if usable.is_late:
                 late_batches += 1
@@ -166,14 +171,14 @@ class ReportStep:
         self._archive.keep(())
         if late:
             self._explain_late(late, batches=late_batches, of=known)
-        lost = known.listed - len(tally.is_examined) - removed
+        lost = known.listed - len(run_state.is_scanned) - removed
         if lost:
             # Listed, and yet in no batch: whatever is missing now may be one of them, and is not gone.
-            tally.listing.problem = "the batches do not hold what was listed"
+            run_state.listing.problem = "the batches do not hold what was listed"
         if missing:
             self._explain_missing(missing, unread + lost, of=known)
         elif lost:
-            tally.note_incomplete(
+            run_state.note_incomplete(
                 f"the batches held {known.listed - lost} repositories, and {known.listed} were listed. Start the audit anew"
             )
         if self._work.damage:
@@ -190,20 +195,20 @@ class ReportStep:
         for waits, finding in self._work.findings(number, result):
             if not waits:
                 self._reporter.stand(finding)
-            elif result.unproven:
+            elif result.access_unverified:
                 self._reporter.stay_open(finding)
             else:
                 self._reporter.resolutions.add(finding)
 
-    def _note_unproven(self, reason: str) -> None:
+    def _note_access_unverified(self, reason: str) -> None:
         if reason:
-            self._unproven.append(reason)
+            self._access_unverified.append(reason)
 
     def _explain_late(self, late: list[Repository], *, batches: int, of: Inventory) -> None:
         named = ", ".join(str(one) for one in sorted(late)[:LEFT_NAMED])
         first = ", the first of them" if len(late) > LEFT_NAMED else ""
         noun = "repository was" if len(late) == 1 else "repositories were"
-        self._tally.note_incomplete(
+        self._run_state.note_incomplete(
             f"in {batches} of {of.batches} batches the time of the function was over: {len(late)} {noun} not read, of {of.listed} "
             f"listed{first}: {named}. Raise the template's parameter TimeoutSeconds, "
             "or Concurrency, if the registry bears it"
@@ -214,7 +219,7 @@ class ReportStep:
         more = f" and {len(missing) - BATCHES_NAMED} more" if len(missing) > BATCHES_NAMED else ""
         batches = "batch" if len(missing) == 1 else "batches"
         noun = "repository was" if unread == 1 else "repositories were"
-        self._tally.note_incomplete(
+        self._run_state.note_incomplete(
             f"{batches} {named}{more} of {of.batches} came to no result: {unread} {noun} not read. The log of the function that "
             "examines them says why"
         )
@@ -222,13 +227,13 @@ class ReportStep:
     def _explain_damage(self, damage: list[str]) -> None:
         noun = "document" if len(damage) == 1 else "documents"
         first = ", the first of them" if len(damage) > DAMAGE_NAMED else ""
-        self._tally.note_incomplete(
+        self._run_state.note_incomplete(
             f"{len(damage)} {noun} between the steps of this run cannot be used{first}: {'; '.join(damage[:DAMAGE_NAMED])}"
         )
 
     def _explain_failure(self, step: str) -> None:
         failed = f"failed ({self._failure})" if self._failure else "did not come to its end"
-        self._tally.note_incomplete(
+        self._run_state.note_incomplete(
             f"the step '{step}' of this run {failed}. The log of its function, and the history of the execution, say why"
         )
 

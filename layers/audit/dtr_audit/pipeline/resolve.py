@@ -11,12 +11,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dtr_audit.aws.exceptions_document import ExceptionsRead
 from dtr_audit.aws.findings import FindingsTable
 from dtr_audit.aws.runs import RunsTable
-from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Finding, State
 from dtr_audit.core.finding_changes import REPOSITORY_REMOVED, SIGNED_SINCE, Moment, resolve
 from dtr_audit.core.finding_spool import FindingSpool
 from dtr_audit.core.model import Repository
 from dtr_audit.core.request import AuditRequest
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.errors import WorkError
 
 logger = Logger(service="dtr-signature-audit", child=True)
@@ -45,7 +45,7 @@ class FindingResolver:
     def __init__(
         self,
         request: AuditRequest,
-        tally: Tally,
+        run_state: RunState,
         *,
         runs: RunsTable,
         findings: FindingsTable,
@@ -62,16 +62,16 @@ class FindingResolver:
         self._request = request
         self._runs = runs
         self._findings = findings
-        self._tally = tally
+        self._run_state = run_state
         self._moment = Moment(request.run_id, started_at)
         self._closings = closings
         self._closed = FindingSpool()  # of repositories that are gone
         self._unread_table: Exception | None = None  # why not all findings of the table are known
         self._read = ExceptionsRead()
         # What only a run needs is loaded by the first run, not by the start.
-        from dtr_audit.evidence.gathering import Gathering  # noqa: PLC0415
+        from dtr_audit.evidence.collector import EvidenceCollector  # noqa: PLC0415
 
-        self._gathering = Gathering(request.run_id)
+        self._collector = EvidenceCollector(request.run_id)
 
     def close(self) -> None:
         """Remove what waited."""
@@ -84,12 +84,12 @@ class FindingResolver:
 
     def stand(self, finding: Finding) -> None:
         """Take a finding of a repository that was examined, as it stands: it waits for nothing."""
-        tally = self._tally
-        tally.holding_news += bool(finding.unannounced)
+        run_state = self._run_state
+        run_state.with_pending_notifications += bool(finding.pending_notifications)
         if finding.changed_in == self._moment.run_id:
             # Moved by this run, be it in an earlier attempt.
-            tally.findings.opened += finding.transition is News.OPENED
-            tally.findings.resolved += finding.transition is News.RESOLVED
+            run_state.findings.opened += finding.transition is ChangeKind.OPENED
+            run_state.findings.resolved += finding.transition is ChangeKind.RESOLVED
         self._count(finding)
 
     def stay_open(self, finding: Finding) -> None:
@@ -105,8 +105,8 @@ class FindingResolver:
         if finding.state is State.OPEN:
             if self._read.exceptions is not None:
                 excepted = self._read.exceptions.of(finding.repository, finding.tag, finding.digest)
-            self._tally.count_open(finding, excepted, in_scope=self._request.covers(finding.repository))
-        self._gathering.add(finding, excepted)
+            self._run_state.count_open(finding, excepted, in_scope=self._request.covers(finding.repository))
+        self._collector.add(finding, excepted)
 
     def keep_open(self, repositories: Collection[Repository], *, counted: Collection[Repository]) -> None:
         """Let no finding of some repositories be resolved because its tag is signed: those signatures do not count.
@@ -125,7 +125,7 @@ class FindingResolver:
 
     def _resolve(self, *, may_resolve: bool) -> None:
         """Close what is signed or gone, if it is proven that the reading saw everything that there is."""
-        tally = self._tally
+        run_state = self._run_state
         kept = self._recall_closed()
         earlier = kept if kept is not None else self._closed_before()
         for finding in earlier:
@@ -142,7 +142,7 @@ class FindingResolver:
             self._closings.keep(self._closed)
         if self._is_retry:
             # What has been announced in the meantime is in no index any more.
-            tally.findings.resolved = max(tally.findings.resolved, self._runs.resolved_by(self._request.run_id))
+            run_state.findings.resolved = max(run_state.findings.resolved, self._runs.resolved_by(self._request.run_id))
 
     def _recall_closed(self) -> Iterable[Finding] | None:
         """Give what an earlier attempt has closed; what cannot be used is said, and then closed once more."""
@@ -150,21 +150,21 @@ class FindingResolver:
             return self._closings.recall()
         except WorkError as error:
             logger.warning("what an earlier attempt has closed cannot be used", reason=str(error))
-            self._tally.note_incomplete(str(error))
+            self._run_state.note_incomplete(str(error))
             return None
 
     def _resolve_removed(self, *, may_resolve: bool) -> None:
         """Close the findings of repositories that are no longer listed, and count those of all others that were not examined."""
-        tally = self._tally
+        run_state = self._run_state
         # Behind a name that is missing any repository may hide.
-        all_listed = may_resolve and not tally.listing.problem and not tally.listing.ghosts
+        all_listed = may_resolve and not run_state.listing.problem and not run_state.listing.unnamed_entries
         removed: set[Repository] = set()
         hidden: set[Repository] = set()
         for finding in self._read_findings(self._findings.open()):
             repository = finding.repository
-            if tally.is_examined.get(repository) or repository in removed:
+            if run_state.is_scanned.get(repository) or repository in removed:
                 continue
-            if all_listed and repository not in tally.is_examined and self._request.covers(repository):
+            if all_listed and repository not in run_state.is_scanned and self._request.covers(repository):
                 removed.add(repository)
                 # The index may lag behind; the table itself does not.
                 known = self._findings.of_repository(repository).values()
@@ -173,13 +173,14 @@ class FindingResolver:
                 self._take_closed(closed)
             else:
                 self._count(finding)
-                may_hide = tally.listing.ghosts and repository not in tally.is_examined
+                may_hide = run_state.listing.unnamed_entries and repository not in run_state.is_scanned
                 if may_hide and self._request.covers(repository):
                     hidden = {min(repository, *hidden)} if hidden else {repository}
         if hidden:
-            noun = "repository" if tally.listing.ghosts == 1 else "repositories"
-            tally.note_incomplete(
-                f"the registry lists {tally.listing.ghosts} {noun} without a name, and {min(hidden)}, which has open findings, "
+            noun = "repository" if run_state.listing.unnamed_entries == 1 else "repositories"
+            run_state.note_incomplete(
+                f"the registry lists {run_state.listing.unnamed_entries} {noun} without a name, "
+                f"and {min(hidden)}, which has open findings, "
                 "not at all: it may be one of them. Look for it in the registry's own console"
             )
 
@@ -190,7 +191,7 @@ class FindingResolver:
         except (BotoCoreError, ClientError) as error:
             if self._unread_table is None:
                 self._unread_table = error
-                self._tally.note_incomplete(
+                self._run_state.note_incomplete(
                     f"the findings of earlier runs could not be read, so some of them may be open: {error}. See whether the role "
                     "of the audit may query the findings table and its indexes, and use its key"
                 )
@@ -213,8 +214,8 @@ class FindingResolver:
 
     def _count_closed(self, resolved: Collection[Finding] | FindingSpool) -> None:
         """Count findings that were written as resolved."""
-        self._tally.findings.resolved += len(resolved)
-        self._tally.holding_news += len(resolved)
+        self._run_state.findings.resolved += len(resolved)
+        self._run_state.with_pending_notifications += len(resolved)
         for finding in resolved:
             self._count(finding)
 
@@ -222,7 +223,7 @@ class FindingResolver:
         """Yield what an earlier attempt at this run closed in repositories that this one did not see."""
         if not self._is_retry:
             return
-        for finding in self._read_findings(self._findings.unannounced()):
-            is_closed = finding.transition is News.RESOLVED and finding.changed_in == self._moment.run_id
-            if is_closed and not self._tally.is_examined.get(finding.repository):
+        for finding in self._read_findings(self._findings.pending_notifications()):
+            is_closed = finding.transition is ChangeKind.RESOLVED and finding.changed_in == self._moment.run_id
+            if is_closed and not self._run_state.is_scanned.get(finding.repository):
                 yield finding

@@ -20,7 +20,7 @@ from dtr_audit.core.finding_changes import Moment
 from dtr_audit.core.model import Repository, SignedDocuments
 from dtr_audit.core.request import StepRequest
 from dtr_audit.core.reuse import Reused
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.errors import ExceptionsError, SettingsError, WorkError
 from dtr_audit.pipeline.audit import (
     count_connections,
@@ -28,7 +28,7 @@ from dtr_audit.pipeline.audit import (
 )
 from dtr_audit.pipeline.connection import Connection
 from dtr_audit.pipeline.finding_batches import FindingBatches
-from dtr_audit.pipeline.scanner import Examiner
+from dtr_audit.pipeline.scanner import RepositoryScanner
 from dtr_audit.pipeline.store import Work
 from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory
 from dtr_audit.registry.credentials import SecretsManagerCredentials
@@ -67,9 +67,9 @@ class BatchScan:
     """The examination of one batch."""
 
     number: int
-    tally: Tally
+    run_state: RunState
     connection: Connection
-    examiner: Examiner
+    scanner: RepositoryScanner
     archive: Archive
     work: Work
     findings: FindingsFile
@@ -82,7 +82,7 @@ class BatchScan:
         self.confirm()
         whole = replace(
             result,
-            examined=tuple(one for one, done in self.tally.is_examined.items() if done),
+            scanned=tuple(one for one, done in self.run_state.is_scanned.items() if done),
             files=tuple(self.archive.files),
             documents=tuple(self.documents),
             findings_sha256=self.findings.finish(),
@@ -156,12 +156,12 @@ class RunContext:
         then = {name: sha256 for name, sha256 in known.settings.items() if not name.startswith("policy/")}
         return tuple(sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)))
 
-    def inventory_if_usable(self, tally: Tally) -> Inventory | None:
+    def inventory_if_usable(self, run_state: RunState) -> Inventory | None:
         """Read it; None if there is none that can be used, which the tally then says."""
         try:
             return self.work.inventory(self.execution, self._inventory_sha256)
         except WorkError as error:
-            tally.note_incomplete(str(error))
+            run_state.note_incomplete(str(error))
             return None
 
     def last_results(self, numbers: Iterable[int]) -> Iterator[tuple[int, BatchResult | None]]:
@@ -241,7 +241,7 @@ class RunContext:
 
         archive = self.archive(number, confirm=confirm)
         archive.begin()
-        tally = Tally()
+        run_state = RunState()
         documents: list[tuple[Repository, SignedDocuments]] = []
         with ExitStack() as closing:
             closing.callback(batches.close)
@@ -257,10 +257,10 @@ class RunContext:
                     waits=lambda: number > known.batches or self.work.read(SILENT) is None,
                 )
             )
-            examiner = Examiner(
+            scanner = RepositoryScanner(
                 connection,
                 archive,
-                tally,
+                run_state,
                 registry=self.settings.registry,
                 known=self.findings,
                 findings=self.findings,
@@ -274,7 +274,7 @@ class RunContext:
                 wait=findings.wait,
                 note_documents=lambda repository, signed: documents.append((repository, signed)),
             )
-            yield BatchScan(number, tally, connection, examiner, archive, self.work, findings, documents, confirm)
+            yield BatchScan(number, run_state, connection, scanner, archive, self.work, findings, documents, confirm)
 
     def _kept_pins(self, known: Inventory) -> bytes:
         try:

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Scanned:
     """One repository, read, and compared with what was known of it."""
 
     reading: RepositoryReading
@@ -45,11 +45,11 @@ class Examined:
 
 def examine(
     repositories: Iterator[Repository],
-    examine_one: Callable[[Repository], Examined],
+    scan_one: Callable[[Repository], Scanned],
     *,
     concurrency: int,
     stop_at: float,
-) -> Iterator[Examined]:
+) -> Iterator[Scanned]:
     """Examine repositories in parallel and yield each when it is done, in no order.
 
     The list is read ahead while the repositories are. There are more threads than the `concurrency` of requests, which is not
@@ -59,13 +59,13 @@ def examine(
     that was done in time; whatever a thread raises otherwise is raised here. Threads only read: one that is left waiting
     for an answer changes nothing when it comes.
     """
-    readers = _Readers(repositories, examine_one, concurrency)
+    readers = _Readers(repositories, scan_one, concurrency)
     with collector_relaxed():
         readers.start()
         yield from _results(readers, stop_at)
 
 
-def _results(readers: "_Readers", stop_at: float) -> Iterator[Examined]:
+def _results(readers: "_Readers", stop_at: float) -> Iterator[Scanned]:
     late = False
     try:
         while True:
@@ -103,15 +103,15 @@ class _Readers:
     """The threads of one examination: one that lists, and as many as there is work for that read."""
 
     def __init__(
-        self, repositories: Iterator[Repository], examine_one: Callable[[Repository], Examined], concurrency: int
+        self, repositories: Iterator[Repository], scan_one: Callable[[Repository], Scanned], concurrency: int
     ) -> None:
         self._repositories = repositories
-        self._examine_one = examine_one
+        self._scan_one = scan_one
         self._most = count_readers(concurrency)
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()  # for one reader more; False: for no more
         # Of each of these None is the last.
         self._ahead: queue.Queue[Repository | None] = queue.Queue(maxsize=READ_AHEAD)
-        self.results: queue.Queue[Examined | BaseException | None] = queue.Queue(maxsize=max(2, concurrency // 4))
+        self.results: queue.Queue[Scanned | BaseException | None] = queue.Queue(maxsize=max(2, concurrency // 4))
         self.stop = threading.Event()
         self._working = 0
         self._counting = threading.Lock()
@@ -170,7 +170,7 @@ class _Readers:
                 # For the others too.
                 self._hand(None, self._ahead)
                 break
-            self._hand(self._examine_one(repository), self.results)
+            self._hand(self._scan_one(repository), self.results)
 
     def _hand(self, what: _T, to: "queue.Queue[_T]") -> None:
         while not self.stop.is_set():

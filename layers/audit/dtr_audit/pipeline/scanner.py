@@ -25,13 +25,13 @@ from dtr_audit.core.model import (
 )
 from dtr_audit.core.readings import Listing
 from dtr_audit.core.reuse import Reused, explain_elsewhere
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.errors import OutOfTimeError
 from dtr_audit.pipeline.connection import Connection
 from dtr_audit.pipeline.finding_batches import FindingBatches
 from dtr_audit.pipeline.recent_pushes import RecentPushes
-from dtr_audit.pipeline.scan import Examined, examine, read_repository
-from dtr_audit.pipeline.second_pass import Unsettled, explain_not_found, failed_again
+from dtr_audit.pipeline.scan import Scanned, examine, read_repository
+from dtr_audit.pipeline.second_pass import Unfinished, explain_not_found, failed_again
 from dtr_audit.registry.authors import AuthorNames
 
 PROGRESS_SECONDS = 10.0
@@ -50,7 +50,7 @@ class KnownFindings(Protocol):
         ...
 
 
-class Examiner:
+class RepositoryScanner:
     """Reads repositories in parallel, and writes down their findings, their rows and what is remembered of their trust data.
 
     Findings that stand as they are go to `stand`, those that are resolved once the reading is proven to `wait`. Which signed
@@ -61,7 +61,7 @@ class Examiner:
         self,
         connection: Connection,
         archive: Archive,
-        tally: Tally,
+        run_state: RunState,
         *,
         registry: str,
         known: KnownFindings,
@@ -84,20 +84,20 @@ class Examiner:
         self._archive = archive
         self._exceptions = exceptions
         self._moment = moment
-        self._tally = tally
+        self._run_state = run_state
         self._threads = threads
         self._stop_at = stop_at
         self._now = now
         self._stand = stand
         self._wait = wait
         self._note_documents = note_documents
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         self._authors = AuthorNames(self._look_up, stop_at=stop_at)
 
     def _look_up(self, path: str) -> object:
         return self._connection.registry.look_up(path)
 
-    def examine(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
+    def examine(self, repositories: Iterator[Repository]) -> Iterator[Scanned]:
         """Examine repositories and yield each once, in no order; raises OutOfTimeError after all that was done in time.
 
         What meets a fault that may pass is read once more when all others have been read. If it meets one again, or there is no
@@ -107,20 +107,20 @@ class Examiner:
         failed: dict[Repository, PassingFault] = {}
         unsigned = RecentPushes()
         try:
-            for examined in self._examine_once(repositories):
-                reading = examined.reading
+            for scanned in self._scan_once(repositories):
+                reading = scanned.reading
                 if reading.fault is not None:
                     failed[reading.repository] = reading.fault
-                elif not unsigned.hold(examined, self._now()):
-                    yield examined
+                elif not unsigned.hold(scanned, self._now()):
+                    yield scanned
             seconds = SECOND_PASS_SECONDS if failed else 0.0
-            for examined in self._examine_again(failed | unsigned.faults(), seconds, is_last=False):
-                repository = examined.reading.repository
+            for scanned in self._scan_again(failed | unsigned.faults(), seconds, is_last=False):
+                repository = scanned.reading.repository
                 if first := unsigned.held.pop(repository, None):
-                    yield first if examined.reading.fault else examined
+                    yield first if scanned.reading.fault else scanned
                 else:
                     del failed[repository]
-                    yield examined
+                    yield scanned
         except OutOfTimeError:
             yield from unsigned.held.values()
             yield from failed_again(failed)
@@ -128,7 +128,7 @@ class Examiner:
         yield from unsigned.held.values()
         yield from failed_again(failed)
 
-    def _examine_at_last(self, failed: Mapping[Repository, PassingFault], *, waits: bool) -> Iterator[Examined]:
+    def _scan_at_last(self, failed: Mapping[Repository, PassingFault], *, waits: bool) -> Iterator[Scanned]:
         """Examine for the last time what has failed twice; what comes of it stands.
 
         If the registry does not answer then, or not in time, what is left is counted as unreadable.
@@ -136,9 +136,9 @@ class Examiner:
         left = dict(failed)
         try:
             seconds = self._connection.registry.patience.seconds_until_last if waits else 0.0
-            for examined in self._examine_again(left, seconds, is_last=True):
-                del left[examined.reading.repository]
-                yield examined
+            for scanned in self._scan_again(left, seconds, is_last=True):
+                del left[scanned.reading.repository]
+                yield scanned
         except OutOfTimeError:
             pass
         self.give_up(left)
@@ -146,11 +146,11 @@ class Examiner:
     def give_up(self, failed: Mapping[Repository, PassingFault]) -> None:
         """Count repositories as unreadable that have failed, and are not read again."""
         for repository, fault in failed.items():
-            self._tally.note_unreadable(repository, fault.reason)
+            self._run_state.note_unreadable(repository, fault.reason)
 
-    def _examine_again(
+    def _scan_again(
         self, failed: Mapping[Repository, PassingFault], seconds: float, *, is_last: bool
-    ) -> Iterator[Examined]:
+    ) -> Iterator[Scanned]:
         """Wait so many seconds, and as long as the registry asks to wait, and examine what has failed, if it answers by then.
 
         Raises OutOfTimeError.
@@ -170,10 +170,10 @@ class Examiner:
             },
         )
         if self._connection.wait_to_read_again(seconds, is_last=is_last):
-            yield from self._examine_once(iter(again))
+            yield from self._scan_once(iter(again))
 
-    def _examine_once(self, repositories: Iterator[Repository]) -> Iterator[Examined]:
-        def examine_one(repository: Repository) -> Examined:
+    def _scan_once(self, repositories: Iterator[Repository]) -> Iterator[Scanned]:
+        def scan_one(repository: Repository) -> Scanned:
             connection = self._connection
             known = self._known.known_of(repository)
             reading = read_repository(
@@ -185,7 +185,7 @@ class Examiner:
                 find_other_hosts=connection.find_other_hosts,
             )
             if reading.gone:
-                return Examined(reading, Moves((), (), ()))
+                return Scanned(reading, Moves((), (), ()))
             names = self._authors.find(judged.tag.author for judged in reading.tags if judged.is_finding)
             moves = compare(
                 self._name,
@@ -197,15 +197,15 @@ class Examiner:
                 exceptions=self._exceptions,
                 author_names=names,
             )
-            return Examined(reading, moves, names)
+            return Scanned(reading, moves, names)
 
-        return examine(repositories, examine_one, concurrency=self._threads, stop_at=self._stop_at)
+        return examine(repositories, scan_one, concurrency=self._threads, stop_at=self._stop_at)
 
-    def take(self, examined: Examined) -> None:
+    def take(self, scanned: Scanned) -> None:
         """Write down and count one repository."""
-        tally, reading, moves = self._tally, examined.reading, examined.moves
+        run_state, reading, moves = self._run_state, scanned.reading, scanned.moves
         repository = reading.repository
-        tally.is_examined[repository] = True
+        run_state.is_scanned[repository] = True
         self._batches.write(moves.writes)
         if moves.writes and any(seen.memory for seen in reading.trust):
             # What is remembered of trust data is never ahead of the findings that came of it.
@@ -215,68 +215,70 @@ class Examiner:
             reading.tags,
             self._excepted_in(reading),
             audited_at=self._now(),
-            author_names=examined.author_names,
+            author_names=scanned.author_names,
         )
-        tally.tags.count(reading.tags)
+        run_state.tags.count(reading.tags)
         for judged in reading.tags:
             if judged.verdict is Verdict.UNKNOWN:
-                tally.note_unknown(f"{repository}:{judged.tag.name}", judged.reason)
+                run_state.note_unknown(f"{repository}:{judged.tag.name}", judged.reason)
         if reading.other_hosts:
-            tally.note_other_hosts(str(repository), reading.other_hosts[0])
+            run_state.note_other_hosts(str(repository), reading.other_hosts[0])
         self._take_trust(reading)
         if reading.is_complete:
-            tally.repositories.audited += 1
+            run_state.repositories.audited += 1
         else:
-            tally.note_unreadable(repository, reading.problem)
-        for finding in moves.standing:
+            run_state.note_unreadable(repository, reading.problem)
+        for finding in moves.open_summary:
             self._stand(finding)
         for finding in moves.resolutions:
             self._wait(finding)
-        self._tell_progress(repository)
+        self._report_progress(repository)
 
-    def record(self, examined: Examined, unsettled: Unsettled) -> None:
+    def record(self, scanned: Scanned, unfinished: Unfinished) -> None:
         """Take what is final, and note the rest among what is unsettled."""
-        reading = examined.reading
+        reading = scanned.reading
         if reading.gone:
-            unsettled.gone[reading.repository] = reading.problem
+            unfinished.gone[reading.repository] = reading.problem
         elif reading.fault is not None:
-            unsettled.failed[reading.repository] = reading.fault
+            unfinished.failed[reading.repository] = reading.fault
         else:
-            self.take(examined)
+            self.take(scanned)
 
-    def settle(self, unsettled: Unsettled, *, waits: bool = True) -> None:
+    def finish(self, unfinished: Unfinished, *, waits: bool = True) -> None:
         """Read for the last time what has failed; then tell what was deleted from what is listed and yet answers 404.
 
         The last time is when a tenth of the time is left, or now if it does not wait. What was deleted is no longer in the tally.
         Raises OutOfTimeError.
         """
-        gone = dict(unsettled.gone)
-        for examined in self._examine_at_last(unsettled.failed, waits=waits):
-            if examined.reading.gone:
-                gone[examined.reading.repository] = examined.reading.problem
+        gone = dict(unfinished.gone)
+        for scanned in self._scan_at_last(unfinished.failed, waits=waits):
+            if scanned.reading.gone:
+                gone[scanned.reading.repository] = scanned.reading.problem
             else:
-                self.take(examined)
+                self.take(scanned)
         if gone:
-            self._settle_gone(gone)
+            self._finish_not_found(gone)
 
-    def _settle_gone(self, gone: Mapping[Repository, str]) -> None:
-        tally = self._tally
+    def _finish_not_found(self, gone: Mapping[Repository, str]) -> None:
+        run_state = self._run_state
         again = Listing()
         registry = self._connection.registry
         still = self._connection.in_time(lambda: {one for one in registry.repositories(again) if one in gone})
-        unseen = again.problem or ("repositories without a name are listed, and it may be one" if again.ghosts else "")
+        unseen = again.problem or (
+            "repositories without a name are listed, and it may be one" if again.unnamed_entries else ""
+        )
         if unseen:
             for repository, problem in gone.items():
-                tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {unseen}")
+                run_state.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {unseen}")
             return
         for repository in gone.keys() - still:
-            tally.repositories.removed += 1
-            del tally.is_examined[repository]
-        for examined in self._examine_once(iter(sorted(still))):
-            if examined.reading.gone:
-                tally.note_unreadable(examined.reading.repository, explain_not_found(examined.reading))
+            run_state.repositories.removed += 1
+            del run_state.is_scanned[repository]
+        for scanned in self._scan_once(iter(sorted(still))):
+            if scanned.reading.gone:
+                run_state.note_unreadable(scanned.reading.repository, explain_not_found(scanned.reading))
             else:
-                self.take(examined)
+                self.take(scanned)
 
     def distrust(self, reused: Reused) -> Collection[Repository]:
         """Take back what the signatures of repositories proved that were taken before one of their documents was seen elsewhere.
@@ -285,14 +287,14 @@ class Examiner:
         DISTRUSTED the run is not complete. Gives those whose findings are opened.
         """
         if len(reused) > DISTRUSTED:
-            self._tally.note_incomplete(
+            self._run_state.note_incomplete(
                 f"{len(reused)} repositories serve a signed document that another one serves too, and in {DISTRUSTED} of them the "
                 "signatures were taken back in this run. See who holds the keys of the Notary. The next run takes back more"
             )
             reused = {repository: reused[repository] for repository in sorted(reused)[:DISTRUSTED]}
         from dtr_audit.trust.tags import mark  # noqa: PLC0415 - and cryptography with it, which verified the signatures
 
-        reasons = {repository: explain_elsewhere(list(places.values())) for repository, places in reused.items()}
+        reasons = {repository: explain_elsewhere(list(locations.values())) for repository, locations in reused.items()}
         self._batches.flush()
         changed = self._archive.amend(lambda row: self._distrusted_row(row, reasons))
         for repository, rows in groupby(changed, _repository_of):
@@ -300,10 +302,10 @@ class Examiner:
                 self._open_findings(repository, handful)
         # What is remembered of trust data is never ahead of the findings that came of it.
         self._batches.flush()
-        for repository, places in reused.items():
+        for repository, locations in reused.items():
             memories = self._findings.known_of(repository).trust
-            self._findings.remember_trust(repository, {one: mark(text, places) for one, text in memories.items()})
-        self._tally.trust.reused += len(reused)
+            self._findings.remember_trust(repository, {one: mark(text, locations) for one, text in memories.items()})
+        self._run_state.trust.reused += len(reused)
         return reused.keys()
 
     def _distrusted_row(self, row: Row, reasons: Mapping[Repository, str]) -> Row | None:
@@ -312,9 +314,9 @@ class Examiner:
             return None
         repository = _repository_of(row)
         excepted = self._exceptions.of(repository, row["tag"], row["digest"]) if self._exceptions is not None else None
-        self._tally.tags.signed -= 1
-        self._tally.tags.untrusted += 1
-        self._tally.tags.cosign_only += row["cosign_signed"] is True
+        self._run_state.tags.signed -= 1
+        self._run_state.tags.untrusted += 1
+        self._run_state.tags.cosign_only += row["cosign_signed"] is True
         return row | {
             "verdict": str(Verdict.UNTRUSTED),
             "reason": reason,
@@ -338,20 +340,20 @@ class Examiner:
             author_names=self._authors.find(one.tag.author for one in judged),
         )
         self._batches.write(moves.writes)
-        for finding in moves.standing:
+        for finding in moves.open_summary:
             self._stand(finding)
 
     def _take_trust(self, reading: RepositoryReading) -> None:
         """Keep what is to be remembered of a repository's trust data, and count what came of it."""
         if reading.documents is not None:
             self._note_documents(reading.repository, reading.documents)
-            self._tally.trust.reused += bool(reading.documents.reused)
+            self._run_state.trust.reused += bool(reading.documents.reused)
         if not reading.trust:
             return
         memories = {seen.domain: seen.memory for seen in reading.trust if seen.memory}
         self._findings.remember_trust(reading.repository, memories)
         for seen in reading.trust:
-            self._tally.trust.count(reading.repository, seen)
+            self._run_state.trust.count(reading.repository, seen)
             if seen.notes:
                 logger.info("trust data", repository=str(reading.repository), domain=seen.domain, notes=seen.notes)
 
@@ -366,16 +368,16 @@ class Examiner:
         )
         return {tag: excepted for tag, excepted in found if excepted is not None}
 
-    def _tell_progress(self, repository: Repository) -> None:
-        tally = self._tally
+    def _report_progress(self, repository: Repository) -> None:
+        run_state = self._run_state
         progress = {
-            "listed": tally.repositories.listed,
-            "examined": tally.repositories.audited + tally.repositories.unreadable,
-            "tags": tally.tags.audited,
+            "listed": run_state.repositories.listed,
+            "examined": run_state.repositories.audited + run_state.repositories.unreadable,
+            "tags": run_state.tags.audited,
         }
         logger.debug("repository examined", extra={"repository": str(repository), **progress})
-        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = time.monotonic()
+        if time.monotonic() - self._reported_at >= PROGRESS_SECONDS:
+            self._reported_at = time.monotonic()
             logger.info("progress", extra=progress)
 
 

@@ -10,13 +10,13 @@ from dtr_audit.core.model import (
     RepositoryReading,
 )
 from dtr_audit.core.text import clean
-from dtr_audit.pipeline.scan import Examined
+from dtr_audit.pipeline.scan import Scanned
 
 NAMESPACE_LENGTH = 100  # characters, of an orphan's
 
 
 @dataclass(slots=True)
-class Unsettled:
+class Unfinished:
     """Repositories of which it is not known yet what becomes of them. Names and reasons alone, however many tags they have."""
 
     gone: dict[Repository, str] = field(default_factory=dict)  # answered 404, in these words
@@ -29,10 +29,10 @@ class Unsettled:
         return repository in self.gone or repository in self.failed
 
 
-def failed_again(failed: Mapping[Repository, PassingFault]) -> Iterator[Examined]:
+def failed_again(failed: Mapping[Repository, PassingFault]) -> Iterator[Scanned]:
     """Give the reading of each repository that could not be read again."""
     for repository, fault in failed.items():
-        yield Examined(RepositoryReading(repository, problem=fault.reason, fault=fault), Moves((), (), ()))
+        yield Scanned(RepositoryReading(repository, problem=fault.reason, fault=fault), Moves((), (), ()))
 
 
 def explain_not_found(reading: RepositoryReading) -> str:

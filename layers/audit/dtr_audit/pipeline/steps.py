@@ -22,7 +22,7 @@ from dtr_audit.core.model import PassingFault, Repository, SignedDocuments
 from dtr_audit.core.request import BATCHES
 from dtr_audit.core.reuse import DocumentLedger, Reused
 from dtr_audit.core.run_record import Scope
-from dtr_audit.core.run_state import Tally
+from dtr_audit.core.run_state import RunState
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, ExceptionsError, OutOfTimeError, SettingsError
 from dtr_audit.pipeline.audit import (
@@ -32,13 +32,13 @@ from dtr_audit.pipeline.audit import (
     read_pins,
 )
 from dtr_audit.pipeline.audit import inventory as list_repositories
-from dtr_audit.pipeline.batch_scan import TEXT_LENGTH, note_documents, scan_batch, settle
-from dtr_audit.pipeline.connection import explain_unproven
+from dtr_audit.pipeline.batch_scan import TEXT_LENGTH, finish, note_documents, scan_batch
+from dtr_audit.pipeline.connection import explain_access_unverified
 from dtr_audit.pipeline.report import Reporter
 from dtr_audit.pipeline.report_step import ReportStep, ResolvedFindingsStore
 from dtr_audit.pipeline.run_context import EXCEPTIONS, PINS, PINS_KEY, Invocation, RunContext, examination
-from dtr_audit.pipeline.second_pass import Unsettled
-from dtr_audit.pipeline.store_documents import BatchResult, Inventory, Proof
+from dtr_audit.pipeline.second_pass import Unfinished
+from dtr_audit.pipeline.store_documents import AccessCheck, BatchResult, Inventory
 
 BATCH_REPOSITORIES = 50  # at least; a registry too large for so many batches has larger ones
 SUMMARY = ("run_id", "status", "complete", "evidence")  # and the texts and the counts
@@ -78,10 +78,10 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
     logger.info("audit started", run_id=parts.request.run_id, scope=str(parts.request.scope), threads=threads)
     document = fetch_exceptions(invocation.clients.s3, settings.bucket)
     exceptions = parts.exceptions(document)
-    tally = Tally()
+    run_state = RunState()
     judged_by = settings.fingerprint()
     if exceptions.warning:
-        tally.warnings.append(exceptions.warning)
+        run_state.warnings.append(exceptions.warning)
     if isinstance(document, ExceptionsDocument) and document.content is not None:
         work.put(EXCEPTIONS, document.content, "application/json")
         judged_by[EXCEPTIONS_KEY] = hashlib.sha256(document.content).hexdigest()
@@ -93,47 +93,47 @@ def inventory(invocation: Invocation) -> dict[str, Any]:
         return pins
 
     with parts.connection(threads=1, read_pins=keep_pins) as connection:
-        connected = connect(connection, settings, tally)
+        connected = connect(connection, settings, run_state)
         batches: list[list[Repository]] = []
-        unproven = ""
+        access_unverified = ""
         if connected:
             looked = connection.begin_to_look_around() if parts.request.scope is Scope.FULL else None
             version = connection.begin_to_read_version()
             try:
-                listing = list_repositories(connection.registry, parts.request, tally)
+                listing = list_repositories(connection.registry, parts.request, run_state)
                 connection.in_time(lambda: deque(listing, maxlen=0))
             except OutOfTimeError:
-                tally.note_incomplete(
+                run_state.note_incomplete(
                     f"the list of repositories was not at its end when the time of the function was over, after "
-                    f"{len(tally.is_examined)} of them. Raise the template's parameter TimeoutSeconds"
+                    f"{len(run_state.is_scanned)} of them. Raise the template's parameter TimeoutSeconds"
                 )
-            batches = split(sorted(tally.is_examined.copy()))
-            explain_listing(parts.request, tally)
-            unproven = connection.prove_admin()
+            batches = split(sorted(run_state.is_scanned.copy()))
+            explain_listing(parts.request, run_state)
+            access_unverified = connection.verify_admin()
             if looked is not None:
-                tally.note_surroundings(looked())
-            tally.registry_version = version()
+                run_state.note_related_settings(looked())
+            run_state.registry_version = version()
     parts.confirm()
     sums = work.put_batches(batches)
     sha256 = work.put_inventory(
         Inventory(
             execution=parts.execution,
             connected=connected,
-            domains=tally.domains,
-            is_trust_verified=tally.is_trust_verified,
-            incomplete_because=tuple(tally.incomplete_because),
-            warnings=tuple(tally.warnings),
+            domains=run_state.domains,
+            is_trust_verified=run_state.is_trust_verified,
+            incomplete_because=tuple(run_state.incomplete_because),
+            warnings=tuple(run_state.warnings),
             listed=sum(map(len, batches)),
-            counted=tally.repositories.listed if connected else 0,
-            ghosts=tally.listing.ghosts,
-            listing_problem=tally.listing.problem,
-            unproven=unproven,
+            counted=run_state.repositories.listed if connected else 0,
+            unnamed_entries=run_state.listing.unnamed_entries,
+            listing_problem=run_state.listing.problem,
+            access_unverified=access_unverified,
             batches=len(batches),
             exceptions_found=isinstance(document, ExceptionsDocument) and document.content is not None,
             exceptions_version=document.version_id if isinstance(document, ExceptionsDocument) else "",
             exceptions_problem=str(document) if isinstance(document, ExceptionsError) else "",
-            facts=tally.facts,
-            registry_version=tally.registry_version,
+            facts=run_state.facts,
+            registry_version=run_state.registry_version,
             settings=judged_by,
             batch_sums=sums,
         )
@@ -166,49 +166,49 @@ def prove(invocation: Invocation) -> dict[str, Any]:
     work.delete("proof.json")
     number = known.batches + 1
     work.forget_result(number)
-    seen = Tally()
-    unsettled = Unsettled()
+    seen = RunState()
+    unfinished = Unfinished()
     counted: dict[int, str] = {}
     with closing(DocumentLedger()) as documents:
         for batch, result in parts.last_results(range(1, number)):
             counted[batch] = result.sha256 if result is not None else ""
             if result is not None:
-                seen.add(result.tally)
-                unsettled.gone.update(result.gone)
-                unsettled.failed.update((one, PassingFault(reason)) for one, reason in result.failed)
+                seen.add(result.run_state)
+                unfinished.gone.update(result.gone)
+                unfinished.failed.update((one, PassingFault(reason)) for one, reason in result.failed)
                 note_documents(documents, result.documents)
-        asked = _ask_at_last(parts, known, unsettled, seen, threads=threads)
+        asked = _ask_at_last(parts, known, unfinished, seen, threads=threads)
         note_documents(documents, asked.documents)
         reused = documents.find_reused()
         problem = documents.problem
-    if reused.keys() & asked.tally.is_examined.keys():
+    if reused.keys() & asked.run_state.is_scanned.keys():
         # Something of what was read only here is served elsewhere too.
-        first_use, compared = asked.tally.trust.first_use, asked.documents
-        asked = _ask_at_last(parts, known, unsettled, seen, threads=threads, reused=reused, first_use=first_use)
+        first_use, compared = asked.run_state.trust.first_use, asked.documents
+        asked = _ask_at_last(parts, known, unfinished, seen, threads=threads, reused=reused, first_use=first_use)
         counted[number] = asked.sha256 if _are_among(asked.documents, compared) else ""
-    elif unsettled:
+    elif unfinished:
         counted[number] = asked.sha256
-    _examine_reused(parts, known, reused, counted, threads=threads)
-    proof = Proof(
+    _scan_reused(parts, known, reused, counted, threads=threads)
+    access_check = AccessCheck(
         # Where not all documents were compared, nothing is resolved: what looks signed since may be signed elsewhere.
-        unproven=asked.unproven or problem,
-        settled=bool(unsettled),
+        access_unverified=asked.access_unverified or problem,
+        finished=bool(unfinished),
         counted=tuple(counted[batch] for batch in sorted(counted)),
-        incomplete_because=tuple(asked.tally.incomplete_because),
+        incomplete_because=tuple(asked.run_state.incomplete_because),
         hint=asked.hint,
         changed=asked.changed,
     )
     parts.confirm()
-    return {"sha256": work.put_proof(proof)}
+    return {"sha256": work.put_access_check(access_check)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What was asked after the batches were read."""
 
-    tally: Tally  # of what the batches could not settle
+    run_state: RunState  # of what the batches could not settle
     documents: list[tuple[Repository, SignedDocuments]]  # and theirs
-    unproven: str
+    access_unverified: str
     hint: str
     changed: tuple[str, ...]
     sha256: str  # of the result of that
@@ -217,8 +217,8 @@ class _Asked:
 def _ask_at_last(
     parts: "RunContext",
     known: Inventory,
-    unsettled: Unsettled,
-    seen: Tally,
+    unfinished: Unfinished,
+    seen: RunState,
     *,
     threads: int,
     reused: Reused | None = None,
@@ -229,9 +229,9 @@ def _ask_at_last(
     With `reused` that is done once more, where so many roots were new at first.
     """
     with parts.part(known, known.batches + 1, threads=threads, reused=reused) as part:
-        tally, connection = part.tally, part.connection
-        gone, failed = unsettled.gone, unsettled.failed
-        tally.is_examined.update(dict.fromkeys((*gone, *failed), False))
+        run_state, connection = part.run_state, part.connection
+        gone, failed = unfinished.gone, unfinished.failed
+        run_state.is_scanned.update(dict.fromkeys((*gone, *failed), False))
         changed = parts.changed_settings(known)
         try:
             if changed:
@@ -239,25 +239,27 @@ def _ask_at_last(
             connection.connect()
         except AuditError as error:
             for repository, problem in gone.items():
-                tally.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
-            part.examiner.give_up(failed)
-            unproven, hint = explain_unproven(error), ""
+                run_state.note_unreadable(repository, f"{problem}; whether it still exists could not be seen: {error}")
+            part.scanner.give_up(failed)
+            access_unverified, hint = explain_access_unverified(error), ""
         else:
-            settle(part, unsettled, waits=reused is None)
-            unproven = connection.prove_admin()
-            seen.add(tally)
+            finish(part, unfinished, waits=reused is None)
+            access_unverified = connection.verify_admin()
+            seen.add(run_state)
             hint = connection.hint_at_domain() if seen.is_all_unsigned else ""
         if first_use is not None:
-            tally.trust.first_use = first_use
+            run_state.trust.first_use = first_use
         sha256 = ""
-        if unsettled:
-            removed = tuple(sorted((gone.keys() | failed.keys()) - tally.is_examined.keys()))
-            left = tuple(one for one, done in tally.is_examined.items() if not done)
-            sha256 = part.put_result(BatchResult(tally, left=left, removed=removed, unproven=unproven))
-        return _Asked(tally, part.documents, unproven, hint, changed, sha256)
+        if unfinished:
+            removed = tuple(sorted((gone.keys() | failed.keys()) - run_state.is_scanned.keys()))
+            left = tuple(one for one, done in run_state.is_scanned.items() if not done)
+            sha256 = part.put_result(
+                BatchResult(run_state, left=left, removed=removed, access_unverified=access_unverified)
+            )
+        return _Asked(run_state, part.documents, access_unverified, hint, changed, sha256)
 
 
-def _examine_reused(
+def _scan_reused(
     parts: "RunContext", known: Inventory, reused: Reused, counted: dict[int, str], *, threads: int
 ) -> None:
     """Examine the batches once more that hold a repository with a document re-used, and note the sums of their results.
@@ -268,13 +270,13 @@ def _examine_reused(
         return
     for number, result in parts.work.results(range(1, known.batches + 1)):
         is_counted = result is not None and result.sha256 == counted[number]
-        if result is None or not is_counted or not reused.keys() & set(result.examined):
+        if result is None or not is_counted or not reused.keys() & set(result.scanned):
             continue
         counted[number] = ""
         if parts.is_late:
             continue
         parts.take_over(number)
-        again = (*result.examined, *result.left)
+        again = (*result.scanned, *result.left)
         sha256 = scan_batch(parts, known, number, again, threads=threads, reused=reused, earlier=result)
         ((_, after),) = parts.work.results((number,))
         if after is not None and _are_among(after.documents, result.documents):
@@ -299,8 +301,8 @@ def report(invocation: Invocation) -> dict[str, Any]:
     if runs.is_finished(parts.request.run_id):
         runs.release_lease(parts.execution)
         return summarise(runs.recorded(parts.request.run_id))
-    tally = Tally()
-    known = parts.inventory_if_usable(tally)
+    run_state = RunState()
+    known = parts.inventory_if_usable(run_state)
     if known is None:
         # Nothing was read, and nothing will be resolved: whoever holds no lease may take it.
         parts.take_lease()
@@ -311,7 +313,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
     reporter = Reporter(
         settings,
         parts.request,
-        tally,
+        run_state,
         clients=invocation.clients,
         runs=runs,
         findings=parts.findings,
@@ -324,7 +326,7 @@ def report(invocation: Invocation) -> dict[str, Any]:
         closings=ResolvedFindingsStore(work, parts.execution),
     )
     try:
-        run = ReportStep(parts, reporter, tally, archive).close(known)
+        run = ReportStep(parts, reporter, run_state, archive).close(known)
     finally:
         reporter.close()
     metrics.emit(run)

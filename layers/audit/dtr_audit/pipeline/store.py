@@ -24,7 +24,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -40,7 +40,15 @@ from dtr_audit.core.schema import (
 )
 from dtr_audit.core.text import clean
 from dtr_audit.errors import StepTakenOverError, WorkError
-from dtr_audit.pipeline.store_documents import BatchResult, FindingsFile, Inventory, Proof, take_names, write_names
+from dtr_audit.pipeline.store_documents import (
+    AccessCheck,
+    BatchResult,
+    FindingsFile,
+    Inventory,
+    take_names,
+    write_document,
+    write_names,
+)
 from dtr_audit.pipeline.store_findings import CHUNK_BYTES, hold, sum_of, take_finding
 
 if TYPE_CHECKING:
@@ -264,7 +272,7 @@ class Work:
 
     def put_inventory(self, inventory: Inventory) -> str:
         """Write what the first step knows: from here on the run has begun. Gives the sum of it."""
-        return self._put_json("inventory.json", asdict(inventory))
+        return self._put_json("inventory.json", write_document(inventory))
 
     def inventory(self, execution: str, sha256: str) -> Inventory | None:
         """Read what the first step of an execution knew; None if it did not come so far. Raises WorkError.
@@ -278,20 +286,20 @@ class Work:
             raise self._unusable("inventory.json", "it is not there")
         return known if known.execution == execution else None
 
-    def put_proof(self, proof: Proof) -> str:
+    def put_access_check(self, access_check: AccessCheck) -> str:
         """Write what was asked after the reading; gives the sum of it."""
-        return self._put_json("proof.json", asdict(proof))
+        return self._put_json("proof.json", write_document(access_check))
 
-    def proof(self, known: Inventory, sha256: str) -> Proof | None:
+    def access_check(self, known: Inventory, sha256: str) -> AccessCheck | None:
         """Read what was asked after the reading; None if it was not. Raises WorkError. `sha256` is as for the inventory."""
         if not sha256:
             return None
-        proof = self._parse("proof.json", Proof.parse, sha256=sha256)
-        if proof is None:
+        access_check = self._parse("proof.json", AccessCheck.parse, sha256=sha256)
+        if access_check is None:
             raise self._unusable("proof.json", "it is not there")
-        if len(proof.counted) != known.batches + proof.settled:
+        if len(access_check.counted) != known.batches + access_check.finished:
             raise self._unusable("proof.json", "$.counted: there is not one for each batch")
-        return proof
+        return access_check
 
     # -- S3 ----------------------------------------------------------------------------------------------------------
 

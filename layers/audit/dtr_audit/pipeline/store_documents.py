@@ -17,7 +17,7 @@ from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.request import BATCHES
 from dtr_audit.core.reuse import DOCUMENTS, HASH_BYTES
 from dtr_audit.core.run_record import Status, SupportingFact
-from dtr_audit.core.run_state import UNREADABLE_KEPT, Tally
+from dtr_audit.core.run_state import UNREADABLE_KEPT, RunState
 from dtr_audit.core.schema import (
     SchemaError,
     take_count,
@@ -34,6 +34,18 @@ from dtr_audit.pipeline.store_findings import hold, sum_of
 FACTS = 32
 GZIP_LEVEL = 6
 
+# The keys of the documents where the code has another name.
+_KEYS = {"unnamed_entries": "ghosts", "access_unverified": "unproven", "finished": "settled"}
+
+
+def _keys_of(kind: Any) -> list[str]:
+    return [_KEYS.get(one.name, one.name) for one in fields(kind)]
+
+
+def write_document(document: "Inventory | AccessCheck") -> dict[str, Any]:
+    """Give a document as its JSON."""
+    return {_KEYS.get(name, name): value for name, value in asdict(document).items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
@@ -47,9 +59,9 @@ class Inventory:
     warnings: tuple[str, ...]
     listed: int
     counted: int  # as many there are, by the registry's own count where the list was not read to its end
-    ghosts: int
+    unnamed_entries: int
     listing_problem: str
-    unproven: str  # why the list may not be an administrator's; '' if it is
+    access_unverified: str  # why the list may not be an administrator's; '' if it is
     batches: int
     exceptions_found: bool  # they lie beside
     exceptions_version: str
@@ -63,7 +75,7 @@ class Inventory:
     @classmethod
     def parse(cls, document: object) -> "Inventory":
         """Read it back; raises SchemaError for what is none."""
-        kept = take_object(document, "$", cls.__slots__)
+        kept = take_object(document, "$", _keys_of(cls))
         settings = kept["settings"]
         if not isinstance(settings, dict):
             raise SchemaError("$.settings: an object is needed")
@@ -76,9 +88,9 @@ class Inventory:
             warnings=_take_texts(kept["warnings"], "$.warnings"),
             listed=take_count(kept["listed"], "$.listed"),
             counted=take_count(kept["counted"], "$.counted"),
-            ghosts=take_count(kept["ghosts"], "$.ghosts"),
+            unnamed_entries=take_count(kept["ghosts"], "$.ghosts"),
             listing_problem=take_text(kept["listing_problem"], "$.listing_problem"),
-            unproven=take_text(kept["unproven"], "$.unproven"),
+            access_unverified=take_text(kept["unproven"], "$.unproven"),
             batches=take_count(kept["batches"], "$.batches", most=BATCHES),
             exceptions_found=take_flag(kept["exceptions_found"], "$.exceptions_found"),
             exceptions_version=take_text(kept["exceptions_version"], "$.exceptions_version"),
@@ -104,14 +116,14 @@ class Inventory:
 class BatchResult:
     """What came of one batch. `tally` has the counts, and the names that go with them."""
 
-    tally: Tally
-    examined: tuple[Repository, ...] = ()
+    run_state: RunState
+    scanned: tuple[Repository, ...] = ()
     left: tuple[Repository, ...] = ()  # those that were not examined, and are not gone either
     is_late: bool = False  # they were left for want of time
     gone: tuple[tuple[Repository, str], ...] = ()  # the registry answers 404, and in which words
     failed: tuple[tuple[Repository, str], ...] = ()  # met a fault that may pass, and are to be read once more
     removed: tuple[Repository, ...] = ()  # were gone, and are not listed any more
-    unproven: str = ""  # why the reading may not be an administrator's; '' if it is
+    access_unverified: str = ""  # why the reading may not be an administrator's; '' if it is
     documents: tuple[tuple[Repository, SignedDocuments], ...] = ()  # that make up the trust data of repositories
     files: tuple[StoredFile, ...] = ()  # of rows
     findings: int = 0
@@ -121,22 +133,22 @@ class BatchResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Give its form as JSON."""
-        tally = self.tally
+        run_state = self.run_state
         return {
-            "repositories": asdict(tally.repositories),
-            "tags": asdict(tally.tags),
-            "trust": asdict(tally.trust),
-            "unreadable": tally.unreadable,
-            "first_unknown": tally.first_unknown,
-            "other_hosts": tally.other_hosts,
-            "first_other_hosts": tally.first_other_hosts,
-            "examined": write_names(self.examined),
+            "repositories": asdict(run_state.repositories),
+            "tags": asdict(run_state.tags),
+            "trust": asdict(run_state.trust),
+            "unreadable": run_state.unreadable,
+            "first_unknown": run_state.first_unknown,
+            "other_hosts": run_state.other_hosts,
+            "first_other_hosts": run_state.first_other_hosts,
+            "examined": write_names(self.scanned),
             "left": write_names(self.left),
             "is_late": self.is_late,
             "gone": [[*_write_name(repository), problem] for repository, problem in self.gone],
             "failed": [[*_write_name(repository), reason] for repository, reason in self.failed],
             "removed": write_names(self.removed),
-            "unproven": self.unproven,
+            "unproven": self.access_unverified,
             "documents": [
                 {"repository": _write_name(repository), **asdict(signed)} for repository, signed in self.documents
             ],
@@ -151,7 +163,7 @@ class BatchResult:
         """Read it back; raises SchemaError for what is none, and for counts that contradict each other."""
         kept = take_object(document, "$", _RESULT_KEYS)
         image, why = _take_pair(kept["first_unknown"], "$.first_unknown")
-        tally = Tally(
+        run_state = RunState(
             repositories=RepositoryCounts(**_take_counts(kept["repositories"], "$.repositories", RepositoryCounts)),
             tags=TagCounts(**_take_counts(kept["tags"], "$.tags", TagCounts)),
             trust=_take_trust(kept["trust"]),
@@ -163,14 +175,14 @@ class BatchResult:
             ),
         )
         result = cls(
-            tally=tally,
-            examined=take_names(kept["examined"], "$.examined"),
+            run_state=run_state,
+            scanned=take_names(kept["examined"], "$.examined"),
             left=take_names(kept["left"], "$.left"),
             is_late=take_flag(kept["is_late"], "$.is_late"),
             gone=tuple(take_list(kept["gone"], "$.gone", _take_gone)),
             failed=tuple(take_list(kept["failed"], "$.failed", _take_gone)),
             removed=take_names(kept["removed"], "$.removed"),
-            unproven=take_text(kept["unproven"], "$.unproven"),
+            access_unverified=take_text(kept["unproven"], "$.unproven"),
             documents=tuple(take_list(kept["documents"], "$.documents", _take_documents)),
             files=tuple(take_list(kept["files"], "$.files", _take_file)),
             findings=take_count(kept["findings"], "$.findings"),
@@ -182,49 +194,55 @@ class BatchResult:
 
     def _hold_together(self) -> None:
         """Hold the counts against each other, and against the names; raises SchemaError."""
-        tally, repositories = self.tally, self.tally.repositories
-        examined = len(self.examined)
-        unsettled = (one for one, _ in (*self.gone, *self.failed))
-        names = [*self.examined, *self.left, *unsettled, *self.removed]
+        run_state, repositories = self.run_state, self.run_state.repositories
+        scanned = len(self.scanned)
+        unfinished = (one for one, _ in (*self.gone, *self.failed))
+        names = [*self.scanned, *self.left, *unfinished, *self.removed]
         hold(len(set(names)) == len(names), "$: a repository stands in it twice")
         hold(
-            repositories.audited <= examined <= repositories.audited + repositories.unreadable,
+            repositories.audited <= scanned <= repositories.audited + repositories.unreadable,
             "$.examined: as many were not counted",
         )
         hold(
-            repositories.audited + repositories.unreadable <= examined + len(self.left),
+            repositories.audited + repositories.unreadable <= scanned + len(self.left),
             "$.repositories: more were counted than are named",
         )
         signed = {repository for repository, _ in self.documents}
         hold(len(signed) == len(self.documents), "$.documents: a repository stands in it twice")
-        hold(signed <= set(self.examined), "$.documents: a repository was not examined")
+        hold(signed <= set(self.scanned), "$.documents: a repository was not examined")
         hold(repositories.removed == len(self.removed), "$.removed: as many were not counted")
         hold(
-            len(tally.unreadable) == min(repositories.unreadable, UNREADABLE_KEPT),
+            len(run_state.unreadable) == min(repositories.unreadable, UNREADABLE_KEPT),
             "$.unreadable: as many were not counted",
         )
-        hold(tally.other_hosts <= examined, "$.other_hosts: there are more than were examined")
+        hold(run_state.other_hosts <= scanned, "$.other_hosts: there are more than were examined")
         hold(
-            len(tally.first_other_hosts) == min(tally.other_hosts, OTHER_HOSTS_KEPT),
+            len(run_state.first_other_hosts) == min(run_state.other_hosts, OTHER_HOSTS_KEPT),
             "$.first_other_hosts: as many were not counted",
         )
-        hold(tally.tags.audited + tally.tags.artifacts == 0 or examined > 0, "$.tags: nothing was examined")
-        hold(bool(tally.tags.unknown) == bool(tally.first_unknown[0]), "$.first_unknown: it does not agree with $.tags")
-        hold(tally.tags.cosign_only <= tally.tags.failed, "$.tags: more findings are signed with Cosign than there are")
-        hold(self.findings >= tally.tags.failed, "$.findings: there are fewer than tags that fail")
+        hold(run_state.tags.audited + run_state.tags.artifacts == 0 or scanned > 0, "$.tags: nothing was examined")
         hold(
-            len(tally.trust.first_expiring) == min(tally.trust.expiring, EXPIRING_NAMED),
+            bool(run_state.tags.unknown) == bool(run_state.first_unknown[0]),
+            "$.first_unknown: it does not agree with $.tags",
+        )
+        hold(
+            run_state.tags.cosign_only <= run_state.tags.failed,
+            "$.tags: more findings are signed with Cosign than there are",
+        )
+        hold(self.findings >= run_state.tags.failed, "$.findings: there are fewer than tags that fail")
+        hold(
+            len(run_state.trust.first_expiring) == min(run_state.trust.expiring, EXPIRING_NAMED),
             "$.trust.first_expiring: as many were not counted",
         )
-        hold(not (self.changed and self.examined), "$.changed: yet something was examined")
+        hold(not (self.changed and self.scanned), "$.changed: yet something was examined")
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class AccessCheck:
     """What was asked of the registry after the reading."""
 
-    unproven: str  # why the account may not have been an administrator's to the end; '' if it was
-    settled: bool  # repositories were gone in mid-run: what became of them is one batch more
+    access_unverified: str  # why the account may not have been an administrator's to the end; '' if it was
+    finished: bool  # repositories were gone in mid-run: what became of them is one batch more
     counted: tuple[str, ...] = ()  # the sum of each batch's result; '': there was none
     incomplete_because: tuple[str, ...] = ()
     hint: str = ""  # under which domain there is trust data
@@ -236,12 +254,12 @@ class Proof:
         return is_seen and result is not None and result.sha256 == self.counted[number - 1]
 
     @classmethod
-    def parse(cls, document: object) -> "Proof":
+    def parse(cls, document: object) -> "AccessCheck":
         """Read it back; raises SchemaError for what is none."""
-        kept = take_object(document, "$", cls.__slots__)
+        kept = take_object(document, "$", _keys_of(cls))
         return cls(
-            unproven=take_text(kept["unproven"], "$.unproven"),
-            settled=take_flag(kept["settled"], "$.settled"),
+            access_unverified=take_text(kept["unproven"], "$.unproven"),
+            finished=take_flag(kept["settled"], "$.settled"),
             counted=tuple(take_list(kept["counted"], "$.counted", _take_sum_or_none, most=BATCHES + 1)),
             incomplete_because=_take_texts(kept["incomplete_because"], "$.incomplete_because"),
             hint=take_text(kept["hint"], "$.hint"),
@@ -296,7 +314,7 @@ def write_names(repositories: Iterable[Repository]) -> list[list[str]]:
 
 
 _HASH = re.compile(f"[0-9a-f]{{{2 * HASH_BYTES}}}")
-_RESULT_KEYS = frozenset(BatchResult(Tally()).as_dict())
+_RESULT_KEYS = frozenset(BatchResult(RunState()).as_dict())
 
 
 def take_names(document: object, where: str) -> tuple[Repository, ...]:
@@ -350,13 +368,13 @@ def _take_sum_or_none(document: object, where: str) -> str:
 
 
 def _take_counts(document: object, where: str, of: type[RepositoryCounts | TagCounts]) -> dict[str, int]:
-    kept = take_object(document, where, [one.name for one in fields(of)])
+    kept = take_object(document, where, _keys_of(of))
     return {name: take_count(value, f"{where}.{name}") for name, value in kept.items()}
 
 
 def _take_trust(document: object) -> TrustCounts:
     where = "$.trust"
-    kept = take_object(document, where, [one.name for one in fields(TrustCounts)])
+    kept = take_object(document, where, _keys_of(TrustCounts))
     names = {one.name: one.type for one in fields(TrustCounts)}
     flags: dict[str, Any] = {one: take_flag(kept[one], f"{where}.{one}") for one in names if names[one] is bool}
     counts: dict[str, Any] = {one: take_count(kept[one], f"{where}.{one}") for one in names if names[one] is int}
@@ -372,7 +390,7 @@ def _take_trust(document: object) -> TrustCounts:
 
 
 def _take_file(document: object, where: str) -> StoredFile:
-    kept = take_object(document, where, [one.name for one in fields(StoredFile)])
+    kept = take_object(document, where, _keys_of(StoredFile))
     return StoredFile(
         key=take_name(kept["key"], f"{where}.key"),
         sha256=take_sha256(kept["sha256"], f"{where}.sha256"),
@@ -381,6 +399,6 @@ def _take_file(document: object, where: str) -> StoredFile:
 
 
 def _take_fact(document: object, where: str) -> SupportingFact:
-    kept = take_object(document, where, [one.name for one in fields(SupportingFact)])
+    kept = take_object(document, where, _keys_of(SupportingFact))
     texts = {name: take_text(value, f"{where}.{name}") for name, value in kept.items()}
     return SupportingFact(texts["subject"], texts["answer"], texts["rule_id"], Status(texts["status"]))

@@ -3,7 +3,7 @@
 import hashlib
 from typing import IO, Any
 
-from dtr_audit.core.finding import Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Finding, State
 from dtr_audit.core.finding_codec import parse_finding
 from dtr_audit.core.schema import (
     SchemaError,
@@ -48,7 +48,7 @@ def take_finding(document: object, registry: str) -> Finding:
     finding = parse_finding(document)
     hold(finding.registry == registry, "$.finding.registry: it is another")
     is_closed = finding.state is State.RESOLVED
-    hold(is_closed == (finding.transition is News.RESOLVED), "$.finding: state and transition do not agree")
+    hold(is_closed == (finding.transition is ChangeKind.RESOLVED), "$.finding: state and transition do not agree")
     return finding
 
 

@@ -87,7 +87,7 @@ class DtrClient(Session):
         found = {} if found is None else found
         for reading in (1, 2):
             entries = found if reading == 1 else {}
-            ghosts = 0
+            unnamed_entries = 0
             malformed, faults = "", 0  # what is wrong with the first malformed entry, and how many there are
             counts: set[int | None] = set()
             try:
@@ -104,7 +104,7 @@ class DtrClient(Session):
                             malformed = malformed or str(error)
                             continue
                         if repository is None:
-                            ghosts += 1
+                            unnamed_entries += 1
                             continue
                         is_new = repository not in found
                         entries.setdefault(repository, False)
@@ -124,13 +124,13 @@ class DtrClient(Session):
                 if isinstance(error, ContradictionError):
                     continue
                 return
-            listing.ghosts = ghosts
+            listing.unnamed_entries = unnamed_entries
             more = f"; {faults - 1} more entries of the list are malformed" if faults > 1 else ""
             listing.problem = f"{malformed}{more}" or explain_count(
-                "repositories", counts, len(entries) + ghosts, self._page_size
+                "repositories", counts, len(entries) + unnamed_entries, self._page_size
             )
-            if ghosts and not entries and not listing.problem:
-                listing.problem = f"all {ghosts} repositories that it lists have no name"
+            if unnamed_entries and not entries and not listing.problem:
+                listing.problem = f"all {unnamed_entries} repositories that it lists have no name"
             if not listing.problem or malformed or None in counts:
                 return
 

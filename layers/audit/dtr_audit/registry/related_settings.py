@@ -15,7 +15,7 @@ from aws_lambda_powertools import Logger
 
 from dtr_audit.core.credentials import CredentialSource
 from dtr_audit.core.model import RULE_ID
-from dtr_audit.core.readings import Surroundings
+from dtr_audit.core.readings import RelatedSettings
 from dtr_audit.core.run_record import Status, SupportingFact
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, OutOfTimeError
@@ -25,7 +25,7 @@ from dtr_audit.registry.ucp import AUTHENTICATION, CONFIGURATION, Configuration,
 LOOK_SECONDS = 30.0  # for both parties, which are asked at the same time
 ANSWER_LENGTH = 400
 REASON_LENGTH = 360
-NAMES_TOLD = 5  # of a list, however long
+NAMES_LISTED = 5  # of a list, however long
 NAME_LENGTH = 60
 
 SETTINGS = "/api/v0/meta/settings"
@@ -87,7 +87,7 @@ def begin_to_look(
     x509_strict: bool,
     stop_at: float,
     seconds: float = LOOK_SECONDS,
-) -> Callable[[], Surroundings]:
+) -> Callable[[], RelatedSettings]:
     """Begin to ask DTR, and UCP unless `ucp_url` is empty, for at most `seconds` and not past `stop_at` (time.monotonic).
 
     Gives what waits for the end of it. Neither raises anything. A thread that still waits for an answer then is left to itself:
@@ -102,7 +102,7 @@ def begin_to_look(
     for thread in threads:
         thread.start()
 
-    def wait() -> Surroundings:
+    def wait() -> RelatedSettings:
         for thread in threads:
             thread.join(max(0.0, stop_at - time.monotonic()))
         return look.result()
@@ -132,7 +132,7 @@ class _Look:
             asks.append(lambda: self._guard(self._ask_ucp, _OF_UCP))
         return asks
 
-    def result(self) -> Surroundings:
+    def result(self) -> RelatedSettings:
         """Give every fact as far as it is known by now."""
         known = dict(self._replies)
         replies = [(question, known.get(question) or _unread(_LATE)) for question in self._questions]
@@ -142,12 +142,12 @@ class _Look:
         )
         missed = [reply for question, reply in replies if question in _OF_UCP and not reply.is_read]
         if not missed:
-            return Surroundings(facts, "")
+            return RelatedSettings(facts, "")
         warning = (
             f"{len(missed)} of {len(_OF_UCP)} facts about UCP are missing, on which the answer to {RULE_ID} does not hang: "
             f"the first {missed[0].text}"
         )
-        return Surroundings(facts, clean(warning, ANSWER_LENGTH))
+        return RelatedSettings(facts, clean(warning, ANSWER_LENGTH))
 
     def _guard(self, ask: Callable[[], None], questions: Sequence[_Question]) -> None:
         """Turn whatever goes wrong into replies to the questions that are still open."""
@@ -207,8 +207,8 @@ class _Look:
         trust, configured = _trust_of(configuration), _backend_of(configuration)
         is_default = isinstance(configuration, Configuration) and configuration.is_backend_left_out
         self._replies[_TRUST] = judge_trust(trust)
-        self._replies[_SIGNERS] = tell_signers(trust)
-        self._replies[_EXEMPT] = tell_exempt(trust)
+        self._replies[_SIGNERS] = name_signers(trust)
+        self._replies[_EXEMPT] = name_exempt(trust)
         # What the configuration says counts until, and unless, the authentication service says otherwise.
         self._replies[_LDAP] = judge_backend(_LATE, configured, is_default=is_default)
         self._replies[_LDAP] = judge_backend(_attempt(client.read_backend), configured, is_default=is_default)
@@ -260,20 +260,20 @@ def judge_backend(said: str | Unread, configured: str | Unread, *, is_default: b
     Its check goes by the configuration, and also wants the LDAP server set up as another STIG has it: that is never passed here.
     """
     there = f"{CONFIGURATION} (left out there: the vendor's default)" if is_default else CONFIGURATION
-    told = {
+    reported = {
         where: backend
         for where, backend in ((AUTHENTICATION, said), (there, configured))
         if not isinstance(backend, Unread)
     }
-    if not told:
+    if not reported:
         reasons = [backend.reason for backend in (said, configured) if isinstance(backend, Unread)]
         return _unread(Unread("; ".join(dict.fromkeys(reasons))))
-    spelt = ", ".join(f"{clean(backend, NAME_LENGTH)} in {where}" for where, backend in told.items())
-    if len(set(told.values())) > 1:
+    spelt = ", ".join(f"{clean(backend, NAME_LENGTH)} in {where}" for where, backend in reported.items())
+    if len(set(reported.values())) > 1:
         return Reply(f"unclear: the backend is {spelt}")
-    if "ldap" in told.values():
+    if "ldap" in reported.values():
         return Reply(f"yes: the backend is {spelt}. Whether the LDAP server is set up as it must be was not looked at")
-    return Reply(f"no: the backend is {spelt}", Status.OPEN if there in told else Status.NOT_REVIEWED)
+    return Reply(f"no: the backend is {spelt}", Status.OPEN if there in reported else Status.NOT_REVIEWED)
 
 
 def judge_trust(trust: Trust | Unread) -> Reply:
@@ -293,28 +293,28 @@ def judge_trust(trust: Trust | Unread) -> Reply:
     return Reply(yes, Status.NOT_A_FINDING)
 
 
-def tell_signers(trust: Trust | Unread) -> Reply:
+def name_signers(trust: Trust | Unread) -> Reply:
     """Tell whose signature UCP wants: for a person to hold against the organisation's policy."""
     if isinstance(trust, Unread):
         return _unread(trust)
-    return _tell_names(trust.require_signature_from, "require_signature_from", "any account of UCP")
+    return _name_some(trust.require_signature_from, "require_signature_from", "any account of UCP")
 
 
-def tell_exempt(trust: Trust | Unread) -> Reply:
+def name_exempt(trust: Trust | Unread) -> Reply:
     """Tell which repositories pass UCP's check of signatures by."""
     if isinstance(trust, Unread):
         return _unread(trust)
-    return _tell_names(trust.allow_repos, "allow_repos", "none")
+    return _name_some(trust.allow_repos, "allow_repos", "none")
 
 
-def _tell_names(names: Sequence[str] | None, key: str, nobody: str) -> Reply:
+def _name_some(names: Sequence[str] | None, key: str, nobody: str) -> Reply:
     if names is None:
         return _unread(Unread(f"{key} is no list of names ({CONFIGURATION})"))
     if not names:
         return Reply(f"{nobody}: {key} is empty ({CONFIGURATION})")
-    told = ", ".join(clean(name, NAME_LENGTH) for name in names[:NAMES_TOLD])
-    more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
-    return Reply(f"{told}{more} ({key})")
+    reported = ", ".join(clean(name, NAME_LENGTH) for name in names[:NAMES_LISTED])
+    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
+    return Reply(f"{reported}{more} ({key})")
 
 
 def _backend_of(configuration: Configuration | Unread) -> str | Unread:

@@ -18,7 +18,7 @@ from dtr_audit.errors import (
     WrongProductError,
 )
 from dtr_audit.http.exchange import Answer, Clock, SystemClock
-from dtr_audit.http.limiter import Pace
+from dtr_audit.http.limiter import ConcurrencyLimiter
 from dtr_audit.http.memory_budget import Charge
 from dtr_audit.http.retry import Patience
 from dtr_audit.http.tokens import parse_answer, read_token
@@ -88,9 +88,9 @@ class Session:
         self._doubt = ""  # why what was read may have been read as nobody
 
     @property
-    def pace(self) -> Pace:
+    def limiter(self) -> ConcurrencyLimiter:
         """The turns at this host, for whoever else asks it."""
-        return self._transport.pace
+        return self._transport.limiter
 
     def close(self) -> None:
         """Close every connection."""
@@ -128,7 +128,7 @@ class Session:
         recognise_others(self._transport)
         raise identity_error(answer)
 
-    def prove_admin(self) -> None:
+    def verify_admin(self) -> None:
         """Prove that the account has been an administrator to the end; raises AuthenticationError or RegistryError.
 
         Some servers answer a token that they no longer take as if nobody had logged in: 200, and an empty list. So the

@@ -16,7 +16,7 @@ from dtr_audit.core.documents import parse_json
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuditError, ContradictionError, RegistryError, UcpError
-from dtr_audit.http.exchange import BODY_BYTES, Answer, Clock, Party
+from dtr_audit.http.exchange import BODY_BYTES, Answer, Clock, Endpoint
 from dtr_audit.http.memory_budget import BUDGET, Charge
 from dtr_audit.http.transport import Transport
 
@@ -49,7 +49,7 @@ LOGOUT = "/id/logout"
 AUTHENTICATION = "/enzi/v0/config/auth"
 CONFIGURATION = "/api/ucp/config-toml"
 
-_PARTY = Party("UCP", "UCP_URL", '"ucp_ca_bundle" (without it, "ca_bundle")')
+_ENDPOINT = Endpoint("UCP", "UCP_URL", '"ucp_ca_bundle" (without it, "ca_bundle")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class UcpClient:
             connections=1,
             stop_at=stop_at,
             clock=clock,
-            party=_PARTY,
+            endpoint=_ENDPOINT,
         )
 
     def close(self) -> None:

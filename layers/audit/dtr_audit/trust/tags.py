@@ -37,7 +37,7 @@ from dtr_audit.trust.notary.cache import (
 )
 from dtr_audit.trust.notary.client import NotaryClient
 from dtr_audit.trust.notary.policy import TrustPolicy, compare, expiring
-from dtr_audit.trust.notary.reading import Anchor, Flaw, Outcome, TrustReading
+from dtr_audit.trust.notary.reading import Anchor, Defect, Outcome, TrustReading
 from dtr_audit.trust.notary.verification import verify
 
 REASON_LENGTH = 400
@@ -46,7 +46,7 @@ VERIFIED_FACTOR = 2  # times what it takes to parse a document: it is also writt
 KEPT_FACTOR = 6  # times a document's text, of what is kept of it until the repository is judged
 MEMORY_FACTOR = 16  # times what is remembered, which is compressed
 REFUSAL_TEXT = 256  # characters; a memory with a root is longer
-EXPIRIES_TOLD = 5  # of one repository, the first to come
+EXPIRIES_LISTED = 5  # of one repository, the first to come
 
 # Signed under one domain is enough; what could not be read comes next, for it may be signed there.
 _BEST_FIRST = (Verdict.SIGNED, Verdict.UNKNOWN, Verdict.UNTRUSTED, Verdict.MISMATCHED, Verdict.UNSIGNED)
@@ -147,7 +147,7 @@ class TrustVerifier:
 
     def _sum_up(self, domain: str, reading: TrustReading, remembered: str, marks: Mapping[str, str]) -> TrustSeen:
         memory = _to_json(mark_reused(reading.memory, marks) if reading.memory else None, reading.refused)
-        soon = expiring(reading, self._policy, self._at)[:EXPIRIES_TOLD]
+        soon = expiring(reading, self._policy, self._at)[:EXPIRIES_LISTED]
         return TrustSeen(
             domain=domain,
             outcome=str(reading.outcome),
@@ -221,7 +221,7 @@ def _is_expired(judged: JudgedTag, readings: Mapping[str, TrustReading]) -> bool
     Of what the registry does not say, the Notary alone proves nothing else: under expired trust data nothing is signed.
     """
     trust = judged.tag.trust
-    return bool(trust) and all(readings[flags.domain].flaw is Flaw.EXPIRED for flags in trust)
+    return bool(trust) and all(readings[flags.domain].defect is Defect.EXPIRED for flags in trust)
 
 
 def _first_fault(readings: Iterable[TrustReading]) -> PassingFault | None:
@@ -276,7 +276,7 @@ def _without_first_use(reading: TrustReading) -> TrustReading:
         "root not pinned: it is seen here for the first time, and the repository's root is known under another domain. If the "
         "publisher confirms it, pin it"
     )
-    return TrustReading(reading.gun, Outcome.DOES_NOT_HOLD, reason, None, Flaw.NOT_PINNED)
+    return TrustReading(reading.gun, Outcome.DOES_NOT_HOLD, reason, None, Defect.NOT_PINNED)
 
 
 def _from_json(text: str) -> object:

@@ -86,7 +86,7 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
         ),
         *(
             [
-                ("Verified", clean(run.trust.spoken, TRUST_LENGTH)),
+                ("Verified", clean(run.trust.formatted, TRUST_LENGTH)),
                 ("New roots", f"{say_count(run.trust.first_use, 'root')} seen for the first time in this run."),
             ]
             if run.trust
@@ -105,7 +105,7 @@ def write_method(report: Report, rule: Rule) -> Iterator[Markup]:
         entries.append(
             (
                 "Exceptions",
-                f"{say_count(run.exceptions.holding, 'exception')} held, by version {shorten(run.exceptions.version_id)} of "
+                f"{say_count(run.exceptions.active, 'exception')} held, by version {shorten(run.exceptions.version_id)} of "
                 f"{EXCEPTIONS_KEY} in the bucket. An excepted finding stays a finding.",
             )
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from dtr_audit.core.finding import News
+from dtr_audit.core.finding import ChangeKind
 from dtr_audit.core.model import iso
 from dtr_audit.core.run_record import Run
 from dtr_audit.core.text import clean
@@ -135,14 +135,14 @@ def write_findings(report: Report, listing: Listing) -> Iterator[Markup]:
 def _row(reported: ReportedFinding, run: Run, commands: Commands) -> Markup:
     finding = reported.finding
     marks = []
-    if finding.changed_in == run.run_id and finding.transition is not News.RESOLVED:
-        marks.append(element("i", "new" if finding.transition is News.OPENED else "changed"))
+    if finding.changed_in == run.run_id and finding.transition is not ChangeKind.RESOLVED:
+        marks.append(element("i", "new" if finding.transition is ChangeKind.OPENED else "changed"))
     exception = reported.excepted
     if exception:
         reference = f", {exception.reference}" if exception.reference else ""
-        told = clean(f"{exception.owner}{reference}: {exception.reason}", REASON_LENGTH)
+        listed = clean(f"{exception.owner}{reference}: {exception.reason}", REASON_LENGTH)
         marks.append(element("em", f"excepted until {shorten(exception.ends)}"))
-        marks.append(write_small(told))
+        marks.append(write_small(listed))
     own_commands, fix = commands.write(finding)
     return element(
         "tr",

@@ -50,7 +50,7 @@ class TrustHosts:
         return tuple(sorted(host for number, host in enumerate(self.hosts) if bits >> number & 1))
 
 
-class _Places:
+class _Locations:
     """Which repositories have trust data under which hosts."""
 
     def __init__(self) -> None:
@@ -83,20 +83,20 @@ class _Places:
 
 def read_hosts(source: ChangeSource) -> TrustHosts:
     """Read the changefeed from its beginning, PAGES at most; raises RegistryError, OutOfTimeError."""
-    places = _Places()
+    locations = _Locations()
     after = _BEGINNING
     seen = {after}
     for _ in range(PAGES):
         records = _records(source.fetch_changes(RECORDS, after))
         for record in records:
-            places.note(record["GUN"], is_deleted=record.get("Category") == "deletion")
+            locations.note(record["GUN"], is_deleted=record.get("Category") == "deletion")
         if len(records) < RECORDS:
-            return places.sum_up(is_whole=True)
+            return locations.sum_up(is_whole=True)
         after = records[-1]["ID"]
         if after in seen:
             raise TrustDataError("the changefeed: a page leads back to one that was read already")
         seen.add(after)
-    return places.sum_up(is_whole=False)
+    return locations.sum_up(is_whole=False)
 
 
 def suggest_domain(hosts: TrustHosts, asked: tuple[str, ...]) -> str:

@@ -17,15 +17,15 @@ from dtr_audit.core.hosts import canonical_host
 from dtr_audit.core.redaction import REDACTOR
 from dtr_audit.core.text import clean
 from dtr_audit.errors import AuthenticationError, RegistryError, SettingsError, TransientError
-from dtr_audit.http.exchange import Answer, Clock, Party
-from dtr_audit.http.limiter import Pace
+from dtr_audit.http.exchange import Answer, Clock, Endpoint
+from dtr_audit.http.limiter import ConcurrencyLimiter
 from dtr_audit.http.memory_budget import BUDGET, Charge, estimate_parsed
 from dtr_audit.http.tokens import pull_scope, read_token
 from dtr_audit.http.transport import RETRIED_STATUSES, Transport
 from dtr_audit.trust.notary import canonical
 from dtr_audit.trust.notary.cache import DOCUMENT_BYTES
 
-NOTARY = Party("the Notary", "DTR_URL", '"ca_bundle"')
+NOTARY = Endpoint("the Notary", "DTR_URL", '"ca_bundle"')
 CHANGES_BYTES = 1024 * 1024  # of a page of the changefeed, which has about 200 for each of its 1000 records
 CHANGES_PARSED_BYTES = 24 * 1024 * 1024
 TOKENS = 256  # remembered at a time; each is good for one GUN
@@ -59,7 +59,7 @@ class NotaryClient:
         stop_at: float,
         token_hosts: tuple[str, ...] = (),
         clock: Clock | None = None,
-        pace: Pace | None = None,
+        limiter: ConcurrencyLimiter | None = None,
     ) -> None:
         """Fetch the credentials and prepare; raises SettingsError, and asks nothing yet.
 
@@ -75,10 +75,10 @@ class NotaryClient:
             "connections": concurrency,
             "stop_at": stop_at,
             "clock": clock,
-            "party": NOTARY,
+            "endpoint": NOTARY,
         }
         self._host = urlsplit(url).netloc
-        self._transport = Transport(url, **self._options, pace=pace)
+        self._transport = Transport(url, **self._options, limiter=limiter)
         self._token_hosts = {_authority(host) for host in (self._host, *token_hosts)}
         self._token_transports = {_authority(self._host): self._transport}
         self._lock = threading.RLock()

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from dtr_audit.trust.notary.effort import Effort
 from dtr_audit.trust.notary.metadata import Document, Key, Signature, key_id
-from dtr_audit.trust.notary.reading import Flaw, FlawError
+from dtr_audit.trust.notary.reading import Defect, TrustDefectError
 
 RSA_BITS = range(2_048, 8_192 + 1)  # from below Notary's own limit; beyond, one signature costs too much to look at
 CERTIFICATES = 8  # of one key
@@ -62,9 +62,11 @@ def verify_document(
     if len(signed) >= threshold:
         return frozenset(signed.values())
     if not signed:
-        raise FlawError(Flaw.SIGNATURE, document.role, f"signature invalid: {document.role} is not signed by {whose}")
-    raise FlawError(
-        Flaw.THRESHOLD,
+        raise TrustDefectError(
+            Defect.SIGNATURE, document.role, f"signature invalid: {document.role} is not signed by {whose}"
+        )
+    raise TrustDefectError(
+        Defect.THRESHOLD,
         document.role,
         f"signature invalid: {document.role} has {len(signed)} valid signatures of {whose}, and {threshold} are needed",
     )
@@ -74,7 +76,7 @@ def is_signed_by(document: Document, keys: Iterable[Key], threshold: int, effort
     """Tell whether enough of the keys have signed a document."""
     try:
         verify_document(document, keys, threshold, "", effort)
-    except FlawError:
+    except TrustDefectError:
         return False
     return True
 

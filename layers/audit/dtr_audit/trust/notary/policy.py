@@ -103,7 +103,7 @@ def compare(reading: TrustReading, tag: str, digest: str, flags: TrustFlags, pol
         return _other_digest(release, digest, flags)
     unmet = policy.unmet(release)
     if unmet:
-        lapsed = "".join(f"; {lapse.reason}" for lapse in trust.lapses)
+        lapsed = "".join(f"; {skipped.reason}" for skipped in trust.skipped_delegations)
         return Judgement(Verdict.UNTRUSTED, unmet + lapsed + claimed.contradicted, release.signers, release.expires)
     return _signed(release, flags.domain, claimed)
 
@@ -177,9 +177,11 @@ def _unsigned(reason: str, claimed: _Claim) -> Judgement:
 
 
 def _unreleased(trust: TagTrust, domain: str, claimed: _Claim) -> Judgement:
-    if trust.lapses:
+    if trust.skipped_delegations:
         # Somebody did sign it, and that does not count any more.
-        return Judgement(Verdict.UNTRUSTED, "; ".join(lapse.reason for lapse in trust.lapses) + claimed.contradicted)
+        return Judgement(
+            Verdict.UNTRUSTED, "; ".join(skipped.reason for skipped in trust.skipped_delegations) + claimed.contradicted
+        )
     reason = f"not signed under {domain}: {_names(trust.roles)} alone lists it, so it is not released ({RELEASES} or {TARGETS})"
     return _unsigned(reason, claimed)
 

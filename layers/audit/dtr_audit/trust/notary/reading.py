@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     UNREADABLE = "could not be read"  # never a pass, and never a finding
 
 
-class Flaw(StrEnum):
+class Defect(StrEnum):
     """In which way trust data does not hold."""
 
     SIGNATURE = "signature invalid"
@@ -37,12 +37,12 @@ class Flaw(StrEnum):
     INCOMPLETE = "incomplete"  # a document that the signed index names is not there
 
 
-class FlawError(AuditError):
+class TrustDefectError(AuditError):
     """A document of the trust data does not hold."""
 
-    def __init__(self, flaw: Flaw, role: str, reason: str) -> None:
+    def __init__(self, defect: Defect, role: str, reason: str) -> None:
         super().__init__(reason)
-        self.flaw = flaw
+        self.defect = defect
         self.role = role
 
 
@@ -63,11 +63,11 @@ class Expiry:
 
 
 @dataclass(frozen=True, slots=True)
-class Lapse:
+class SkippedDelegation:
     """A delegation that does not hold, and is left out as Notary's client leaves it out."""
 
     role: str
-    flaw: Flaw
+    defect: Defect
     reason: str
 
 
@@ -92,7 +92,7 @@ class TagTrust:
 
     releases: tuple[Release, ...]  # that which `docker pull` takes is the first; empty: no released role lists the tag
     roles: tuple[str, ...]  # verified ones that list the tag, with whatever digest
-    lapses: tuple[Lapse, ...]  # of those that list it and do not hold
+    skipped_delegations: tuple[SkippedDelegation, ...]  # of those that list it and do not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +103,13 @@ class TrustReading:
     outcome: Outcome
     reason: str
     memory: TrustMemory | None  # to be kept for the next reading; None: nothing is to be kept
-    flaw: Flaw | None = None
+    defect: Defect | None = None
     signed: Mapping[str, str] = field(default_factory=dict)  # role -> hash of its document, as in a memory
     refused: str = ""  # what was too much work, to be kept for the next reading
     anchor: Anchor | None = None
     root_keys: tuple[str, ...] = ()  # ids, as `docker trust inspect` shows them
     tags: Mapping[str, TagTrust] = field(default_factory=dict)
     expiries: tuple[Expiry, ...] = ()  # of the documents that hold, the first to come first; the timestamp apart
-    lapses: tuple[Lapse, ...] = ()
+    skipped_delegations: tuple[SkippedDelegation, ...] = ()
     notes: tuple[str, ...] = ()  # what is worth saying though it holds
     fault: PassingFault | None = None  # for which it could not be read

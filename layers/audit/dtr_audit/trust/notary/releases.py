@@ -16,8 +16,8 @@ from dtr_audit.trust.notary.metadata import (
 )
 from dtr_audit.trust.notary.reading import (
     Expiry,
-    Lapse,
     Release,
+    SkippedDelegation,
     TagTrust,
 )
 
@@ -31,7 +31,7 @@ class Tree:
     snapshot: Index
     roles: dict[str, Targets] = field(default_factory=dict)  # in preorder
     paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    lapsed: dict[str, tuple[Lapse, Targets]] = field(default_factory=dict)
+    lapsed: dict[str, tuple[SkippedDelegation, Targets]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)  # every role that is delegated to, whether it was read or not
     length: int = 0  # of what was read, in bytes
 
@@ -57,7 +57,7 @@ def collect_tags(tree: Tree, expiries: Mapping[str, Expiry], effort: Effort) -> 
         tag: TagTrust(
             releases=_releases(listed.get(tag, {}), order, expiries),
             roles=tuple(listed.get(tag, {})),
-            lapses=tuple(tree.lapsed[name][0] for name in lapsed.get(tag, {})),
+            skipped_delegations=tuple(tree.lapsed[name][0] for name in lapsed.get(tag, {})),
         )
         for tag in {**listed, **lapsed}
     }

@@ -26,7 +26,7 @@ from dtr_audit.trust.notary.effort import Effort
 from dtr_audit.trust.notary.keys import KEY_ERRORS, certificates, load, public_key_id, verify_document
 from dtr_audit.trust.notary.metadata import ROOT, Key, Root
 from dtr_audit.trust.notary.policy import Pin
-from dtr_audit.trust.notary.reading import Expiry, Flaw, FlawError
+from dtr_audit.trust.notary.reading import Defect, Expiry, TrustDefectError
 
 GRACE = timedelta(days=1)
 CHAIN = 5  # certificates between a root's own and the pinned authority
@@ -56,8 +56,8 @@ def verify_root(root: Root, gun: str, pin: Pin | None, now: datetime, effort: Ef
     """
     candidates = [candidate for key in root.roles[ROOT].keys if (candidate := _candidate(key, gun, now)) is not None]
     if not candidates:
-        raise FlawError(
-            Flaw.SIGNATURE,
+        raise TrustDefectError(
+            Defect.SIGNATURE,
             ROOT,
             f"signature invalid: root has no key whose certificate is valid today and was issued for {gun}",
         )
@@ -65,8 +65,8 @@ def verify_root(root: Root, gun: str, pin: Pin | None, now: datetime, effort: Ef
         candidates = [candidate for candidate in candidates if _is_pinned(candidate, pin, now)]
         if not candidates:
             shown = ", ".join(sorted(key.id for key in root.roles[ROOT].keys)[:3])
-            raise FlawError(
-                Flaw.NOT_PINNED,
+            raise TrustDefectError(
+                Defect.NOT_PINNED,
                 ROOT,
                 f"root not pinned: its keys ({shown}) are not those that the settings pin for {pin.pattern}. If the publisher "
                 "confirms the new root key, pin it",

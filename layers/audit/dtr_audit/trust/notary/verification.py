@@ -36,11 +36,11 @@ from dtr_audit.trust.notary.metadata import (
 from dtr_audit.trust.notary.policy import TrustPolicy
 from dtr_audit.trust.notary.reading import (
     Anchor,
+    Defect,
     Expiry,
-    Flaw,
-    FlawError,
-    Lapse,
     Outcome,
+    SkippedDelegation,
+    TrustDefectError,
     TrustReading,
 )
 from dtr_audit.trust.notary.releases import Tree, collect_tags, hash_roles
@@ -52,7 +52,7 @@ TARGETS_BYTES = DOCUMENT_BYTES  # some 25 000 tags
 REPOSITORY_BYTES = 2 * TARGETS_BYTES  # of all roles of one repository
 ROOT_STEPS = 64  # rotations between two runs
 ROLES = 256  # delegations of one repository, nested ones and all
-LAPSES_NAMED = 5
+SKIPPED_NAMED = 5
 
 _SomeDocument = TypeVar("_SomeDocument", bound=Document)
 
@@ -126,7 +126,7 @@ class _Verification:
                 return self._absent()
             try:
                 tree = self._read_tree(trusted)
-            except FlawError:
+            except TrustDefectError:
                 # It may be the root that is out of date, or somebody published in between.
                 renewed = self._renew(trusted)
                 if renewed is None:
@@ -138,9 +138,9 @@ class _Verification:
             raise
         except EffortError as error:
             return TrustReading(self._gun, Outcome.UNREADABLE, str(error), self._kept, refused=self._at_work_on)
-        except FlawError as error:
+        except TrustDefectError as error:
             return TrustReading(
-                self._gun, Outcome.DOES_NOT_HOLD, str(error), self._kept, error.flaw, refused=self._refused
+                self._gun, Outcome.DOES_NOT_HOLD, str(error), self._kept, error.defect, refused=self._refused
             )
         except AuditError as error:
             fault = PassingFault(str(error), error.retry_after) if isinstance(error, TransientError) else None
@@ -240,8 +240,8 @@ class _Verification:
         self._check_expiry(root)
         body = self._source.fetch(self._gun, TIMESTAMP)
         if body is None:
-            raise FlawError(
-                Flaw.INCOMPLETE,
+            raise TrustDefectError(
+                Defect.INCOMPLETE,
                 TIMESTAMP,
                 "the Notary has a root for it and no timestamp: signed documents are missing",
             )
@@ -253,7 +253,7 @@ class _Verification:
         body = self._get(SNAPSHOT, timestamp.files[SNAPSHOT], SNAPSHOT_BYTES, TIMESTAMP)
         snapshot = self._verified(parse_snapshot(body), root.roles[SNAPSHOT])
         if not snapshot.files[ROOT].matches(root.body):
-            raise FlawError(Flaw.MIXED, ROOT, "mixed up: root is not the one that the snapshot names")
+            raise TrustDefectError(Defect.MIXED, ROOT, "mixed up: root is not the one that the snapshot names")
         tree = Tree(root_ends, timestamp, snapshot)
         role = root.roles[TARGETS]
         self._add(tree, self._verified(self._targets(tree, role), role), role)
@@ -280,8 +280,8 @@ class _Verification:
         self._check_version(found)
         try:
             self._verified(found, role)
-        except FlawError as error:
-            tree.lapsed[role.name] = Lapse(role.name, error.flaw, str(error)), found
+        except TrustDefectError as error:
+            tree.lapsed[role.name] = SkippedDelegation(role.name, error.defect, str(error)), found
             tree.paths[role.name] = role.paths
             return
         self._add(tree, found, role)
@@ -303,9 +303,11 @@ class _Verification:
             return remembered
         body = self._source.fetch(self._gun, f"{name}.{expected.sha256.hex()}")
         if body is None:
-            raise FlawError(Flaw.INCOMPLETE, name, f"{name}, which the {index} names, is missing in the Notary")
+            raise TrustDefectError(
+                Defect.INCOMPLETE, name, f"{name}, which the {index} names, is missing in the Notary"
+            )
         if not expected.matches(body):
-            raise FlawError(Flaw.MIXED, name, f"mixed up: {name} is not the one that the {index} names")
+            raise TrustDefectError(Defect.MIXED, name, f"mixed up: {name} is not the one that the {index} names")
         return body
 
     def _verified(self, document: _SomeDocument, role: Role) -> _SomeDocument:
@@ -321,8 +323,8 @@ class _Verification:
 
     def _check_expiry(self, document: Document) -> None:
         if document.expires <= self._now:
-            raise FlawError(
-                Flaw.EXPIRED, document.role, f"expired: {document.role}, on {document.expires:%Y-%m-%d %H:%M} UTC"
+            raise TrustDefectError(
+                Defect.EXPIRED, document.role, f"expired: {document.role}, on {document.expires:%Y-%m-%d %H:%M} UTC"
             )
 
     # -- what came of it ---------------------------------------------------------------------------------------------
@@ -331,12 +333,12 @@ class _Verification:
         root = trusted.root
         expiries = {ROOT: tree.root_ends, SNAPSHOT: Expiry(SNAPSHOT, tree.snapshot.expires)}
         expiries |= {name: Expiry(name, targets.expires) for name, targets in tree.roles.items()}
-        lapses = tuple(lapse for lapse, _ in tree.lapsed.values())
+        skipped_delegations = tuple(skipped for skipped, _ in tree.lapsed.values())
         if trusted.anchor is Anchor.FIRST_USE:
             self._notes.append(
                 "nothing is pinned for it and nothing was remembered, so its root is trusted on first use"
             )
-        self._notes += [lapse.reason for lapse in lapses[:LAPSES_NAMED]]
+        self._notes += [skipped.reason for skipped in skipped_delegations[:SKIPPED_NAMED]]
         return TrustReading(
             self._gun,
             Outcome.VERIFIED,
@@ -347,7 +349,7 @@ class _Verification:
             root_keys=tuple(sorted(key.id for key in root.roles[ROOT].keys)),
             tags=collect_tags(tree, expiries, self._effort),
             expiries=tuple(sorted(expiries.values(), key=lambda expiry: expiry.when)),
-            lapses=lapses,
+            skipped_delegations=skipped_delegations,
             notes=tuple(self._notes),
         )
 
@@ -372,19 +374,19 @@ class _Verification:
             reason += f" any more; its root was trusted since {self._built_on.since}"
         return TrustReading(self._gun, Outcome.NO_TRUST_DATA, reason, self._kept, notes=tuple(self._notes))
 
-    def _rolled_back(self, role: str, version: int, seen: int) -> FlawError:
-        return FlawError(
-            Flaw.ROLLED_BACK,
+    def _rolled_back(self, role: str, version: int, seen: int) -> TrustDefectError:
+        return TrustDefectError(
+            Defect.ROLLED_BACK,
             role,
             f"trust data rolled back: {role} is version {version}, and version {seen} was seen before. If the Notary was restored "
             "from a backup, publish anew until its versions are past those",
         )
 
-    def _root_changed(self, trusted: Root, newest: Root) -> FlawError:
+    def _root_changed(self, trusted: Root, newest: Root) -> TrustDefectError:
         since = f" since {self._built_on.since}" if self._built_on is not None else ""
         shown = ", ".join(sorted(key.id for key in newest.roles[ROOT].keys)[:3])
-        return FlawError(
-            Flaw.ROOT_CHANGED,
+        return TrustDefectError(
+            Defect.ROOT_CHANGED,
             ROOT,
             f"root changed: version {newest.version} (keys {shown}) does not follow by signatures from version {trusted.version}, "
             f"which was trusted{since}. If the publisher confirms the new root key, pin it",

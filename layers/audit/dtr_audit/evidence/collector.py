@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from dtr_audit.core.finding import Excepted, Finding, News, State
+from dtr_audit.core.finding import ChangeKind, Excepted, Finding, State
 from dtr_audit.core.model import Repository
 from dtr_audit.evidence.report import NamespaceSummary, ReportedFinding
 
-FINDINGS_TOLD = 5_000  # open findings that evidence names one by one
-MOVES_TOLD = 1_000  # findings opened, and findings resolved, likewise
+FINDINGS_LISTED = 5_000  # open findings that evidence names one by one
+CHANGES_LISTED = 1_000  # findings opened, and findings resolved, likewise
 SLACK = 0.1  # of those, held beyond them before they are cut
 
 
@@ -42,15 +42,15 @@ class _Namespace:
     oldest: str = ""
 
 
-class Gathering:
+class EvidenceCollector:
     """The findings of one run, as evidence tells them."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
-        self._open = _FirstByName(FINDINGS_TOLD)
-        self._opened = _FirstByName(MOVES_TOLD)
-        self._changed = _FirstByName(MOVES_TOLD)
-        self._resolved = _FirstByName(MOVES_TOLD)
+        self._open = _FirstByName(FINDINGS_LISTED)
+        self._opened = _FirstByName(CHANGES_LISTED)
+        self._changed = _FirstByName(CHANGES_LISTED)
+        self._resolved = _FirstByName(CHANGES_LISTED)
         self.changed_count = 0
         self._namespaces: dict[str, _Namespace] = {}
 
@@ -64,9 +64,9 @@ class Gathering:
             namespace.open += 1
             namespace.excepted += excepted is not None
             namespace.oldest = min(namespace.oldest or finding.first_seen, finding.first_seen)
-            if is_new and finding.transition is News.OPENED:
+            if is_new and finding.transition is ChangeKind.OPENED:
                 self._opened.add(reported)
-            elif is_new and finding.transition is News.CHANGED:
+            elif is_new and finding.transition is ChangeKind.CHANGED:
                 self._changed.add(reported)
                 self.changed_count += 1
         elif is_new:

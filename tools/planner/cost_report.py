@@ -81,7 +81,7 @@ def quantities_table(workloads: Sequence[Workload]) -> str:
     return table(head, ([text, *(number(fact(one)) for one in workloads)] for text, fact in _FACTS))
 
 
-def bill_table(workloads: Sequence[Workload], prices: PriceList) -> str:
+def cost_table(workloads: Sequence[Workload], prices: PriceList) -> str:
     """Put the bills of registries into a table, one a column."""
     months = [use_of_month(one) for one in workloads]
     firsts = [price(use_of_run(one, one.findings), prices) for one in workloads]
@@ -98,12 +98,12 @@ def bill_table(workloads: Sequence[Workload], prices: PriceList) -> str:
         f"Interface endpoints in {zones} zones, if wanted",
         *[money(prices.prices["endpoint_hours"].of(hours))] * len(months),
     ]
-    told = [replace(one, security_hub=True) for one in workloads]
+    reported = [replace(one, security_hub=True) for one in workloads]
     hub = [
         "Security Hub, if wanted",
         *(
             money(price(use_of_month(one), prices) - price(month, prices))
-            for one, month in zip(told, months, strict=True)
+            for one, month in zip(reported, months, strict=True)
         ),
     ]
     head = [f"{prices.currency} a month", *(f"{one.tags:,} tags" for one in workloads)]
@@ -117,7 +117,7 @@ def detail_table(workload: Workload, prices: PriceList) -> str:
         [
             line.text,
             number(month[line.price]),
-            f"{prices.prices[line.price].price} {prices.prices[line.price].spoken_unit}",
+            f"{prices.prices[line.price].price} {prices.prices[line.price].formatted_unit}",
             money(prices.prices[line.price].of(month[line.price])),
         ]
         for line in LINES
@@ -130,7 +130,7 @@ def detail_table(workload: Workload, prices: PriceList) -> str:
 def prices_table(prices: PriceList) -> str:
     """Put the prices into a table, with where they stand."""
     rows = (
-        [line.text.partition(":")[0], f"{found.price} {found.spoken_unit}", f"<{found.source}>"]
+        [line.text.partition(":")[0], f"{found.price} {found.formatted_unit}", f"<{found.source}>"]
         for line in LINES
         for found in (prices.prices[line.price],)
     )
@@ -149,7 +149,7 @@ def document(prices: PriceList) -> dict[str, str]:
     """Give the tables of docs/cost.md by their names."""
     return {
         "quantities": quantities_table(EXAMPLES),
-        "bill": bill_table(EXAMPLES, prices),
+        "bill": cost_table(EXAMPLES, prices),
         "prices": prices_table(prices),
     }
 
