@@ -33,7 +33,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .PHONY: demo audit cost scale query queries parameters dist test test-fast fuzz check lint format build deploy bench sbom scan advisories readers lock clean
 
-demo: $(LOCAL_READY)  ## the main job, twice, against an embedded DTR and an embedded AWS
+demo: $(LOCAL_READY)  ## the main job, three times, against a simulated registry and a simulated AWS
 	$(BIN)/dtr-audit demo
 
 audit: $(LOCAL_READY)  ## the same against a DTR of yours: make audit AUDIT_ARGUMENTS="--url https://… --username …"

@@ -28,7 +28,7 @@ from dtr_audit_cli.verification import VerificationError, Verified, find_place, 
 from dtr_audit_simulator.dtr.registry import InMemoryRegistry
 from tests.harness.audit_harness import Audited
 
-# What openssl is told besides the key, the signature and the file, as docs/operations.md has it.
+# What openssl is told besides the key, the signature and the file, as docs/isso.md has it.
 OPENSSL = {
     "ECC_NIST_P256": ["-sha256"],
     "ECC_NIST_P384": ["-sha384"],
@@ -54,7 +54,7 @@ class Key:
         return public
 
     def write(self, folder: Path) -> Path:
-        """Write the public key into a file, as docs/operations.md says."""
+        """Write the public key into a file, as docs/isso.md says."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "trusted.pem"
         reported = [openssl(), "pkey", "-pubin", "-inform", "DER", "-out", str(file)]

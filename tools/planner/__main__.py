@@ -91,7 +91,7 @@ def _add_scale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     scale.add_argument(
         "--write",
         action="store_true",
-        help="write the tables into docs/scale.md and docs/operations.md; without --tags",
+        help="write the tables into docs/scale.md and docs/deploy.md; without --tags",
     )
     scale.set_defaults(command=_scale, parser=scale)
 

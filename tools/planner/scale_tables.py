@@ -53,7 +53,7 @@ from tools.planner.scale import (
 from tools.planner.simulation import Reading, simulate
 
 # Where the tables of document() stand, each below a comment with its name.
-DOCUMENTS = (PROJECT / "docs" / "scale.md", PROJECT / "docs" / "operations.md")
+DOCUMENTS = (PROJECT / "docs" / "scale.md", PROJECT / "docs" / "deploy.md")
 
 MEASURED = PROJECT / "docs" / "performance.json"
 LIST_PAGE = 100  # of the audits that were measured
@@ -315,7 +315,7 @@ def prices_table(prices: PriceList) -> str:
 
 
 def document(prices: PriceList) -> dict[str, str]:
-    """Give the tables of docs/scale.md by their names, and that of docs/operations.md."""
+    """Give the tables of docs/scale.md by their names, and that of docs/deploy.md."""
     by_engine = {
         engine: [Outlook.of(replace(SHAPE, engine=engine).grown_to(tags)) for tags in SIZES] for engine in Engine
     }
