@@ -89,15 +89,25 @@ def test_every_target_that_is_declared_has_a_recipe() -> None:
         assert recipe(target)
 
 
-def test_every_decision_is_in_the_index() -> None:
-    decisions = ROOT / "docs" / "decisions"
-    listed = _LINK.findall(read(decisions / "README.md"))
-    assert listed == sorted(file.name for file in decisions.glob("[0-9]*.md"))
-    numbers = [int(number) for number in re.findall(r"^(\d+)\. \[", read(decisions / "README.md"), re.MULTILINE)]
-    assert len(set(numbers)) == len(numbers)
-    for number, name in zip(numbers, listed, strict=True):
-        assert name.startswith(f"{number:04d}-")
-        assert read(decisions / name).startswith(f"# {number}. ")
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    assert [int(file.name[:4]) for file in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+@pytest.mark.parametrize("file", DECISIONS, ids=lambda file: file.name[:4])
+def test_decision_has_status_date_and_reasons_and_is_in_the_index(file: Path) -> None:
+    head = re.match(
+        r"# (\d+)\. (.+)\n\nStatus: (accepted|superseded by \[(\d+)\]\(\S+\))\. Date: (\d{4}-\d\d-\d\d)\.\n", read(file)
+    )
+    assert head
+    number, title, status, successor, date = head.groups()
+    assert int(number) == int(file.name[:4])
+    sections = re.findall(r"^## (.+)$", read(file), re.MULTILINE)
+    assert [one for one in sections if one in {"What", "Why", "Rejected"}] == ["What", "Why", "Rejected"]
+    shown = f"superseded by {successor}" if successor else status
+    assert f"| {number} | [{title}]({file.name}) | {shown} | {date} |" in read(file.parent / "README.md").splitlines()
 
 
 def test_ci_is_a_sound_script_that_anyone_can_run() -> None:
