@@ -46,13 +46,13 @@ _CHECK = {
     ),
     Verdict.UNTRUSTED: (
         "# The signature does not count, for the reason that the finding gives. Signing helps if a required signer has not signed,",
-        "# or if another digest is signed. For other reasons, such as expired trust data, see docs/operations.md first.",
+        "# or if another digest is signed. For other reasons, such as expired trust data, see docs/isso.md first.",
         "# Sign this digest only after a person has checked that it is the intended image. If it is not, delete the tag.",
     ),
 }
 _OF_A_LIST = "# The digest is that of a list of images. One signature covers the images for all platforms."
 _IN_PLACE = "# The lines pull and push nothing. So they fit images for Windows, OCI images and immutable tags too."
-_SET = "# Set CA to a file with the authorities of the registry in PEM, and NOTARY_AUTH to the login in base64: docs/operations.md."
+_SET = "# Set CA to a file with the authorities of the registry in PEM, and NOTARY_AUTH to the login in base64: docs/owners.md."
 _FOR_SCHEMA_1 = (
     "# The image has a schema 1 manifest. Its digest is not that of the bytes that a client gets, so a signature does not hold.",
     "# Build the image again with a current client, or convert it with skopeo copy --format v2s2, and sign the new digest.",
