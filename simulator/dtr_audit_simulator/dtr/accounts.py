@@ -138,6 +138,7 @@ class Tokens:
         self._clock = clock
         self._lock = threading.Lock()
         self._tokens: dict[str, Token] = {}
+        self._presented: dict[str, None] = {}  # the texts of tokens that have come back, in that order
 
     def issue(self, account: str, *, service: str, access: tuple[str, ...], life: float) -> Token:
         """Give out a token that the registry accepts for `life` seconds."""
@@ -147,6 +148,7 @@ class Tokens:
         with self._lock:
             if len(self._tokens) >= _REMEMBERED_TOKENS:
                 self._tokens = {t.text: t for t in self._tokens.values() if t.expires_at > now}
+                self._presented = {text: None for text in self._presented if text in self._tokens}
             self._tokens[text] = token
         return token
 
@@ -159,18 +161,23 @@ class Tokens:
         """Find a token that is neither expired nor revoked."""
         with self._lock:
             token = self._tokens.get(text)
+            if token is not None:
+                # The last of them last.
+                self._presented.pop(text, None)
+                self._presented[text] = None
         return token if token is not None and token.expires_at > self._clock() else None
 
     @property
     def latest(self) -> tuple[str, ...]:
-        """The last tokens that were given out."""
+        """The last two tokens that callers have presented: one that is still on its way is known to the registry alone."""
         with self._lock:
-            return tuple(self._tokens)[-2:]
+            return tuple(self._presented)[-2:]
 
     def revoke_all(self) -> None:
         """Forget every token given out so far."""
         with self._lock:
             self._tokens.clear()
+            self._presented.clear()
 
 
 def _encoded(claims: object) -> str:
