@@ -32,12 +32,12 @@ ACCOUNT = "123456789012"  # the embedded one
 PARTITIONS = {COMMERCIAL: "aws", GOVCLOUD: "aws-us-gov"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stacks(aws: EmbeddedAws) -> dict[str, Stack]:
-    """The template, deployed to tell Security Hub, in both partitions."""
+    """The template with Security Hub in both partitions; once, as a worker may come back to this module."""
     parameters = {"DtrUrl": "https://dtr.example.com", "RegistryName": "unnamed", "SecurityHub": "true"}
     return {
-        region: aws.deploy(PROJECT / "template.yaml", parameters, region=region, stack_name=f"told-{region}")
+        region: aws.deploy(PROJECT / "template.yaml", parameters, region=region, stack_name=f"security-hub-{region}")
         for region in PARTITIONS
     }
 
