@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +19,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from dtr_audit.core.model import FINDING_VERDICTS, Verdict
 from dtr_audit.core.text import clean
+from dtr_audit_cli.progress import DoneColumn, ProgressLines
 from dtr_audit_simulator.aws.function_log import Record
 from dtr_audit_simulator.aws.subscribers import Message
 
@@ -39,7 +39,6 @@ _BAR = "│ "
 _MAIL_END = 9  # lines at the end of a mail that say where the rest is, and why its reader gets it
 _MAIL_DETAIL = " " * 6  # begins a line that belongs to the finding above
 _ARTIFACT = "ARTIFACT"
-LINES_ELSEWHERE = 10.0  # seconds between two lines of progress where there is no terminal
 
 _STYLES = {
     "NOT_A_FINDING": "bold green",
@@ -146,12 +145,12 @@ class Display:
     def progress(self, text: str) -> Iterator[Callable[[Record], None]]:
         """Show how far a run is; gives what reads the function's log for it."""
         if not self._console.is_terminal:
-            yield _Lines(self, text)
+            yield ProgressLines(self.say, text)
             return
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
-            _Done(),
+            DoneColumn(),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console, redirect_stdout=False, expand=True) as progress:
@@ -362,33 +361,6 @@ class _Console(Console):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
         os.close(nowhere)
-
-
-class _Done(ProgressColumn):
-    """How much has been read, of what is listed so far: the list is read as it is worked off."""
-
-    def render(self, task: Task) -> Text:
-        if task.total is None:
-            return Text("connecting")
-        done = f"{task.completed:.0f} of {task.total:.0f} listed repositories, {task.fields['tags']} tags"
-        return Text(done, no_wrap=True)
-
-
-class _Lines:
-    """Progress for a file or a pipe: a line now and then."""
-
-    def __init__(self, display: Display, text: str) -> None:
-        self._display = display
-        self._text = text
-        self._reported_at = time.monotonic()
-        display.say(f"{text} …")
-
-    def __call__(self, record: Record) -> None:
-        if "examined" in record and time.monotonic() - self._reported_at >= LINES_ELSEWHERE:
-            self._reported_at = time.monotonic()
-            self._display.say(
-                f"{self._text}: {record['examined']} of {record['listed']} listed repositories, {record['tags']} tags"
-            )
 
 
 def _shown(text: str, length: int = SHOWN_LENGTH) -> str:

@@ -6,15 +6,12 @@ of their own. AWS is template.yaml's own resources in `dtr_audit_simulator.aws`.
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from dtr_audit.core.rule import TITLE
 from dtr_audit_cli import story, story_trust
 from dtr_audit_cli.console import Display, Overview
 from dtr_audit_cli.output import CONTENTS, Delivered, OutputError, OutputFolder, Run, Subscribers, put_exceptions
+from dtr_audit_cli.rule_loop import LoopReading, read_as_the_rule_does
 from dtr_audit_simulator import PROJECT
 from dtr_audit_simulator.aws.function_log import FunctionLog
 from dtr_audit_simulator.aws.invocation import invoke
@@ -209,46 +207,6 @@ def _show_second(stage: _Stage, server: DtrServer, due: datetime) -> Run:
         _show_related_settings(second, stage.display)
     stage.show_alerts(alerts, changes="resolved")
     return second
-
-
-@dataclass(frozen=True, slots=True)
-class LoopReading:
-    """What the check's own shell loop gets to see: it asks for no page, and so gets the first of each list."""
-
-    repositories: int
-    tags: int
-    not_true: int  # tags next to which it does not print "true"
-    overwritten: int  # those next to which it does, although they were pushed over after they were signed
-
-
-def read_as_the_rule_does(server: DtrServer) -> LoopReading:
-    """Ask what the Check Content's three curl commands ask, in their way (but for `-k`: the certificate is verified)."""
-    context = ssl.create_default_context(cadata=server.ca_bundle)
-    connection = HTTPSConnection("localhost", server.port, context=context, timeout=30)
-
-    def get(path: str, authorization: str) -> Any:
-        connection.request("GET", path, headers={"Authorization": authorization})
-        return json.loads(connection.getresponse().read())
-
-    login = base64.b64encode(f"{server.admin.name}:{server.admin.password}".encode()).decode()
-    try:
-        bearer = f"Bearer {get('/auth/token', f'Basic {login}')['token']}"
-        repositories = get("/api/v0/repositories", bearer)["repositories"]
-        tags = [
-            tag
-            for repository in repositories
-            for tag in get(
-                f"/api/v0/repositories/{repository['namespace']}/{repository['name']}/tags?domain={server.host}", bearer
-            )
-        ]
-    finally:
-        connection.close()
-    return LoopReading(
-        repositories=len(repositories),
-        tags=len(tags),
-        not_true=sum(tag["inNotary"] is not True for tag in tags),
-        overwritten=sum(tag["inNotary"] is True and tag["hashMismatch"] is True for tag in tags),
-    )
 
 
 def _contrast(loop: LoopReading, run: Mapping[str, Any], display: Display) -> None:

@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from dtr_audit import __version__
 from dtr_audit.core.exceptions import KEY as EXCEPTIONS_KEY
 from dtr_audit.pipeline import steps
 from dtr_audit.trust.notary.pins import KEY as PINS_KEY
@@ -47,6 +48,7 @@ PROSE = "<prose>"
 
 # What differs from run to run of the tests, or hangs on the wording. Nothing else is left out.
 VARYING = (
+    (re.compile(rf"\b{re.escape(__version__)}\b"), "RELEASE"),
     (re.compile(r"tests-auditbucket-\w+"), "BUCKET"),
     (re.compile(r"(\b[0-9a-f]{12})[0-9a-f]{52}\b"), r"\1"),  # a digest is known by its beginning
     (re.compile(r"its keys \([0-9a-f, ]+\)"), "its keys (KEYS)"),  # new in each run of the tests

@@ -24,7 +24,7 @@ import pytest
 from dtr_audit.errors import AuditError
 from dtr_audit.evidence import ckl, cklb
 from dtr_audit_cli import __main__ as command_line
-from dtr_audit_cli import console
+from dtr_audit_cli import console, progress
 from dtr_audit_cli import local_run as laptop_module
 from dtr_audit_cli.commands import demo
 from dtr_audit_cli.exit_status import ExitStatus
@@ -859,7 +859,7 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     display = console.Display()
     with display.progress("Reading") as follow:
         follow({"level": "DEBUG", "listed": 300, "examined": 1, "tags": 2})
-        monkeypatch.setattr(console, "LINES_ELSEWHERE", 0.0)
+        monkeypatch.setattr(progress, "LINES_ELSEWHERE", 0.0)
         follow({"level": "INFO", "message": "something else"})
         follow({"level": "DEBUG", "listed": 300, "examined": 200, "tags": 4000})
     assert capsys.readouterr().out == "Reading …\nReading: 200 of 300 listed repositories, 4000 tags\n"

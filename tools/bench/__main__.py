@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m bench [name]… [--repetitions n] [--write-docs]`, all of them by default."""
+"""Run the benchmarks: `python -m tools.bench [name]… [--repetitions n] [--write-docs]`, all of them by default."""
 
 import argparse
 import sys
