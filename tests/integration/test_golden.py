@@ -51,8 +51,8 @@ REWRITE = os.environ.get("GOLDEN") == "rewrite"
 # Texts for people, by the key or element that holds them. A key that is not listed here is a fact.
 PROSE_KEYS = frozenset({
     "subject", "text", "reason", "answer", "fix", "incomplete_because", "warnings", "problem", "reasons",
-    "finding_details", "comments", "comment", "message", "code_desc", "desc", "summary", "title", "default",
-    "skip_message", "FINDING_DETAILS", "COMMENTS", "check-content", "fixtext", "description", "remark", "fix-text", "data", "label", "detail",
+    "skip_message", "finding_details", "comments", "comment", "message", "code_desc", "desc", "summary", "title", "default",
+    "FINDING_DETAILS", "COMMENTS", "check-content", "fixtext", "description", "remark", "fix-text", "data", "label", "detail",
 })  # fmt: skip
 PROSE = "<prose>"
 
