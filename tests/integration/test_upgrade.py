@@ -95,7 +95,7 @@ def fill(world: World) -> None:
 
 def change(world: World) -> None:
     world.registry.delete_tag("web", "app", "2")
-    world.push("web/new:1")
+    world.push("web/new:1", "web/base:1")
 
 
 @pytest.fixture
@@ -204,6 +204,14 @@ def test_first_run_after_an_upgrade_keeps_findings_and_exceptions(loaded: World)
     assert record["findings"] == {"open": 5, "opened": 0, "resolved": 0, "excepted": 1}
     assert record["exceptions"]["holding"] == 1
     assert record["oldest_open"].startswith(f"{FIRST_DAY:%Y-%m-%d}")
+
+
+def test_finding_that_changes_after_an_upgrade_keeps_the_day_of_its_opening(loaded: World) -> None:
+    loaded.push("web/base:1")
+    loaded.run(NEXT, {}, ADMIN)
+    found = loaded.audited.findings()["web/base:1"]
+    assert found["first_seen"][:10] == f"{FIRST_DAY:%Y-%m-%d}"
+    assert found["last_changed"][:10] == f"{FIRST_DAY + timedelta(days=NEXT):%Y-%m-%d}"
 
 
 def test_first_run_after_an_upgrade_takes_up_nothing_of_a_run_that_was_broken_off(
