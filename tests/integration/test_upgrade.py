@@ -270,3 +270,10 @@ def test_first_run_after_an_upgrade_that_cannot_read_a_repository_resolves_nothi
     assert not record["complete"]
     assert loaded.audited.findings()["web/base:1"]["state"] == "OPEN"
     assert ("resolved", "web/base:1") not in changes(loaded)
+
+
+def test_first_run_after_an_upgrade_of_one_namespace_resolves_nothing_of_the_others(loaded: World) -> None:
+    record = loaded.run(NEXT, {"namespaces": ["ops"]}, ADMIN)
+    assert record["complete"]
+    found = loaded.audited.findings()
+    assert {found[image]["state"] for image in ("web/app:1", "web/base:1", "web/new:1", "legacy/crm:1")} == {"OPEN"}
