@@ -27,13 +27,10 @@ PHRASES = (
     *("whoever", "whatever", "nobody", "besides", "anew", "of which", "be it", "lest", "the night", "first night"),
     *("is told", "are told", "tells of", "heard of", "spoken of", "reckoned"),
 )
-# Pages that still wait for their rewriting.
-NOT_YET = frozenset(f"docs/{name}.md" for name in ("performance", "scale"))
 PAGES = [
     page
     for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-    if str(page.relative_to(ROOT)) not in NOT_YET
-    and page.name not in {"CHANGELOG.md", "THIRD_PARTY_LICENSES.md", "SECURITY.md"}
+    if page.name not in {"CHANGELOG.md", "THIRD_PARTY_LICENSES.md", "SECURITY.md"}
 ]
 
 

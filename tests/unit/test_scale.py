@@ -106,7 +106,7 @@ def published() -> list[Plan]:
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("is_first", [True, False], ids=["first night", "usual night"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first run", "usual run"])
 def test_a_simulated_run_lasts_as_long_as_the_closed_formula_says(regime: str, is_first: bool) -> None:
     plan = REGIMES[regime]
     moves = plan.workload.findings if is_first else plan.workload.changes
@@ -392,7 +392,7 @@ def test_the_command_reports_of_one_registry_by_both_engines_or_by_one(capsys: p
     reported = capsys.readouterr().out
     assert "Engine: stepfunctions\n" not in reported
     assert (
-        "One run is not enough, for Lambda's time, for reading, in the first night: then the run is not complete"
+        "One run is not enough, for Lambda's time, for reading, in the first run: then the run is not complete"
         in reported
     )
 

@@ -23,6 +23,7 @@ TITLE = "Where the processor time goes (profiled)"
 SHAPE = Shape(repositories=300, tags=200)
 MODULES_SHOWN = 20
 FUNCTIONS_SHOWN = 15
+IN_TABLES = (8, 5)  # modules and functions in a table; the numbers keep all of them
 SEES_ALL_THREADS = sys.version_info < (3, 12)  # from then on one profile is for all threads, and mixes them up
 
 _BUILT_IN = {"zlib": "gzip", "Compress": "gzip", "_ssl": "ssl", "scan_once": "json", "encode": "json", "_json": "json"}
@@ -114,14 +115,19 @@ def find_missing_tool() -> MissingTool:
 
 
 def tables(numbers: results.Numbers) -> list[results.Table]:
-    """Tabulate the modules, and the functions."""
+    """Tabulate the modules and the functions that take the most."""
+    modules, functions = IN_TABLES
     return [
         results.Table.of(
-            ("module", "share"), [(one["module"], f"{100 * one['share']:.1f} %") for one in numbers["modules"]]
+            ("module", "share"),
+            [(one["module"], f"{100 * one['share']:.1f} %") for one in numbers["modules"][:modules]],
         ),
         results.Table.of(
             ("function, without what it calls", "calls", "share"),
-            [(one["function"], f"{one['calls']:,}", f"{100 * one['share']:.1f} %") for one in numbers["functions"]],
+            [
+                (one["function"], f"{one['calls']:,}", f"{100 * one['share']:.1f} %")
+                for one in numbers["functions"][:functions]
+            ],
         ),
     ]
 

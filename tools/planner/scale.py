@@ -391,7 +391,7 @@ class Kind(StrEnum):
 
     STOPS = "the run is not complete"
     FAILS = "the run is cut off, and made again"
-    ENDS = "the run is ended, and nothing is told until it is redriven"
+    ENDS = "the run is ended, and no message is sent until it is redriven"
     CANCELS = "the query is cancelled"
     WAITS = "it takes longer"
     SHORTENS = "the first are named, all are counted"
@@ -418,7 +418,7 @@ def _first_reading(plan: Plan) -> float:
 
 
 def _first_writes(plan: Plan) -> float:
-    """Reckon the findings that a first night writes in a second."""
+    """Reckon the findings that a first run writes in a second."""
     return plan.workload.findings / _first_reading(plan)
 
 
@@ -430,7 +430,7 @@ _ONE, _STEPS = (Engine.LAMBDA,), (Engine.STEP_FUNCTIONS,)
 
 LIMITS = (
     Limit(
-        "Lambda's time, for reading, in the first night",
+        "Lambda's time, for reading, in the first run",
         READING_SECONDS,
         "seconds",
         Kind.STOPS,
@@ -438,7 +438,7 @@ LIMITS = (
         _ONE,
     ),
     Limit(
-        "Lambda's time, for reading, in a usual night",
+        "Lambda's time, for reading, in a usual run",
         READING_SECONDS,
         "seconds",
         Kind.STOPS,
@@ -448,7 +448,7 @@ LIMITS = (
         _ONE,
     ),
     Limit(
-        "Lambda's time, in all, in the first night",
+        "Lambda's time, in all, in the first run",
         TIMEOUT_SECONDS,
         "seconds",
         Kind.FAILS,
@@ -458,7 +458,7 @@ LIMITS = (
     Limit("Lambda's time, for the list", READING_SECONDS, "seconds", Kind.STOPS, inventory_seconds, _STEPS),
     Limit("Lambda's time, for one batch", READING_SECONDS, "seconds", Kind.STOPS, _batch_seconds, _STEPS),
     Limit(
-        "Lambda's time, for the report of the first night",
+        "Lambda's time, for the report of the first run",
         TIMEOUT_SECONDS,
         "seconds",
         Kind.FAILS,

@@ -141,15 +141,15 @@ def _format_nearest(one: Outlook) -> str:
 _FACTS: tuple[tuple[str, Callable[[Outlook], str]], ...] = (
     ("Repositories", lambda one: number(one.plan.repositories)),
     ("Requests to the registry", lambda one: number(one.plan.requests)),
-    ("Duration of a usual night", lambda one: _format_time(one.usual.seconds)),
-    ("Duration of the first night", lambda one: _format_time(one.first.seconds)),
-    ("Nights until every repository was read", lambda one: number(days_taken(one.plan))),
-    ("The slowest of all in a usual night", lambda one: one.usual.bound_by),
+    ("Duration of a usual run", lambda one: _format_time(one.usual.seconds)),
+    ("Duration of the first run", lambda one: _format_time(one.first.seconds)),
+    ("Runs until every repository was read", lambda one: number(days_taken(one.plan))),
+    ("The slowest of all in a usual run", lambda one: one.usual.bound_by),
     ("Lambda, in GB-seconds", lambda one: number(round(one.usual.gb_seconds))),
     ("Invocations", lambda one: number(one.usual.invocations)),
-    ("DynamoDB: writes of the first night", lambda one: number(count_writes(one.plan.workload.findings))),
-    ("DynamoDB: writes of a usual night", lambda one: number(count_writes(one.plan.workload.changes))),
-    ("DynamoDB: writes of a night without change", lambda one: number(count_writes(0))),
+    ("DynamoDB: writes of the first run", lambda one: number(count_writes(one.plan.workload.findings))),
+    ("DynamoDB: writes of a usual run", lambda one: number(count_writes(one.plan.workload.changes))),
+    ("DynamoDB: writes of a run without change", lambda one: number(count_writes(0))),
     ("S3: objects written", lambda one: number(count_objects(one.plan))),
     ("S3: rows, in MB", lambda one: _format_megabytes(row_megabytes(one.plan))),
     ("Athena: MB read of one day", lambda one: _format_megabytes(row_megabytes(one.plan))),
@@ -211,7 +211,7 @@ def limits_table(plan: Plan) -> str:
 
 
 def unsigned_table() -> str:
-    """Put into a table how large a registry may be in its first night, by how much of it is unsigned."""
+    """Put into a table how large a registry may be in its first run, by how much of it is unsigned."""
     rows = []
     for share in SHARES_UNSIGNED:
         row = [f"{100 * share:.0f} %"]
@@ -287,17 +287,17 @@ def measured_table() -> str:
         ["of a repository", f"{1000 * PROCESSOR_OF_A_REPOSITORY:.2f} ms", fitted],
         ["of a tag", f"{1_000_000 * PROCESSOR_OF_A_TAG:.0f} µs", fitted],
         [
-            "of a write of findings, and of a mark that one was told",
+            "of a write of findings, and of a mark that one was notified",
             f"{1000 * PROCESSOR_OF_A_WRITE:.1f} ms",
             fitted,
         ],
         ["A row, compressed", f"{ROW_BYTES} bytes", "measured"],
-        ["Memory of a run", f"{MEGABYTES_OF_A_RUN} MB", "taken to be so"],
+        ["Memory of a run", f"{MEGABYTES_OF_A_RUN} MB", "assumed"],
         ["Memory of a repository that was listed", f"{BYTES_OF_A_REPOSITORY} bytes", "measured"],
         ["A finding that waits in a file", f"{SPOOL_BYTES} bytes", "measured"],
-        ["An answer of DynamoDB or S3", f"{1000 * AWS_LATENCY:.0f} ms", "taken to be so"],
-        ["A cold start, until the registry is asked", f"{SECONDS_TO_START} s", "taken to be so"],
-        ["Between two batches of a worker", f"{SECONDS_BETWEEN_BATCHES} s", "taken to be so"],
+        ["An answer of DynamoDB or S3", f"{1000 * AWS_LATENCY:.0f} ms", "assumed"],
+        ["A cold start, until the registry is asked", f"{SECONDS_TO_START} s", "assumed"],
+        ["Between two batches of a worker", f"{SECONDS_BETWEEN_BATCHES} s", "assumed"],
     ]
     return table(["What", "How much", "How it is known"], rows, alignment="lrl")
 
@@ -311,7 +311,7 @@ def prices_table(prices: PriceList) -> str:
             ("Athena", prices.prices["athena_scanned"]),
         )
     ]
-    return table(["Service", prices.currency, "Where it stands"], rows, alignment="lll")
+    return table(["Service", prices.currency, "Source"], rows, alignment="lll")
 
 
 def document(prices: PriceList) -> dict[str, str]:
@@ -349,7 +349,7 @@ def compare_table(points: Sequence[Measured]) -> str:
         for point in points
         for simulated in (simulate(point.reading).seconds,)
     ]
-    head = ["The registry answers in", "Concurrency", "Requests", "Measured", "Simulated", "Beside it"]
+    head = ["The registry answers in", "Concurrency", "Requests", "Measured", "Simulated", "Difference"]
     return table(head, rows, alignment="r" * len(head))
 
 
