@@ -30,7 +30,7 @@ PHRASES = (
 PAGES = [
     page
     for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-    if page.name not in {"CHANGELOG.md", "THIRD_PARTY_LICENSES.md", "SECURITY.md"}
+    if page.name != "THIRD_PARTY_LICENSES.md"
 ]
 
 
